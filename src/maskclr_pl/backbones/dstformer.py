@@ -1,0 +1,181 @@
+"""DSTformer: the dual-stream spatio-temporal transformer of MotionBERT.
+
+Zhu et al., "MotionBERT: A Unified Perspective on Learning Human Motion Representations", ICCV 2023,
+section 3.2. Parameter names are those of the published checkpoints.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from maskclr_pl.backbones.base import Backbone
+from maskclr_pl.backbones.layers import MLP, Attention
+from maskclr_pl.types import Features, InputError
+
+AttentionMap = Literal["st_spatial", "ts_spatial", "st_temporal", "ts_temporal"]
+
+
+class _Block(nn.Module):
+    """Spatial and temporal attention in turn, each followed by an MLP, pre-norm and residual.
+
+    Args:
+        dim: Width.
+        heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over `dim`.
+        order: "st" attends over joints first, "ts" over frames first.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, order: str):
+        super().__init__()
+        self.order = order
+        for kind in ("s", "t"):
+            setattr(self, f"norm1_{kind}", nn.LayerNorm(dim, eps=1e-6))
+            setattr(self, f"attn_{kind}", Attention(dim, heads))
+            setattr(self, f"norm2_{kind}", nn.LayerNorm(dim, eps=1e-6))
+            setattr(self, f"mlp_{kind}", MLP(dim, int(dim * mlp_ratio)))
+
+    def forward(
+        self, x: Float[Tensor, "N T V D"], read: Sequence[str] = ()
+    ) -> tuple[Float[Tensor, "N T V D"], dict[str, Float[Tensor, "N T V"]]]:
+        """The tokens, and the attention received in the maps named in `read` ("s", "t")."""
+        received = {}
+        for kind in self.order:
+            normed = getattr(self, f"norm1_{kind}")(x)
+            normed = normed if kind == "s" else normed.transpose(1, 2)
+            out, sums = getattr(self, f"attn_{kind}")(normed, with_received=kind in read)
+            if sums is not None:
+                received[kind] = sums if kind == "s" else sums.transpose(1, 2)
+            x = x + (out if kind == "s" else out.transpose(1, 2))
+            x = x + getattr(self, f"mlp_{kind}")(getattr(self, f"norm2_{kind}")(x))
+        return x, received
+
+
+class _PreLogits(nn.Module):
+    """The layer before the published heads: Linear, tanh."""
+
+    def __init__(self, dim: int, rep_dim: int):
+        super().__init__()
+        self.fc = nn.Linear(dim, rep_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.fc(x))
+
+
+class DSTformer(Backbone):
+    """Two streams per layer, joints-then-frames and frames-then-joints, fused with learned weights.
+
+    Importance is the attention received in the last layer: the chosen maps' mean over heads,
+    summed over queries and averaged over the maps, divided by T * V. The default is the spatial
+    map of the joints-then-frames stream, as MaskCLR's code reads it; the figure of its first
+    version averages ("st_temporal", "ts_spatial"), the last attention of either stream.
+
+    Args:
+        dim: Width of the transformer (published: 512; lite 256).
+        rep_dim: Width of the tokens it returns.
+        depth: Layers.
+        heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over `dim` (published: 2; lite 4).
+        max_frames: Longest clip; shorter ones use the first temporal embeddings.
+        joints: V.
+        channels: C.
+        importance: Attention maps of the last layer that importance is read from.
+
+    Raises:
+        ValueError: If `heads` does not divide `dim` or an attention map is unknown.
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        dim: int = 512,
+        rep_dim: int = 512,
+        depth: int = 5,
+        heads: int = 8,
+        mlp_ratio: float = 2.0,
+        max_frames: int = 243,
+        joints: int = 17,
+        channels: int = 3,
+        importance: Sequence[AttentionMap] = ("st_spatial",),
+    ):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
+        if not importance or not set(importance) <= set(get_args(AttentionMap)):
+            raise ValueError(
+                f"importance must name maps among {', '.join(get_args(AttentionMap))}, "
+                f"got {list(importance)}"
+            )
+        self.dim, self.max_frames, self.importance = rep_dim, max_frames, tuple(importance)
+        self.joints_embed = nn.Linear(channels, dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
+        self.temp_embed = nn.Parameter(torch.zeros(1, max_frames, 1, dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.blocks_st = nn.ModuleList(_Block(dim, heads, mlp_ratio, "st") for _ in range(depth))
+        self.blocks_ts = nn.ModuleList(_Block(dim, heads, mlp_ratio, "ts") for _ in range(depth))
+        self.ts_attn = nn.ModuleList(nn.Linear(2 * dim, 2) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pre_logits = _PreLogits(dim, rep_dim)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for embedding in (self.pos_embed, self.temp_embed, self.mask_token):
+            nn.init.trunc_normal_(embedding, std=0.02)
+        for fusion in self.ts_attn:  # both streams weigh the same at the start
+            nn.init.zeros_(fusion.weight)
+            nn.init.constant_(fusion.bias, 0.5)
+
+    def forward(
+        self,
+        x: Float[Tensor, "N T V C"],
+        *,
+        mask: Bool[Tensor, "N T V"] | None = None,
+        with_importance: bool = False,
+    ) -> Features:
+        """See `Backbone.forward`."""
+        frames = x.shape[1]
+        if problem := self.check_frames(frames):
+            raise InputError(problem)
+        x = self.joints_embed(x)
+        position = self.pos_embed.unsqueeze(1) + self.temp_embed[:, :frames]
+        if mask is None:
+            # a gradient (of zero) in every step: DDP needs one for each parameter
+            position = position + 0.0 * self.mask_token
+        else:
+            x = torch.where(mask.unsqueeze(-1), self.mask_token.to(x.dtype), x)
+        x = x + position
+        received: dict[str, Tensor] = {}
+        for layer, (st, ts, fuse) in enumerate(
+            zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True)
+        ):
+            last = with_importance and layer == len(self.ts_attn) - 1
+            streams = []
+            for name, block in (("st", st), ("ts", ts)):
+                wanted = [m[3] for m in self.importance if m.startswith(name)] if last else []
+                out, sums = block(x, wanted)
+                streams.append(out)
+                received |= {f"{name}_{kind}": value for kind, value in sums.items()}
+            weight = fuse(torch.cat(streams, dim=-1)).softmax(-1)
+            x = streams[0] * weight[..., :1] + streams[1] * weight[..., 1:]
+        tokens = self.pre_logits(self.norm(x))
+        if not with_importance:
+            return Features(tokens)
+        mean = torch.stack([received[m[:4]] for m in self.importance]).mean(0)
+        return Features(tokens, mean / mean[0].numel() if len(mean) else mean)
+
+    def check_frames(self, frames: int) -> str | None:
+        """Why a clip length does not fit, in one line; None if it does."""
+        if frames > self.max_frames:
+            return (
+                f"clips of {frames} frames, but this DSTformer has embeddings for "
+                f"{self.max_frames}; type clip.frames={self.max_frames} or fewer, or "
+                f"backbone.max_frames={frames}"
+            )
+        return None

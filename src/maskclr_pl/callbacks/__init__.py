@@ -1,0 +1,6 @@
+"""Callbacks: when to mask, and what to say after an epoch."""
+
+from maskclr_pl.callbacks.masking import MaskingCallback
+from maskclr_pl.callbacks.progress import EpochLines
+
+__all__ = ["EpochLines", "MaskingCallback"]

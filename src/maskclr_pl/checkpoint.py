@@ -1,0 +1,231 @@
+"""Self-contained checkpoints, and weights from elsewhere.
+
+A checkpoint holds, beside the weights, the plain values of the configuration, the skeleton of the
+data and the class names, so that the file alone is enough to evaluate. It opens with
+`torch.load(weights_only=True)`.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from maskclr_pl import __version__
+from maskclr_pl.methods import Method
+from maskclr_pl.skeletons import Skeleton, load_skeleton
+from maskclr_pl.transforms import Convert
+from maskclr_pl.types import InputError
+
+TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
+"""Where the classes of a checkpoint may come from, unless the user trusts more."""
+
+
+def metadata(config: Mapping[str, Any], source: Skeleton, class_names: list[str]) -> dict[str, Any]:
+    """The plain values that make a checkpoint self-contained.
+
+    Args:
+        config: The resolved configuration of the run.
+        source: Skeleton of the store that the model was trained on.
+        class_names: Names of the classes.
+    """
+    return {
+        "config": dict(config),
+        "source_skeleton": source.to_dict(),
+        "class_names": list(class_names),
+        "versions": {"maskclr_pl": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def build_method(config: Mapping[str, Any], source: Skeleton) -> Method:
+    """The method of a configuration: backbone, head, loss, transforms put together.
+
+    Args:
+        config: Plain values, or a DictConfig; uses `method backbone head loss augment optim clip`.
+        source: Skeleton of the clips as the data module delivers them.
+    """
+    cfg = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
+    target = clip_skeleton(cfg.clip.skeleton, source)
+    backbone = hydra.utils.instantiate(cfg.backbone)
+    parts: dict[str, Any] = {
+        "backbone": backbone,
+        "optim": hydra.utils.instantiate(cfg.optim),
+        "skeleton": target,
+    }
+    for name in ("augment", "preprocess"):
+        steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")
+        # the clip's joints come first: the published order is convert, move, crop
+        parts[name] = nn.Sequential(Convert(source, target), *steps)
+    if "head" in cfg:
+        parts["head"] = hydra.utils.instantiate(cfg.head)(dim=backbone.dim)
+    if "loss" in cfg:
+        parts["loss"] = hydra.utils.instantiate(cfg.loss, _convert_="all")
+    # not as arguments of instantiate: it would turn our dataclasses into configurations
+    method: Method = hydra.utils.instantiate(cfg.method, _partial_=True)(**parts)
+    return method
+
+
+def clip_skeleton(name: str | None, source: Skeleton) -> Skeleton:
+    """The layout that the backbone sees; None is the layout of the data."""
+    return source if name is None else load_skeleton(name)
+
+
+def checkpoint_path(run_or_file: str | Path, which: str = "best") -> Path:
+    """A checkpoint file from a run folder or the file itself.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = Path(run_or_file)
+    if path.is_dir():
+        for folder in (path / "checkpoints", path):
+            if (folder / f"{which}.ckpt").is_file():
+                return folder / f"{which}.ckpt"
+        raise InputError(f"{path}: no checkpoints/{which}.ckpt in this folder; is it a run folder?")
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; type the run folder that train printed last")
+    return path
+
+
+def load_weights_file(path: Path) -> dict[str, Any]:
+    """The content of a weights file, without running code in it.
+
+    Raises:
+        InputError: If it cannot be read that way.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    except Exception as error:  # torch raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable checkpoint ({reason[:160]})") from error
+
+
+def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str, Any]]:
+    """The trained method of one of our checkpoints, in eval mode, and its metadata.
+
+    Args:
+        path: Checkpoint file.
+        trusted: Further packages whose classes may be made.
+
+    Raises:
+        InputError: If the file is not ours, or asks for a class that is not trusted.
+    """
+    content = load_weights_file(path)
+    info = content.get("maskclr_pl")
+    if not info:
+        raise InputError(f"{path}: not a checkpoint written by maskclr_pl.train")
+    used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss")}
+    used |= {key: info["config"][key] for key in ("augment", "optim")}
+    refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
+    method = build_method(info["config"], Skeleton.from_dict(info["source_skeleton"]))
+    method.load_state_dict(content["state_dict"])
+    method.metadata = info
+    return method.eval(), info
+
+
+def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
+    """Raise an InputError if a `_target_` in the configuration is not a class that is trusted."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            target = str(config["_target_"])
+            package = target.split(".")[0]
+            found = None
+            if any(target.startswith(prefix) for prefix in trusted):
+                found = hydra.utils.get_object(target)
+            # a name can lead out of the package through a module that it imports
+            if not inspect.isclass(found) or not f"{found.__module__}.".startswith(trusted):
+                raise InputError(
+                    f"{path}: asks for {target}, which is not trusted; if you know where the file "
+                    f"comes from, type trusted=[{package}]"
+                )
+        for value in config.values():
+            refuse_untrusted(value, path, trusted)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            refuse_untrusted(value, path, trusted)
+
+
+def init_from(method: Method, path: Path) -> list[str]:
+    """Start a method from the weights of another run.
+
+    The backbone must fit completely; other parts are taken where every shape fits.
+
+    Returns:
+        Names of the parts that were taken.
+
+    Raises:
+        InputError: If the backbone does not fit.
+    """
+    state = load_weights_file(path).get("state_dict", {})
+    taken = []
+    for name, module in method.named_children():
+        prefix = f"{name}."
+        part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        own = module.state_dict()
+        fits = part.keys() == own.keys() and all(part[k].shape == own[k].shape for k in own)
+        if part and fits:
+            module.load_state_dict(part)
+            taken.append(name)
+        elif name == "backbone":
+            _refuse_weights(part, own, path)
+    return taken
+
+
+def _refuse_weights(part: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    missing = sorted(own.keys() - part.keys())
+    shapes = [k for k in own.keys() & part.keys() if part[k].shape != own[k].shape]
+    raise InputError(
+        f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors missing, "
+        f"{len(shapes)} of another shape); type the backbone= it was trained with"
+    )
+
+
+def load_published_weights(
+    module: nn.Module, state_dict: Mapping[str, Any], ignore: Iterable[str] = ("head.", "proj_head.")
+) -> None:
+    """Load weights in the format of MotionBERT and MaskCLR checkpoints into a backbone or head.
+
+    Takes the weights from `model_pos`, `model` or `state_dict` if there is one, and strips the
+    prefixes `module.`, `model.` and `backbone.`. A missing `mask_token` stays as it is.
+
+    Args:
+        module: A backbone (or a head, with `head.` entries).
+        state_dict: Content of the checkpoint.
+        ignore: Names with these beginnings are not needed: the 3D pose head.
+
+    Raises:
+        InputError: If a tensor is missing, unexpected, or of another shape.
+    """
+    weights: Mapping[str, Any] = state_dict
+    for key in ("model_pos", "model", "state_dict"):
+        if isinstance(weights.get(key), Mapping):
+            weights = weights[key]
+            break
+    named = {_bare(name): torch.as_tensor(value) for name, value in weights.items()}
+    if any(name.startswith("backbone.") for name in named):
+        named = {
+            name.removeprefix("backbone."): value
+            for name, value in named.items()
+            if name.startswith("backbone.")
+        }
+    own = module.state_dict()
+    named = {name: v for name, v in named.items() if name in own or not name.startswith(tuple(ignore))}
+    missing = sorted(own.keys() - named.keys() - {"mask_token"})
+    unexpected = sorted(named.keys() - own.keys())
+    shapes = sorted(k for k in own.keys() & named.keys() if own[k].shape != named[k].shape)
+    if missing or unexpected or shapes:
+        raise InputError(
+            f"the weights do not fit {type(module).__name__}: missing {missing[:3]} ({len(missing)}), "
+            f"unexpected {unexpected[:3]} ({len(unexpected)}), other shape {shapes[:3]} ({len(shapes)})"
+        )
+    module.load_state_dict({**own, **named})
+
+
+def _bare(name: str) -> str:
+    while name.startswith(("module.", "model.")):
+        name = name.split(".", 1)[1]
+    return name

@@ -1,0 +1,193 @@
+"""What the commands share: Hydra at the door, errors in one line, run folders, plain output."""
+
+import difflib
+import functools
+import logging
+import os
+import re
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from maskclr_pl.config import config_dir
+from maskclr_pl.types import InputError
+
+log = logging.getLogger("maskclr_pl")
+
+Main = Callable[[DictConfig], Any]
+
+
+def verb(name: str) -> Callable[[Main], Callable[[], None]]:
+    """Decorator for `main(cfg)` of the command `python -m maskclr_pl.<name>`.
+
+    Wrong input ends with one line on stderr and exit code 2; a bug ends with its traceback.
+    """
+
+    def decorate(main: Main) -> Callable[[], None]:
+        @functools.wraps(main)
+        def command() -> None:
+            # Hydra then raises instead of printing its own report and leaving
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            signal.signal(signal.SIGTERM, _terminated)
+            _set_up_output()
+            run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+            with _errors_in_one_line(name):
+                # inside of Hydra as well, which else adds lines of its own
+                run(functools.wraps(main)(lambda cfg: _guarded(main, cfg, name)))()
+
+        return command
+
+    return decorate
+
+
+def _guarded(main: Main, cfg: DictConfig, name: str) -> Any:
+    with _errors_in_one_line(name):
+        return main(cfg)
+
+
+@contextmanager
+def _errors_in_one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("MASKCLR_TRACEBACK"):
+            traceback.print_exc()
+        sys.stderr.write(f"error: {one_line(error, name)}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
+
+
+def _terminated(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def one_line(error: BaseException, command: str) -> str:
+    """The message of an error about the configuration or the input, on one line.
+
+    Args:
+        error: What was raised.
+        command: The command that ran, whose keys a misspelt one is compared with.
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    texts = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.append(str(cause))
+        cause = cause.__cause__
+    text = "\n".join(texts)
+    if isinstance(error, MissingMandatoryValue):
+        match = re.search(r"Missing mandatory value: (\S+)", text)
+        key = match.group(1) if match else "a value"
+        return f"{key} is missing; type {key}=..."
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if option:
+        group, name = option.groups()
+        found = re.search(r"Available options in '[^']*':\n((?:\s+\S+\n?)+)", text)
+        names = found.group(1).split() if found else []
+        listed = f"; {group}= can be {', '.join(names)}" if names else ""
+        return f"no {group} named {name!r}{_closest(name, names)}{listed}"
+    key_error = re.search(r"Could not override '([^']+)'", text)
+    if key_error:
+        key = key_error.group(1)
+        known = re.search(r"Key '([^']+)' is not in struct", text)
+        missing = f": there is no {known.group(1)!r}" if known else ""
+        return (
+            f"{key}=... cannot be set{missing}{_closest_key(key, command)}; "
+            "--cfg job shows every key"
+        )
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _closest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _closest_key(key: str, command: str) -> str:
+    """A suggestion from the keys of the command's default configuration."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            cfg = hydra.compose(command)
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    keys = _keys(OmegaConf.to_container(cfg), "")
+    last = key.rsplit(".", 1)[-1]
+    same_name = [known for known in keys if known.rsplit(".", 1)[-1] == last and known != key]
+    close = same_name or difflib.get_close_matches(key, keys, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _keys(node: Any, prefix: str) -> list[str]:
+    keys = []
+    for key, value in node.items() if isinstance(node, dict) else ():
+        keys += [f"{prefix}{key}", *_keys(value, f"{prefix}{key}.")]
+    return keys
+
+
+def _set_up_output() -> None:
+    """Plain lines on stdout for the package; silence for the adverts of the libraries."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.INFO)
+    log.handlers = [handler]
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning(_fabric|\.).*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def log_to(path: Path) -> None:
+    """Also write the command's lines to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.handlers = [log.handlers[0], handler]
+
+
+def plain(cfg: Any) -> Any:
+    """Plain dicts, lists and values of a configuration, interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def new_run_folder(output_dir: str | None, kind: str) -> Path:
+    """Claim a folder for this run: `output_dir`, or a new one under runs/.
+
+    Raises:
+        InputError: If the folder holds a run already.
+    """
+    hydra_config = HydraConfig.get()
+    if output_dir is not None:
+        folder = Path(output_dir)
+    elif hydra_config.mode == RunMode.MULTIRUN:
+        folder = Path(hydra_config.runtime.output_dir)
+    else:
+        folder = Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(folder / "config.yaml", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        raise InputError(
+            f"{folder} holds a run already; type resume={folder} to continue it, or leave out "
+            "output_dir to start another"
+        ) from None
+    return folder

@@ -1,0 +1,1 @@
+"""Readers of published file formats; each yields recordings for the store."""

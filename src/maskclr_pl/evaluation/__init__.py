@@ -1,0 +1,1 @@
+"""Corruptions, the robustness table, and the files that hold results."""

@@ -1,0 +1,67 @@
+"""Result files of a run folder, written atomically."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is there in full or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_run_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+    """`metrics.json`: flat; accuracies in percent; null for a value that is not a number."""
+    values = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in sorted(metrics.items())
+    }
+    write_atomically(folder / "metrics.json", (json.dumps(values, indent=2) + "\n").encode())
+
+
+def write_predictions(
+    folder: Path, names: Sequence[str], predictions: Mapping[str, Tensor]
+) -> None:
+    """`predictions.npz`: name (n,), label (n,), logits (n, K) of the test clips."""
+    index = predictions["index"].numpy()
+    path = folder / "predictions.npz"
+    partial = path.with_name(f".{path.name}.partial.npz")
+    np.savez(
+        partial,
+        name=np.array(names)[index],
+        label=predictions["label"].numpy(),
+        logits=predictions["logits"].numpy(),
+    )
+    os.replace(partial, path)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file with the keys of the first row as its header."""
+    lines: list[list[Any]] = [list(rows[0]), *(list(row.values()) for row in rows)]
+    text = "\n".join(",".join(str(value) for value in line) for line in lines) + "\n"
+    write_atomically(path, text.encode())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def series(rows: Iterable[Mapping[str, str]], column: str) -> tuple[list[int], list[float]]:
+    """Epochs and values of a column of `metrics.csv`, where it has a value."""
+    pairs = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+    return [epoch for epoch, _ in pairs], [value for _, value in pairs]

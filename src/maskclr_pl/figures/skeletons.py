@@ -1,0 +1,3 @@
+"""S."""
+from pathlib import Path
+def masked_joints(csv: Path, skeleton, path: Path) -> None: ...

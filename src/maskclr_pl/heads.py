@@ -1,0 +1,115 @@
+"""Heads: the tokens of a clip's persons to logits and an embedding."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from maskclr_pl.types import Prediction
+
+
+def pool_persons(
+    vectors: Float[Tensor, "N P"], owner: Int[Tensor, " N"], clips: int
+) -> Float[Tensor, "B P"]:
+    """Mean over the persons of each clip; zeros for a clip without any.
+
+    Args:
+        vectors: One vector per present person.
+        owner: The clip that each belongs to, in [0, clips).
+        clips: B.
+    """
+    sums = vectors.new_zeros(clips, vectors.shape[1]).index_add(0, owner, vectors)
+    counts = vectors.new_zeros(clips, 1).index_add(0, owner, torch.ones_like(vectors[:, :1]))
+    return sums / counts.clamp_min(1)
+
+
+class ActionHead(nn.Module):
+    """MotionBERT's action head: mean over time, joints side by side, mean over persons, an MLP.
+
+    Dropout, mean over time, flatten to V * D (joint-major), mean over the persons that are there,
+    Linear, BatchNorm, ReLU, Linear. Parameter names are those of the published checkpoints.
+
+    Args:
+        dim: Width of the tokens.
+        joints: V.
+        num_classes: K.
+        hidden: Width of the hidden layer (published: 2048).
+        dropout: On the tokens before pooling (published: 0.5).
+        embedding: What contrastive losses read: `pooled` (V * D), `fc1` before the BatchNorm, or
+            `hidden` after the ReLU.
+
+    Raises:
+        ValueError: If `embedding` is none of the three.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        joints: int,
+        num_classes: int,
+        hidden: int = 2048,
+        dropout: float = 0.5,
+        embedding: Literal["pooled", "fc1", "hidden"] = "hidden",
+    ):
+        super().__init__()
+        if embedding not in ("pooled", "fc1", "hidden"):
+            raise ValueError(f"embedding must be pooled, fc1 or hidden, got {embedding!r}")
+        self.embedding = embedding
+        self.dropout = nn.Dropout(dropout)
+        self.fc1 = nn.Linear(dim * joints, hidden)
+        self.bn = nn.BatchNorm1d(hidden)
+        self.fc2 = nn.Linear(hidden, num_classes)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "N S V D"],
+        owner: Int[Tensor, " N"],
+        clips: int,
+        update_stats: bool = True,
+    ) -> Prediction:
+        """Logits (B, K) and embedding (B, E).
+
+        Args:
+            tokens: Of the present persons.
+            owner: The clip each person belongs to.
+            clips: B.
+            update_stats: Whether the BatchNorm's running statistics follow this call. They follow
+                the standard pathway only, which is what is tested.
+        """
+        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), owner, clips)
+        fc1 = self.fc1(pooled)
+        hidden = F.relu(self._normalise(fc1, update_stats))
+        embedding = {"pooled": pooled, "fc1": fc1, "hidden": hidden}[self.embedding]
+        return Prediction(self.fc2(hidden), embedding)
+
+    def _normalise(self, x: Float[Tensor, "B H"], update_stats: bool) -> Float[Tensor, "B H"]:
+        if update_stats or not self.training:
+            return self.bn(x)
+        return F.batch_norm(
+            x, None, None, self.bn.weight, self.bn.bias, training=True, eps=self.bn.eps
+        )
+
+
+class EmbeddingHead(nn.Module):
+    """MotionBERT's one-shot head: pooling as in `ActionHead`, Linear, L2 normalisation.
+
+    Args:
+        dim: Width of the tokens.
+        joints: V.
+        embed_dim: Width of the embedding (published: 2048).
+        dropout: On the tokens before pooling (published: 0.1).
+    """
+
+    def __init__(self, dim: int, joints: int, embed_dim: int = 2048, dropout: float = 0.1):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc1 = nn.Linear(dim * joints, embed_dim)
+
+    def forward(
+        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+    ) -> Float[Tensor, "B E"]:
+        """Unit vectors."""
+        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), owner, clips)
+        return F.normalize(self.fc1(pooled), dim=-1)

@@ -1,0 +1,6 @@
+"""Ways of learning; each is a LightningModule that reads like its paper's algorithm."""
+
+from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.recognizer import Recognizer
+
+__all__ = ["Method", "Recognizer"]

@@ -1,0 +1,88 @@
+"""What every method shares: backbone, optimiser, augmentation, person packing, random state."""
+
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from maskclr_pl.backbones import Backbone
+from maskclr_pl.optim import Optim
+from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.types import Batch
+
+
+class Method(L.LightningModule):
+    """Knows nothing about learning.
+
+    Args:
+        backbone: Turns person sequences into tokens.
+        optim: Optimiser and schedule.
+        skeleton: Joints of the clips that the backbone sees.
+        augment: Transform of training clips.
+        preprocess: Transform of clips at validation and test time.
+        persons: `packed`: only persons that are there reach the backbone and are averaged over.
+            `padded`: absent ones do as well, as zeros, which is how the published
+            checkpoints were trained.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optim: Optim,
+        skeleton: Skeleton,
+        augment: nn.Module,
+        preprocess: nn.Module,
+        persons: Literal["packed", "padded"] = "packed",
+    ):
+        super().__init__()
+        if persons not in ("packed", "padded"):
+            raise ValueError(f"persons must be packed or padded, got {persons!r}")
+        self.backbone, self.optim, self.skeleton = backbone, optim, skeleton
+        self.augment, self.preprocess, self.persons = augment, preprocess, persons
+        self.metadata: dict[str, Any] = {}
+        """Plain values that make a checkpoint self-contained (see `maskclr_pl.checkpoint`)."""
+        self._random_state: dict[str, Any] = {}
+
+    def pack(
+        self, clip: Float[Tensor, "B M T V C"], batch: Batch
+    ) -> tuple[Float[Tensor, "N T V C"], Int[Tensor, " N"]]:
+        """The sequences of the persons that are there, and the clip that each belongs to."""
+        sequences = clip.flatten(0, 1)
+        if self.persons == "padded":
+            index = torch.arange(len(sequences), device=clip.device)
+            return sequences.contiguous(), index // clip.shape[1]
+        chosen = sequences.index_select(0, batch["sequence"])
+        return chosen.contiguous(), batch["sequence"] // clip.shape[1]
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of `optim` over all parameters, stepped after every batch."""
+        others = [module for name, module in self.named_children() if name != "backbone"]
+        epochs = self.trainer.max_epochs or 1
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = self.optim.build(self.backbone, others, steps, epochs)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_train_start(self) -> None:
+        """Continue the random state of a resumed run; otherwise start one of this rank's own."""
+        if self._random_state:
+            torch.set_rng_state(self._random_state["cpu"])
+            if self.device.type == "cuda" and "cuda" in self._random_state:
+                torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
+        elif self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Masks and augmentation draw from torch's generators, which go into the checkpoint."""
+        checkpoint["maskclr_pl"] = self.metadata
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the random state until training starts."""
+        self._random_state = checkpoint.get("random_state", {})

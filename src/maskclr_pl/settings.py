@@ -1,0 +1,91 @@
+"""A configuration made complete from the data file, and checked before any data is loaded."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from maskclr_pl.checkpoint import clip_skeleton
+from maskclr_pl.cli import log
+from maskclr_pl.data import Store, write_store
+from maskclr_pl.data.synthetic import ACTIONS, SKELETON
+from maskclr_pl.methods import Method
+from maskclr_pl.skeletons import conversion
+from maskclr_pl.types import InputError
+
+
+def complete(cfg: DictConfig) -> Store:
+    """Open the store and fill in the sizes that only the file knows, in place.
+
+    Raises:
+        InputError: If the file is missing, or a size that was given is another than the file's.
+    """
+    path = Path(cfg.data.path)
+    if not path.is_file() and cfg.get("source"):
+        source = hydra.utils.instantiate(cfg.source, _convert_="all")
+        log.info("making %s (%d clips of toy data)", path, len(source))
+        names = [action.name for action in ACTIONS]
+        write_store(path, source, skeleton=SKELETON, splits=source.splits, class_names=names)
+    store = Store(path)
+    target = clip_skeleton(cfg.clip.skeleton, store.skeleton)
+    found = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
+    for key, value in found.items():
+        if cfg.clip[key] not in (None, value):
+            raise InputError(
+                f"clip.{key}={cfg.clip[key]} was given, but {path} has {value}; leave it out, or "
+                f"type clip.{key}={value}"
+            )
+        cfg.clip[key] = value
+    if cfg.clip.parts is None:
+        cfg.clip.parts = [list(part) for part in target.parts.values()]
+    return store
+
+
+def check(cfg: DictConfig, store: Store, method: Method) -> None:
+    """Raise an InputError for settings that contradict each other or the data."""
+    if store.coordinates != cfg.augment.coordinates:
+        raise InputError(
+            f"{store.path} holds {store.coordinates}, but augment= is made for "
+            f"{cfg.augment.coordinates}"
+        )
+    if problem := method.backbone.check_frames(cfg.clip.frames):
+        raise InputError(problem)
+    if cfg.select_on not in ("val", "last", "test"):
+        raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
+    masked = OmegaConf.select(cfg, "masking.strategy") is not None
+    if getattr(getattr(method, "loss", None), "needs_masked", False) and not masked:
+        raise InputError(
+            "the loss contrasts two pathways, but masking=none leaves one; type loss=ce for the "
+            "supervised baseline, or masking=attention"
+        )
+    if cfg.data.batch_size < 2:
+        raise InputError("data.batch_size must be at least 2: the head normalises over the batch")
+    source = store.skeleton
+    _, missing = conversion(source, clip_skeleton(cfg.clip.skeleton, source))
+    if missing:
+        log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
+
+
+def saved_settings(folder: Path, overrides: list[str]) -> DictConfig:
+    """The configuration of a run that is to be continued, with values overridden.
+
+    Raises:
+        InputError: If the folder holds no run, or an override is not of a known value.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file() or not file.stat().st_size:
+        raise InputError(f"resume={folder}: no config.yaml in this folder; is it a run folder?")
+    cfg = OmegaConf.load(file)
+    assert isinstance(cfg, DictConfig)
+    OmegaConf.set_struct(cfg, True)
+    for override in overrides:
+        key, _, _ = override.partition("=")
+        if key == "resume":
+            continue
+        if OmegaConf.is_dict(OmegaConf.select(cfg, key)):
+            raise InputError(
+                f"resume= continues a run as it was; {override} would exchange a part of it"
+            )
+        cfg.merge_with_dotlist([override])
+    cfg.resume = str(folder)
+    return cfg

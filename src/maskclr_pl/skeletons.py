@@ -1,0 +1,277 @@
+"""Joint layouts and the conversion between them.
+
+A layout is a list of joint names with a parent for each; bones, mirror pairs and body parts are
+derived. A joint of another layout is a mean of joints, so a conversion is one matrix.
+Joint orders: COCO, MotionBERT (H36M), Kinect, OpenPose and AlphaPose (Halpe) documentation.
+"""
+
+import difflib
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from maskclr_pl.types import InputError
+
+_ARM = ("shoulder", "elbow", "wrist", "hand", "thumb", "finger", "clavicle")
+_LEG = ("hip", "knee", "ankle", "foot", "toe", "heel")
+_ROOTS = ("root", "hip_center", "spine_base", "mid_hip", "pelvis", "torso")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A joint layout.
+
+    Args:
+        name: Short name of the layout.
+        joints: One name per joint. The two sides of a pair are `left_x` and `right_x`.
+        parents: Index of the joint that each joint hangs on, -1 for a root.
+        composed: For a joint that other layouts may lack, the ways to build it as the mean of
+            others, in order of preference: {joint: ((ingredient, ...), ...)}. An ingredient is a
+            joint of the source layout, else a joint of this layout that is built in turn.
+
+    Raises:
+        InputError: If names repeat, or parents do not form a forest over the joints.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    composed: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.joints or len(set(self.joints)) != len(self.joints):
+            raise InputError(f"skeleton {self.name}: joint names are empty or repeat")
+        if len(self.parents) != len(self.joints):
+            raise InputError(
+                f"skeleton {self.name}: {len(self.joints)} joints but {len(self.parents)} parents"
+            )
+        for joint in range(len(self.joints)):
+            seen, node = set(), joint
+            while node != -1:
+                if node in seen or not -1 <= node < len(self.joints):
+                    raise InputError(
+                        f"skeleton {self.name}: the parents of {self.joints[joint]} do not end in a root"
+                    )
+                seen.add(node)
+                node = self.parents[node]
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @property
+    def root(self) -> int:
+        """Index of the (first) root joint."""
+        return self.parents.index(-1)
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(child, parent) pairs."""
+        return tuple((child, parent) for child, parent in enumerate(self.parents) if parent >= 0)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(left, right) pairs that mirror each other."""
+        index = {name: i for i, name in enumerate(self.joints)}
+        return tuple(
+            (i, index["right_" + name.removeprefix("left_")])
+            for i, name in enumerate(self.joints)
+            if name.startswith("left_") and "right_" + name.removeprefix("left_") in index
+        )
+
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """Joint indices of trunk (with the head), arms and legs; empty parts are left out."""
+        parts: dict[str, list[int]] = {
+            part: [] for part in ("trunk", "left_arm", "right_arm", "left_leg", "right_leg")
+        }
+        for i, name in enumerate(self.joints):
+            side, _, rest = name.partition("_")
+            limb = (
+                "arm"
+                if any(word in rest for word in _ARM)
+                else "leg"
+                if any(word in rest for word in _LEG)
+                else ""
+            )
+            parts[f"{side}_{limb}" if limb and side in ("left", "right") else "trunk"].append(i)
+        return {part: tuple(joints) for part, joints in parts.items() if joints}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, readable by `from_dict` (stored in data files and checkpoints)."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
+        """Rebuild a skeleton from `to_dict`."""
+        composed = {
+            joint: tuple(tuple(recipe) for recipe in recipes)
+            for joint, recipes in values.get("composed", {}).items()
+        }
+        return cls(values["name"], tuple(values["joints"]), tuple(values["parents"]), composed)
+
+    @classmethod
+    def from_edges(
+        cls,
+        name: str,
+        joints: Sequence[str],
+        edges: Iterable[Sequence[int]],
+        root: str | None = None,
+    ) -> "Skeleton":
+        """A skeleton from undirected edges; extra edges (cycles) are dropped.
+
+        Args:
+            name: Name of the layout.
+            joints: Joint names.
+            edges: Pairs of joint indices.
+            root: Name of the root; by default a joint named like one (hip_center, ...), else the
+                joint in the middle of the graph.
+
+        Raises:
+            InputError: If an edge or the root names no joint.
+        """
+        joints = tuple(joints)
+        near: list[list[int]] = [[] for _ in joints]
+        for edge in edges:
+            if len(edge) != 2 or not all(0 <= int(end) < len(joints) for end in edge):
+                raise InputError(
+                    f"skeleton {name}: edge {list(edge)} is not a pair of joint indices below {len(joints)}"
+                )
+            near[int(edge[0])].append(int(edge[1]))
+            near[int(edge[1])].append(int(edge[0]))
+        if root is not None and root not in joints:
+            raise InputError(f"skeleton {name}: the root {root!r} is not among its joints")
+        named = root or next((joint for joint in _ROOTS if joint in joints), None)
+        start = (
+            joints.index(named)
+            if named
+            else min(range(len(joints)), key=lambda i: max(_distances(near, i).values()))
+        )
+        parents = [-1] * len(joints)
+        reached: set[int] = set()
+        for top in [start, *range(len(joints))]:
+            if top in reached:
+                continue
+            reached.add(top)
+            queue = deque([top])
+            while queue:
+                node = queue.popleft()
+                for other in near[node]:
+                    if other not in reached:
+                        reached.add(other)
+                        parents[other] = node
+                        queue.append(other)
+        return cls(name, joints, tuple(parents))
+
+
+def _distances(near: list[list[int]], start: int) -> dict[int, int]:
+    distances, queue = {start: 0}, deque([start])
+    while queue:
+        node = queue.popleft()
+        for other in near[node]:
+            if other not in distances:
+                distances[other] = distances[node] + 1
+                queue.append(other)
+    # a joint that reaches few others is no centre
+    distances[-1] = (len(near) - len(distances)) * len(near)
+    return distances
+
+
+def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:
+    """How to build the joints of `target` from those of `source`.
+
+    Returns:
+        weights: (V_target, V_source) float64; each row is a mean over joints of the source, or all
+            zeros where the joint cannot be built.
+        missing: Names of the joints that cannot be built.
+    """
+    if source.joints == target.joints:
+        return np.eye(len(source)), ()
+    index = {name: i for i, name in enumerate(source.joints)}
+
+    def build(joint: str, pending: tuple[str, ...]) -> np.ndarray | None:
+        if joint in pending:  # the joint itself: only the source can have it
+            return np.eye(len(source))[index[joint]] if joint in index else None
+        for recipe in target.composed.get(joint, ((joint,),)):
+            rows = [
+                np.eye(len(source))[index[part]]
+                if part in index
+                else build(part, (*pending, joint))
+                if part in target.composed
+                else None
+                for part in recipe
+            ]
+            if all(row is not None for row in rows):
+                return np.mean(rows, axis=0)
+        return None
+
+    rows = [build(joint, ()) for joint in target.joints]
+    weights = np.stack([np.zeros(len(source)) if row is None else row for row in rows])
+    missing = tuple(joint for joint, row in zip(target.joints, rows, strict=True) if row is None)
+    return weights, missing
+
+
+def load_skeleton(name_or_path: str | Path) -> Skeleton:
+    """A named layout, or one from a YAML file with `joints` and `edges` (indices or names).
+
+    Raises:
+        InputError: If there is no such name or file, or the file has no joints and edges.
+    """
+    if str(name_or_path) in SKELETONS:
+        return SKELETONS[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        close = difflib.get_close_matches(str(name_or_path), SKELETONS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise InputError(
+            f"no skeleton named {str(name_or_path)!r}{hint}; known: {', '.join(SKELETONS)}, "
+            "or a YAML file with joints and edges"
+        )
+    values = read_yaml(path)
+    joints, edges = values.get("joints"), values.get("edges")
+    if not isinstance(joints, list) or not isinstance(edges, list):
+        raise InputError(
+            f"{path}: expected a list `joints` (names) and a list `edges` (pairs); for a known "
+            f"layout type its name instead: {', '.join(SKELETONS)}"
+        )
+    names = [str(joint) for joint in joints]
+    try:
+        pairs = [
+            [names.index(end) if isinstance(end, str) else int(end) for end in edge]
+            for edge in edges
+        ]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: each edge must be a pair of joint indices or names ({error})"
+        ) from None
+    name = str(values.get("name", path.name.removesuffix(path.suffix).removesuffix(".meta")))
+    return Skeleton.from_edges(name, names, pairs, values.get("root"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an InputError that names the file if there is none."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping at the top, found {type(values).__name__}")
+    return values
+
+
+def _named() -> dict[str, Skeleton]:
+    text = Path(__file__).with_name("layouts.yaml").read_text()
+    return {
+        name: Skeleton.from_dict({"name": name, **values})
+        for name, values in yaml.safe_load(text).items()
+    }
+
+
+SKELETONS = _named()
+"""The named layouts: coco17, h36m17, ntu25, kinect20, openpose18, halpe26."""

@@ -1,0 +1,173 @@
+"""`python -m maskclr_pl.train`: train, test, and leave a run folder.
+
+The bare command trains the tiny DSTformer with MaskCLR on toy data.
+"""
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from maskclr_pl.callbacks import EpochLines
+from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
+from maskclr_pl.cli import log, log_to, new_run_folder, plain, verb
+from maskclr_pl.data import SkeletonDataModule
+from maskclr_pl.evaluation.results import write_predictions, write_run_metrics
+from maskclr_pl.figures.curves import training_curves
+from maskclr_pl.figures.skeletons import masked_joints
+from maskclr_pl.methods import Method
+from maskclr_pl.settings import check, complete, saved_settings
+from maskclr_pl.types import InputError
+
+
+@verb("train")
+def main(cfg: DictConfig) -> float | None:
+    """Train and test one run; returns the value of `objective` for sweepers."""
+    folder = Path(cfg.resume) if cfg.resume else None
+    if folder:
+        cfg = saved_settings(folder, HydraConfig.get().overrides.task)
+    store = complete(cfg)
+    method = build_method(cfg, store.skeleton)
+    check(cfg, store, method)
+    if not folder:
+        folder = _new_folder(cfg)
+    cfg.output_dir = str(folder)
+    _refuse_sweep_with_ddp(cfg)
+    log_to(folder / "train.log")
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
+    if cfg.select_on == "test":
+        datamodule.val = datamodule.test
+        log.info("checkpoints are chosen on the test split: its scores are not of unseen clips")
+    method.metadata = metadata(plain(cfg), store.skeleton, store.class_names)
+    if cfg.init_from and not cfg.resume:
+        taken = init_from(method, checkpoint_path(cfg.init_from))
+        log.info("start      %s from %s", ", ".join(taken), cfg.init_from)
+    _describe(cfg, datamodule, method)
+    trainer = _trainer(cfg, folder)
+    try:
+        metrics = _fit_and_test(trainer, method, datamodule, folder, bool(cfg.resume))
+    finally:
+        for logger in trainer.loggers:
+            finish = getattr(logger.experiment, "finish", None)
+            if finish:  # a second run in this process must not continue this one's W&B run
+                finish()
+    _last_words(trainer, folder, metrics)
+    return metrics.get(cfg.objective)
+
+
+def _new_folder(cfg: DictConfig) -> Path:
+    """The run folder; the processes of one run (DDP) share that of the first."""
+    rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")))
+    if rank == 0:
+        folder = new_run_folder(cfg.output_dir, "train")
+        os.environ["MASKCLR_RUN_FOLDER"] = str(folder)
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        return folder
+    return Path(cfg.output_dir or os.environ["MASKCLR_RUN_FOLDER"])
+
+
+def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
+    strategy, devices = str(cfg.trainer.strategy), cfg.trainer.devices
+    several = str(devices) not in ("auto", "1") and strategy in ("auto", "ddp")
+    if several and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            "-m with several devices would run the whole sweep once per device; type "
+            "trainer.strategy=ddp_spawn, or start one run per job"
+        )
+
+
+def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
+    monitor = None if cfg.select_on == "last" else "val/top1"
+    special = {"checkpoint": {"dirpath": folder / "checkpoints", "monitor": monitor}}
+    callbacks = [
+        hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
+        for name, callback in cfg.callbacks.items()
+    ]
+    callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
+    terminal = sys.stdout.isatty()
+    callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
+    loggers = [hydra.utils.instantiate(one, save_dir=str(folder)) for one in cfg.logger.values()]
+    trainer: L.Trainer = hydra.utils.instantiate(
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        default_root_dir=str(folder),
+        enable_progress_bar=terminal,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # our batch samplers share the clips among ranks
+    )
+    return trainer
+
+
+def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method) -> None:
+    clip = cfg.clip
+    log.info(
+        "data       %s   %d train, %d validation, %d test clips   %d classes   "
+        "%d joints, %d frames, %d persons   seed %d",
+        *(data.store.path, len(data.train), len(data.val), len(data.test), clip.classes),
+        *(clip.joints, clip.frames, clip.persons, cfg.seed),
+    )
+    masked = OmegaConf.select(cfg, "masking.strategy._target_", default="no masking").split(".")[-1]
+    terms = OmegaConf.select(cfg, "loss.terms", default={})
+    count = sum(p.numel() for p in method.parameters())
+    log.info(
+        "model      %s   %d parameters   loss %s   %s",
+        *(type(method.backbone).__name__, count, " + ".join(terms), masked),
+    )
+
+
+def _fit_and_test(
+    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, resume: bool
+) -> dict[str, float]:
+    """Fit, test the chosen checkpoint, write everything that a run folder holds."""
+    start = time.monotonic()
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(method, data, ckpt_path=last if resume and last.is_file() else None)
+    seconds = time.monotonic() - start
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = folder / "checkpoints" / "best.ckpt"
+    [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
+    metrics = {
+        **tested,
+        "val/top1": float(trainer.checkpoint_callback.best_model_score or float("nan")),  # type: ignore[union-attr]
+        "train/seconds": round(seconds, 1),
+        "parameters": sum(p.numel() for p in method.parameters()),
+    }
+    if trainer.is_global_zero:
+        write_run_metrics(folder, metrics)
+        write_predictions(folder, data.test.names, method.predictions)
+        _draw(folder, method)
+    return metrics
+
+
+def _draw(folder: Path, method: Method) -> None:
+    csv = folder / "metrics.csv"
+    if csv.is_file():
+        training_curves({"": csv}, folder / "figures" / "training_curves.png")
+        masked_joints(csv, method.skeleton, folder / "figures" / "masked_joints.png")
+
+
+def _last_words(trainer: L.Trainer, folder: Path, metrics: dict[str, Any]) -> None:
+    if not trainer.is_global_zero:
+        return
+    log.info(
+        "result     test top1 %.2f   top5 %.2f   (the checkpoint with val top1 %.2f)   %.0f s",
+        *(metrics[key] for key in ("test/top1", "test/top5", "val/top1", "train/seconds")),
+    )
+    log.info("figures    %s", folder / "figures")
+    log.info("next       python -m maskclr_pl.evaluate ckpt_path=%s", folder)
+    log.info("%s", folder)
+
+
+if __name__ == "__main__":
+    main()

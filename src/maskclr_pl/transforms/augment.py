@@ -1,0 +1,117 @@
+"""Published augmentation of image-plane skeletons (MotionBERT, MaskCLR), batched.
+
+Both transforms treat all persons of a clip alike and leave missing joints (confidence 0) and
+absent persons at zero; the released code moves their zeros to a constant point.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskclr_pl.transforms.base import join, planes
+
+
+def _uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
+    """One draw per clip, shape (*batch, *more)."""
+    return torch.empty(*clip.shape[:-4], *more, device=clip.device).uniform_(low, high)
+
+
+class RandomMove(nn.Module):
+    """A slow global motion: rotation, scale and shift drawn at both ends, linear in between.
+
+    x' = s (cos a x - sin a y) + tx, y' = s (sin a x + cos a y) + ty, about the image origin.
+
+    Args:
+        angle: Largest rotation in degrees.
+        scale: Range of the scale.
+        shift: Largest shift, in units of half the longer image side.
+    """
+
+    def __init__(
+        self,
+        angle: float = 10.0,
+        scale: tuple[float, float] = (0.9, 1.1),
+        shift: float = 0.1,
+    ):
+        super().__init__()
+        self.angle, self.scale, self.shift = angle, tuple(scale), shift
+
+    def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
+        """The moved clip."""
+        angle = _uniform(clip, -self.angle, self.angle, 2)
+        scale = _uniform(clip, *self.scale, 2)
+        shift = _uniform(clip, -self.shift, self.shift, 2, 2)
+        return self.move(clip, angle, scale, shift)
+
+    @staticmethod
+    def move(
+        clip: Float[Tensor, "*batch M T V 3"],
+        angle: Float[Tensor, "*batch 2"],
+        scale: Float[Tensor, "*batch 2"],
+        shift: Float[Tensor, "*batch 2 2"],
+    ) -> Float[Tensor, "*batch M T V 3"]:
+        """Apply given values at the first and the last frame.
+
+        Args:
+            clip: Clips.
+            angle: Degrees.
+            scale: Factors.
+            shift: (axis, end) shifts along x and y.
+        """
+        time = torch.linspace(0, 1, clip.shape[-3], device=clip.device, dtype=clip.dtype)
+
+        def over_time(ends: Tensor) -> Tensor:  # (*batch, 2) -> (*batch, 1, T, 1)
+            line = torch.lerp(ends[..., :1], ends[..., 1:], time)
+            return line.unsqueeze(-2).unsqueeze(-1)
+
+        radians, factor = over_time(angle * (math.pi / 180)), over_time(scale)
+        cos, sin = factor * radians.cos(), factor * radians.sin()
+        channels = planes(clip)
+        x, y, score = channels
+        seen = score.sign()
+        out = torch.empty_like(channels)
+        torch.addcmul(over_time(shift[..., 0, :]), cos, x, out=out[0]).addcmul_(sin, y, value=-1)
+        torch.addcmul(over_time(shift[..., 1, :]), cos, y, out=out[1]).addcmul_(sin, x)
+        out[:2] *= seen
+        out[2] = score
+        return join(out)
+
+
+class CropScale(nn.Module):
+    """Centre and scale the box around everything visible in a clip; clip to [-1, 1].
+
+    With side S = ratio * max(width, height) of the box over all persons, frames and joints with
+    confidence, x' = 2 (x - centre) / S. Fewer than four visible points, or a box without extent,
+    give an empty clip.
+
+    Args:
+        ratio: Range that the ratio is drawn from, [1, 3] in training; equal ends for testing (2).
+    """
+
+    def __init__(self, ratio: tuple[float, float] = (2.0, 2.0)):
+        super().__init__()
+        self.ratio = tuple(ratio)
+
+    def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
+        """The cropped clip."""
+        channels = planes(clip).flatten(-3)
+        score = channels[2]
+        seen = score.sign()
+        # hidden points go far out of the way of each extreme (both ends of lerp are exact)
+        far = score.new_full((), 1e30)
+        low = torch.lerp(far, channels[:2], seen).amin(-1)
+        high = torch.lerp(-far, channels[:2], seen).amax(-1)
+        extent = (high - low).amax(0)
+        usable = (seen.sum(-1) >= 4) & (extent > 0)
+        factor = torch.where(usable, 2 / (_uniform(clip, *self.ratio) * extent), 0.0)
+        centre = torch.where(usable, (low + high) / 2, 0.0)
+        seen *= usable.unsqueeze(-1)
+
+        out = torch.empty_like(channels)
+        torch.mul(channels[:2], factor.unsqueeze(-1), out=out[:2])
+        out[:2] -= (centre * factor).unsqueeze(-1)
+        out[2] = score
+        out.clamp_(-1, 1).mul_(seen)
+        return join(out.unflatten(-1, clip.shape[-4:-1]))

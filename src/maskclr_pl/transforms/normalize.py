@@ -1,0 +1,105 @@
+"""Deterministic steps from a recording to a clip: image units, identities, joint layout."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskclr_pl.skeletons import Skeleton, conversion
+from maskclr_pl.transforms.base import join, planes
+
+
+def image_normalize(keypoint: np.ndarray, frame_size: Sequence[int]) -> np.ndarray:
+    """Pixels to units in which the longer image side spans [-1, 1]: 2 p / max(h, w) - 1.
+
+    Both axes are divided by the same side and share an origin, as in MotionBERT.
+
+    Args:
+        keypoint: (..., 2) pixels.
+        frame_size: (height, width).
+
+    Returns:
+        (..., 2) float32.
+    """
+    return keypoint.astype(np.float32) * np.float32(2 / max(frame_size)) - np.float32(1)
+
+
+def track(keypoint: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Where a detector exchanged the two persons.
+
+    MotionBERT's rule: the identities flip at frame t if person 0 is nearer to where person 1
+    was at t - 1 than to where person 0 was. A step in which one of the persons compared
+    is not there (all scores 0) decides nothing; the released code compares with its zeros.
+
+    Args:
+        keypoint: (2, T, V, 2) coordinates.
+        score: (2, T, V) confidence.
+
+    Returns:
+        (T,) bool, True where the two persons are to be exchanged (scores along with coordinates).
+    """
+    first, before = keypoint[0, 1:], keypoint[:, :-1]
+    keep, swap = np.linalg.norm(first - before, axis=-1).sum(-1)
+    there = (score > 0).any(-1)
+    known = there[0, 1:] & there[0, :-1] & there[1, :-1]
+    flips = np.concatenate([[False], (keep > swap) & known])
+    return np.cumsum(flips) % 2 == 1
+
+
+class Convert(nn.Module):
+    """Joints of one layout to those of another; the confidence of each joint goes along.
+
+    A joint that is built from several has the smallest of their confidences (the released code
+    leaves the confidences in the order of the source). Joints that cannot be built are zeros.
+
+    Args:
+        source: Layout of the clips.
+        target: Layout to convert to; a plain dict (`Skeleton.to_dict`) is accepted for both.
+        confidence: Whether channel 2 is a confidence rather than z.
+    """
+
+    def __init__(
+        self,
+        source: Skeleton | dict[str, Any],
+        target: Skeleton | dict[str, Any],
+        confidence: bool = True,
+    ):
+        super().__init__()
+        source, target = (
+            skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
+            for skeleton in (source, target)
+        )
+        weights, self.missing = conversion(source, target)
+        self.identity = source.joints == target.joints
+        self.confidence = confidence
+        parts = [np.flatnonzero(row) for row in weights]
+        means = [joint for joint, part in enumerate(parts) if len(part) > 1]
+        width = max((len(parts[joint]) for joint in means), default=1)
+        self.weights: Tensor
+        self.means: Tensor
+        self.means_of: Tensor
+        for name, values in {
+            "weights": torch.tensor(weights.T, dtype=torch.float32),
+            "means": torch.tensor(means, dtype=torch.int64),
+            # the joints that each mean is built from, repeated up to the same width
+            "means_of": torch.tensor(
+                np.array([np.resize(parts[joint], width) for joint in means], dtype=np.int64)
+            ),
+        }.items():
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V2 3"]:
+        """The clip in the target layout."""
+        if self.identity:
+            return clip
+        channels = planes(clip)
+        out = channels @ self.weights
+        if self.confidence:
+            score = out[2]
+            if len(self.means):
+                score[..., self.means] = channels[2][..., self.means_of].amin(-1)
+            out[:2] *= score.sign()
+        return join(out)
