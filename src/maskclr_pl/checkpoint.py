@@ -98,7 +98,7 @@ def load_weights_file(path: Path) -> dict[str, Any]:
         InputError: If it cannot be read that way.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable checkpoint ({reason[:160]})") from error
@@ -179,13 +179,15 @@ def _refuse_weights(part: Mapping[str, Tensor], own: Mapping[str, Tensor], path:
     missing = sorted(own.keys() - part.keys())
     shapes = [k for k in own.keys() & part.keys() if part[k].shape != own[k].shape]
     raise InputError(
-        f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors missing, "
-        f"{len(shapes)} of another shape); type the backbone= it was trained with"
+        f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors "
+        f"missing, {len(shapes)} of another shape); type the backbone= it was trained with"
     )
 
 
 def load_published_weights(
-    module: nn.Module, state_dict: Mapping[str, Any], ignore: Iterable[str] = ("head.", "proj_head.")
+    module: nn.Module,
+    state_dict: Mapping[str, Any],
+    ignore: Iterable[str] = ("head.", "proj_head."),
 ) -> None:
     """Load weights in the format of MotionBERT and MaskCLR checkpoints into a backbone or head.
 
@@ -213,14 +215,17 @@ def load_published_weights(
             if name.startswith("backbone.")
         }
     own = module.state_dict()
-    named = {name: v for name, v in named.items() if name in own or not name.startswith(tuple(ignore))}
+    named = {
+        name: v for name, v in named.items() if name in own or not name.startswith(tuple(ignore))
+    }
     missing = sorted(own.keys() - named.keys() - {"mask_token"})
     unexpected = sorted(named.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & named.keys() if own[k].shape != named[k].shape)
     if missing or unexpected or shapes:
         raise InputError(
-            f"the weights do not fit {type(module).__name__}: missing {missing[:3]} ({len(missing)}), "
-            f"unexpected {unexpected[:3]} ({len(unexpected)}), other shape {shapes[:3]} ({len(shapes)})"
+            f"the weights do not fit {type(module).__name__}: {len(missing)} missing "
+            f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of "
+            f"another shape {shapes[:3]}"
         )
     module.load_state_dict({**own, **named})
 

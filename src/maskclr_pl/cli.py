@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -84,14 +84,16 @@ def one_line(error: BaseException, command: str) -> str:
         error: What was raised.
         command: The command that ran, whose keys a misspelt one is compared with.
     """
-    if isinstance(error, InputError):
-        return str(error)
-    texts = []
-    cause: BaseException | None = error
-    while cause is not None:
-        texts.append(str(cause))
-        cause = cause.__cause__
-    text = "\n".join(texts)
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    origin = chain[-1]
+    if isinstance(origin, InputError):
+        return str(origin)
+    text = "\n".join(str(link) for link in chain)
+    if isinstance(error, InstantiationException):
+        node = re.search(r"full_key: (\S+)", text)
+        return f"{node.group(1) if node else 'configuration'}: {' '.join(str(origin).split())}"
     if isinstance(error, MissingMandatoryValue):
         match = re.search(r"Missing mandatory value: (\S+)", text)
         key = match.group(1) if match else "a value"

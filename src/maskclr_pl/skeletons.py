@@ -54,8 +54,9 @@ class Skeleton:
             seen, node = set(), joint
             while node != -1:
                 if node in seen or not -1 <= node < len(self.joints):
+                    name = self.joints[joint]
                     raise InputError(
-                        f"skeleton {self.name}: the parents of {self.joints[joint]} do not end in a root"
+                        f"skeleton {self.name}: the parents of {name} do not end in a root"
                     )
                 seen.add(node)
                 node = self.parents[node]
@@ -139,7 +140,7 @@ class Skeleton:
         for edge in edges:
             if len(edge) != 2 or not all(0 <= int(end) < len(joints) for end in edge):
                 raise InputError(
-                    f"skeleton {name}: edge {list(edge)} is not a pair of joint indices below {len(joints)}"
+                    f"skeleton {name}: edge {list(edge)} is no pair of joints 0 to {len(joints) - 1}"
                 )
             near[int(edge[0])].append(int(edge[1]))
             near[int(edge[1])].append(int(edge[0]))
@@ -206,7 +207,7 @@ def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[st
                 for part in recipe
             ]
             if all(row is not None for row in rows):
-                return np.mean(rows, axis=0)
+                return np.mean(np.array(rows), axis=0)
         return None
 
     rows = [build(joint, ()) for joint in target.joints]

@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 import lightning as L
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -19,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
 from maskclr_pl.cli import log, log_to, new_run_folder, plain, verb
-from maskclr_pl.data import SkeletonDataModule
+from maskclr_pl.data import SkeletonDataModule, collate
 from maskclr_pl.evaluation.results import write_predictions, write_run_metrics
+from maskclr_pl.evaluation.runs import curves, masked_shares
 from maskclr_pl.figures.curves import training_curves
-from maskclr_pl.figures.skeletons import masked_joints
-from maskclr_pl.methods import Method
+from maskclr_pl.figures.skeletons import joint_shares
+from maskclr_pl.methods import Method, Recognizer
 from maskclr_pl.settings import check, complete, saved_settings
 from maskclr_pl.types import InputError
 
@@ -57,7 +59,7 @@ def main(cfg: DictConfig) -> float | None:
         metrics = _fit_and_test(trainer, method, datamodule, folder, bool(cfg.resume))
     finally:
         for logger in trainer.loggers:
-            finish = getattr(logger.experiment, "finish", None)
+            finish = getattr(getattr(logger, "experiment", None), "finish", None)
             if finish:  # a second run in this process must not continue this one's W&B run
                 finish()
     _last_words(trainer, folder, metrics)
@@ -145,16 +147,35 @@ def _fit_and_test(
     }
     if trainer.is_global_zero:
         write_run_metrics(folder, metrics)
-        write_predictions(folder, data.test.names, method.predictions)
-        _draw(folder, method)
+        if isinstance(method, Recognizer):
+            write_predictions(folder, data.test.names, method.predictions)
+        _draw(folder, method, data)
     return metrics
 
 
-def _draw(folder: Path, method: Method) -> None:
-    csv = folder / "metrics.csv"
-    if csv.is_file():
-        training_curves({"": csv}, folder / "figures" / "training_curves.png")
-        masked_joints(csv, method.skeleton, folder / "figures" / "masked_joints.png")
+def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
+    """Figures from metrics.csv, if the CSV logger is there."""
+    if not (folder / "metrics.csv").is_file():
+        return
+    figures = folder / "figures"
+    training_curves({folder.name: curves(folder)}, figures / "training_curves.png")
+    shares = masked_shares(folder)
+    if shares:
+        joint_shares(
+            shares,
+            method.skeleton,
+            _pose(method, data),
+            figures / "masked_joints.png",
+            "What was hidden in training",
+        )
+
+
+def _pose(method: Method, data: SkeletonDataModule) -> np.ndarray:
+    """A pose (V, 2) to draw on: the frame with the most visible joints in the first test clips."""
+    clip = collate([data.test[i] for i in range(min(16, len(data.test)))])["clip"]
+    frames = method.preprocess.to("cpu")(clip).flatten(0, 2)
+    pose: np.ndarray = frames[frames[..., 2].sum(-1).argmax(), :, :2].numpy()
+    return pose
 
 
 def _last_words(trainer: L.Trainer, folder: Path, metrics: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ class _Block(nn.Module):
     def __init__(self, dim: int, heads: int, mlp_ratio: float, order: str):
         super().__init__()
         self.order = order
+        self.maps = {"s": f"{order}_spatial", "t": f"{order}_temporal"}
         for kind in ("s", "t"):
             setattr(self, f"norm1_{kind}", nn.LayerNorm(dim, eps=1e-6))
             setattr(self, f"attn_{kind}", Attention(dim, heads))
@@ -40,14 +41,14 @@ class _Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "N T V D"], read: Sequence[str] = ()
     ) -> tuple[Float[Tensor, "N T V D"], dict[str, Float[Tensor, "N T V"]]]:
-        """The tokens, and the attention received in the maps named in `read` ("s", "t")."""
+        """The tokens, and the attention received in those of its maps that `read` names."""
         received = {}
         for kind in self.order:
             normed = getattr(self, f"norm1_{kind}")(x)
             normed = normed if kind == "s" else normed.transpose(1, 2)
-            out, sums = getattr(self, f"attn_{kind}")(normed, with_received=kind in read)
+            out, sums = getattr(self, f"attn_{kind}")(normed, with_received=self.maps[kind] in read)
             if sums is not None:
-                received[kind] = sums if kind == "s" else sums.transpose(1, 2)
+                received[self.maps[kind]] = sums if kind == "s" else sums.transpose(1, 2)
             x = x + (out if kind == "s" else out.transpose(1, 2))
             x = x + getattr(self, f"mlp_{kind}")(getattr(self, f"norm2_{kind}")(x))
         return x, received
@@ -128,9 +129,8 @@ class DSTformer(Backbone):
                 nn.init.zeros_(module.bias)
         for embedding in (self.pos_embed, self.temp_embed, self.mask_token):
             nn.init.trunc_normal_(embedding, std=0.02)
-        for fusion in self.ts_attn:  # both streams weigh the same at the start
-            nn.init.zeros_(fusion.weight)
-            nn.init.constant_(fusion.bias, 0.5)
+        for name, value in self.ts_attn.named_parameters():  # both streams weigh the same at first
+            nn.init.constant_(value, 0.5 if name.endswith("bias") else 0.0)
 
     def forward(
         self,
@@ -157,18 +157,17 @@ class DSTformer(Backbone):
         ):
             last = with_importance and layer == len(self.ts_attn) - 1
             streams = []
-            for name, block in (("st", st), ("ts", ts)):
-                wanted = [m[3] for m in self.importance if m.startswith(name)] if last else []
-                out, sums = block(x, wanted)
+            for block in (st, ts):
+                out, sums = block(x, self.importance if last else ())
                 streams.append(out)
-                received |= {f"{name}_{kind}": value for kind, value in sums.items()}
+                received |= sums
             weight = fuse(torch.cat(streams, dim=-1)).softmax(-1)
             x = streams[0] * weight[..., :1] + streams[1] * weight[..., 1:]
         tokens = self.pre_logits(self.norm(x))
         if not with_importance:
             return Features(tokens)
-        mean = torch.stack([received[m[:4]] for m in self.importance]).mean(0)
-        return Features(tokens, mean / mean[0].numel() if len(mean) else mean)
+        mean = torch.stack([received[name] for name in self.importance]).mean(0)
+        return Features(tokens, mean / (frames * mean.shape[2]))
 
     def check_frames(self, frames: int) -> str | None:
         """Why a clip length does not fit, in one line; None if it does."""

@@ -31,11 +31,14 @@ class Attention(nn.Module):
                 heads, summed over queries, so that it sums to L. Computed beside the fused
                 kernel, in float32, without gradient.
         """
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        query, key, value = (part.transpose(-3, -2) for part in (query, key, value))
+        # (batch, H, L, d): the fused kernels take four axes only
+        parts = self.qkv(x).view(-1, x.shape[-2], 3, self.heads, x.shape[-1] // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(query, key, value)
-        received = attention_received(query, key) if with_received else None
-        return self.proj(out.transpose(-3, -2).flatten(-2)), received
+        received = None
+        if with_received:
+            received = attention_received(query, key).view(x.shape[:-1])
+        return self.proj(out.transpose(1, 2).reshape(x.shape)), received
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ class MaskingCallback(L.Callback):
 
     Args:
         strategy: What to hide.
-        start_epoch: First epoch with a masked pathway; the standard pathway is trained alone before.
+        start_epoch: First epoch with a masked pathway; before, there is the standard one alone.
         ramp_epochs: Epochs over which the ratio grows linearly to the strategy's; 0 starts in full.
 
     Raises:
@@ -48,7 +48,8 @@ class MaskingCallback(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill or empty the slot."""
-        pl_module.masking = self.masking_at(trainer.current_epoch)
+        # a plain attribute of the method, which torch's type of a module does not know
+        setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
         self._hidden, self._batches = None, 0
 
     def on_train_batch_end(
@@ -66,7 +67,6 @@ class MaskingCallback(L.Callback):
         if self._hidden is None:
             return
         shares = (self._hidden / self._batches).cpu()
-        names = pl_module.skeleton.joints  # type: ignore[union-attr]
+        names: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
         values = {f"masked/{name}": share for name, share in zip(names, shares, strict=True)}
-        pl_module.log_dict(values, sync_dist=True)  # type: ignore[arg-type]
-
+        pl_module.log_dict(values, sync_dist=True)

@@ -112,8 +112,8 @@ class SkeletonDataModule(L.LightningDataModule):
         train_split: Name of the training split.
         test_split: Name of the test split; never looked at before testing, unless it is also
             given as `val_split`.
-        val_split: Split for model selection; by default `val_fraction` of the training split is held
-            out, whole subjects where they are known.
+        val_split: Split for model selection; by default `val_fraction` of the training split is
+            held out, whole subjects where they are known.
         val_fraction: Share held out.
         frames: Length of a clip.
         persons: Persons per clip.
@@ -167,8 +167,8 @@ class SkeletonDataModule(L.LightningDataModule):
         shared = np.intersect1d(rows_a, rows_b)
         if len(shared):
             raise InputError(
-                f"{self.store.path}: splits {a!r} and {b!r} share {len(shared)} clips, the first is "
-                f"{self.store.name(shared[0])!r}; scores on them would mean nothing"
+                f"{self.store.path}: splits {a!r} and {b!r} share {len(shared)} clips, the first "
+                f"is {self.store.name(shared[0])!r}; scores on them would mean nothing"
             )
 
     def _loader(self, dataset: ClipDataset, batches: EpochBatches) -> DataLoader[Any]:

@@ -78,8 +78,8 @@ class ClassBalancedBatches(EpochBatches):
         self.members = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
         if classes > len(self.members):
             raise InputError(
-                f"class-balanced batches of {classes} classes asked for, but the training split has "
-                f"{len(self.members)}; type data.balanced.classes={len(self.members)}"
+                f"class-balanced batches of {classes} classes asked for, but the training split "
+                f"has {len(self.members)}; type data.balanced.classes={len(self.members)}"
             )
 
     def __iter__(self) -> Iterator[list[Key]]:

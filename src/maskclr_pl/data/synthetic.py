@@ -257,7 +257,7 @@ def _proportions(rng: np.random.Generator) -> dict[str, float]:
     return {part: size * length * rng.uniform(0.95, 1.05) for part, length in lengths.items()}
 
 
-def _rotation(axis: int, angle: np.ndarray) -> np.ndarray:
+def _rotation(axis: int, angle: np.ndarray | float) -> np.ndarray:
     """Rotations (T, 3, 3) about one axis."""
     cos, sin = np.cos(angle), np.sin(angle)
     matrix = np.zeros((*np.shape(angle), 3, 3))
@@ -304,4 +304,5 @@ def _body(angles: Mapping[str, np.ndarray], length: Mapping[str, float]) -> np.n
 def _place(body: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarray:
     """Turn the body by up to 35 degrees and put it somewhere in front of the camera."""
     turned = body @ _rotation(1, rng.uniform(-0.6, 0.6)).T
-    return turned + [side + rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.1), rng.uniform(-0.6, 0.4)]
+    shift = (side + rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.1), rng.uniform(-0.6, 0.4))
+    return turned + np.array(shift)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
 
 from maskclr_pl.types import Prediction
 
@@ -22,7 +23,7 @@ def gather(x: Tensor) -> Tensor:
     if distributed.get_world_size() == 1:
         return x
     if x.requires_grad:
-        return torch.cat(distributed.nn.functional.all_gather(x.contiguous()))
+        return torch.cat(all_gather(x.contiguous()))
     parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, x.contiguous())
     return torch.cat(parts)

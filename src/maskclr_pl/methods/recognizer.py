@@ -51,7 +51,9 @@ class Recognizer(Method):
         self.head, self.loss, self.bn_stats = head, loss, bn_stats
         accuracy = MetricCollection(
             {
-                f"top{k}": MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro")
+                f"top{k}": MulticlassAccuracy(
+                    num_classes, top_k=min(k, num_classes), average="micro"
+                )
                 for k in (1, 5)
             }
         )

@@ -36,7 +36,7 @@ class RandomMove(nn.Module):
         shift: float = 0.1,
     ):
         super().__init__()
-        self.angle, self.scale, self.shift = angle, tuple(scale), shift
+        self.angle, self.scale, self.shift = angle, (scale[0], scale[1]), shift
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The moved clip."""
@@ -92,7 +92,7 @@ class CropScale(nn.Module):
 
     def __init__(self, ratio: tuple[float, float] = (2.0, 2.0)):
         super().__init__()
-        self.ratio = tuple(ratio)
+        self.ratio = (ratio[0], ratio[1])
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The cropped clip."""

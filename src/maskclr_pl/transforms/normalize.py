@@ -43,10 +43,11 @@ def track(keypoint: np.ndarray, score: np.ndarray) -> np.ndarray:
     """
     first, before = keypoint[0, 1:], keypoint[:, :-1]
     keep, swap = np.linalg.norm(first - before, axis=-1).sum(-1)
-    there = (score > 0).any(-1)
+    there = np.any(score > 0, axis=-1)
     known = there[0, 1:] & there[0, :-1] & there[1, :-1]
     flips = np.concatenate([[False], (keep > swap) & known])
-    return np.cumsum(flips) % 2 == 1
+    swapped: np.ndarray = np.cumsum(flips) % 2 == 1
+    return swapped
 
 
 class Convert(nn.Module):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy._core import multiarray
 
-from maskclr_pl.data.store import Recording, file_hash
+from maskclr_pl.data.store import Recording
+from maskclr_pl.data.writing import file_hash
 from maskclr_pl.types import InputError
 
 NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
@@ -37,8 +38,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{("builtins", t.__name__): t for t in (list, dict, set, int, float, bytearray, complex)},
 }
 for _numpy in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
-    _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = multiarray._reconstruct  # type: ignore[attr-defined]
-    _ALLOWED[_numpy + ".multiarray", "scalar"] = multiarray.scalar  # type: ignore[attr-defined]
+    _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = multiarray._reconstruct
+    _ALLOWED[_numpy + ".multiarray", "scalar"] = multiarray.scalar
     # what protocol 5 calls to make an array from a buffer
     _ALLOWED[_numpy + ".numeric", "_frombuffer"] = lambda buffer, dtype, shape, order: (
         np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)

@@ -1,0 +1,114 @@
+"""`python -m maskclr_pl.evaluate ckpt_path=RUN`: accuracy on clean and perturbed test clips."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from maskclr_pl.checkpoint import checkpoint_path, load_run
+from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.data import SkeletonDataModule
+from maskclr_pl.evaluation.corruptions import Corruption
+from maskclr_pl.evaluation.results import write_table
+from maskclr_pl.evaluation.robustness import mean_over_levels, robustness, summarise
+from maskclr_pl.figures.curves import robustness_curves
+from maskclr_pl.methods import Method
+from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.types import Batch, InputError
+
+
+@verb("evaluate")
+def main(cfg: DictConfig) -> None:
+    """Evaluate one checkpoint; writes robustness.csv and a figure."""
+    path = checkpoint_path(cfg.ckpt_path, cfg.which)
+    method, info = load_run(path, cfg.trusted)
+    data = _data(cfg, info)
+    device = torch.device(cfg.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    method.to(device)
+    corruptions: list[Corruption] = [hydra.utils.instantiate(c) for c in cfg.corruption]
+    passes = 1 + cfg.draws * sum(len(corruption.levels) for corruption in corruptions)
+    log.info(
+        "evaluating %s on %d clips of %s: %d passes over them, on %s",
+        *(path, len(data.test), data.store.path, passes, device.type),
+    )
+    start = time.monotonic()
+    rows = robustness(
+        lambda clip, batch: method.predict_clips(clip, batch).logits,  # type: ignore[operator]
+        _batches(method, data, device),
+        data.test.names,
+        corruptions,
+        draws=cfg.draws,
+        seed=cfg.seed,
+    )
+    folder = Path(cfg.output_dir) if cfg.output_dir else _run_folder(path)
+    _write(folder, rows, corruptions)
+    _show(rows, time.monotonic() - start)
+    log.info("table      %s", folder / "robustness.csv")
+    if corruptions:
+        log.info("figure     %s", folder / "figures" / "robustness.png")
+    log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", folder)
+
+
+def _data(cfg: DictConfig, info: dict[str, Any]) -> SkeletonDataModule:
+    """The data module of the checkpoint, with what the user changed."""
+    settings = dict(info["config"]["data"])
+    settings |= {key: value for key, value in plain(cfg.data).items() if value is not None}
+    data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
+    trained_on = Skeleton.from_dict(info["source_skeleton"])
+    if data.store.skeleton.joints != trained_on.joints:
+        raise InputError(
+            f"{data.store.path} has skeleton {data.store.skeleton.name} "
+            f"({len(data.store.skeleton)} joints), the model was trained on {trained_on.name} "
+            f"({len(trained_on)} joints)"
+        )
+    if len(data.store.class_names) != len(info["class_names"]):
+        raise InputError(
+            f"{data.store.path} has {len(data.store.class_names)} classes, the model was trained "
+            f"on {len(info['class_names'])}"
+        )
+    return data
+
+
+def _batches(method: Method, data: SkeletonDataModule, device: torch.device) -> Iterator[Batch]:
+    for batch in data.test_dataloader():
+        yield method.transfer_batch_to_device(batch, device, 0)
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    return (
+        checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    )
+
+
+def _write(folder: Path, rows: list[dict[str, Any]], corruptions: list[Corruption]) -> None:
+    table = folder / "robustness.csv"
+    if table.is_file():  # nothing is lost
+        number = 1
+        while (older := folder / f"robustness.{number}.csv").exists():
+            number += 1
+        table.rename(older)
+        log.info("kept       the earlier table as %s", older)
+    write_table(table, rows)
+    units = {corruption.name: corruption.unit for corruption in corruptions}
+    robustness_curves({folder.name: summarise(rows)}, units, folder / "figures" / "robustness.png")
+
+
+def _show(rows: list[dict[str, Any]], seconds: float) -> None:
+    summary = summarise(rows)
+    log.info("clean      top1 %.2f   (%.0f s)", summary["clean"][0.0][0], seconds)
+    for name, levels in summary.items():
+        if name != "clean":
+            cells = "   ".join(
+                f"{level:g}: {mean:.1f} ± {spread:.1f}"
+                for level, (mean, spread) in levels.items()
+                if level > 0
+            )
+            log.info("%-22s mean %.1f      %s", name, mean_over_levels(levels), cells)
+
+
+if __name__ == "__main__":
+    main()

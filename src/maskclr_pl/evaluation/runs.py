@@ -1,0 +1,50 @@
+"""Reading back what a run folder holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from maskclr_pl.evaluation.results import read_table, series
+from maskclr_pl.types import InputError
+
+
+def run_metrics(folder: Path) -> dict[str, Any]:
+    """`metrics.json` of a run.
+
+    Raises:
+        InputError: If the folder holds no finished run.
+    """
+    try:
+        values: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: no metrics.json; type the run folder that train printed last, or "
+            f"resume={folder} to finish it"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{folder / 'metrics.json'}: not readable ({error})") from None
+    return values
+
+
+def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Training cross-entropy and validation accuracy over epochs, from `metrics.csv`."""
+    rows = read_table(folder / "metrics.csv")
+    return {"loss": series(rows, "train/loss_ce"), "accuracy": series(rows, "val/top1")}
+
+
+def masked_shares(folder: Path) -> dict[str, float]:
+    """Share of each joint's tokens that was hidden, over the epochs with masking; {} for none."""
+    rows = read_table(folder / "metrics.csv")
+    columns = [name for name in rows[0] if name.startswith("masked/")] if rows else []
+    shares = {}
+    for column in columns:
+        _, values = series(rows, column)
+        if values:
+            shares[column.removeprefix("masked/")] = sum(values) / len(values)
+    return shares
+
+
+def robustness_rows(folder: Path) -> list[dict[str, str]]:
+    """`robustness.csv` of a run; [] if it was not evaluated."""
+    path = folder / "robustness.csv"
+    return read_table(path) if path.is_file() else []

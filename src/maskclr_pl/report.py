@@ -1,0 +1,90 @@
+"""`python -m maskclr_pl.report runs=[A,B]`: runs side by side, as a table and figures."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from maskclr_pl.cli import log, new_run_folder, plain, verb
+from maskclr_pl.evaluation.corruptions import UNITS
+from maskclr_pl.evaluation.results import write_atomically, write_table
+from maskclr_pl.evaluation.robustness import mean_over_levels, summarise
+from maskclr_pl.evaluation.runs import curves, robustness_rows, run_metrics
+from maskclr_pl.figures.curves import robustness_curves, training_curves
+from maskclr_pl.types import InputError
+
+
+@verb("report")
+def main(cfg: DictConfig) -> None:
+    """Compare runs."""
+    runs = [Path(run) for run in plain(cfg.runs)]
+    labels = plain(cfg.labels) or [run.name for run in runs]
+    if len(labels) != len(runs):
+        raise InputError(f"{len(runs)} runs but {len(labels)} labels; give one label per run")
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for label, run in zip(labels, runs, strict=True):
+        groups[str(label)].append(run)
+    cells = {label: [_scores(run) for run in members] for label, members in groups.items()}
+    folder = new_run_folder(cfg.output_dir, "report")
+    rows = _table(cells)
+    write_table(folder / "comparison.csv", rows)
+    text = _markdown(rows)
+    write_atomically(folder / "comparison.md", text.encode())
+    first = {label: members[0] for label, members in groups.items()}
+    training_curves(
+        {label: curves(run) for label, run in first.items()}, folder / "training_curves.png"
+    )
+    summaries = {
+        label: summarise([row for run in members for row in robustness_rows(run)])
+        for label, members in groups.items()
+    }
+    robustness_curves(summaries, UNITS, folder / "robustness.png")
+    log.info("%s", text)
+    log.info("figures    %s", folder)
+    log.info("next       open %s", folder / "robustness.png")
+
+
+def _scores(run: Path) -> dict[str, float]:
+    """Clean top-1, and mean top-1 over the levels of each corruption."""
+    scores = {"clean": float(run_metrics(run)["test/top1"])}
+    for name, levels in summarise(robustness_rows(run)).items():
+        scores[name] = levels[0.0][0] if name == "clean" else mean_over_levels(levels)
+    return scores
+
+
+def _table(cells: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
+    """One row per label: mean over its runs, with the spread where there are several."""
+    columns = list(dict.fromkeys(c for runs in cells.values() for run in runs for c in run))
+    rows = []
+    for label, runs in cells.items():
+        row: dict[str, Any] = {"run": label, "seeds": len(runs)}
+        for column in columns:
+            values = [run[column] for run in runs if column in run]
+            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+            row[column] = f"{np.mean(values):.1f}{spread}" if values else ""
+        rows.append(row)
+    return rows
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines.insert(1, ["-" * width for width in widths])
+    text = "\n".join(
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
+    )
+    return (
+        text
+        + "\n\nTop-1 on the test split in percent: clean, and the mean over the levels of each "
+        "corruption.\n± is the standard deviation over runs of the same name.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
