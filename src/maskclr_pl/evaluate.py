@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
-from maskclr_pl.data import SkeletonDataModule
+from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.corruptions import Corruption
 from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.evaluation.robustness import mean_over_levels, robustness, summarise

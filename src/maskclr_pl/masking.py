@@ -6,7 +6,7 @@ means hidden. Sequences are independent of each other, and the number of hidden 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 Scope = Literal["clip", "frame", "tube"]
 
 
+@runtime_checkable
 class Masking(Protocol):
     """A strategy: a frozen dataclass, so that a ramp can replace its ratio."""
 
@@ -104,9 +105,12 @@ class _Pools:
 class AttentionGuidedMasking(_Pools):
     """Attention-guided probabilistic masking (AGPM): the more attended, the likelier hidden.
 
-    Items are drawn without replacement with odds softmax(importance / (temperature * max)), the
-    maximum taken over the pool. Since importance / max <= 1, the most attended item is at most
-    exp(1 / temperature) times as likely to be drawn first as the least: 3.8 at 0.75.
+    Items are drawn without replacement with odds softmax(z / temperature), where z is the
+    importance of an item relative to its pool. With `normalise=max`, z = importance / max, as
+    published; the most attended item is then at most exp(1 / temperature) times as likely to be
+    drawn first as the least (3.8 at 0.75), and nearly as likely as any other while attention is
+    flat. With `normalise=zscore`, z = (importance - mean) / standard deviation, which guides as
+    strongly whether attention is flat or peaked.
 
     Args:
         ratio: See `_Pools`; likewise `scope` and `tube_length`.
@@ -114,15 +118,19 @@ class AttentionGuidedMasking(_Pools):
             joint equally often; the paper's figure has one pool per clip.
         tube_length: Steps per stretch with scope=tube.
         temperature: > 0; small is nearly deterministic, large nearly uniform.
+        normalise: What importance is relative to.
     """
 
     temperature: float = 0.75
+    normalise: Literal["max", "zscore"] = "max"
     uses_importance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:
             raise ValueError(f"masking temperature must be positive, got {self.temperature}")
+        if self.normalise not in ("max", "zscore"):
+            raise ValueError(f"masking normalise must be max or zscore, got {self.normalise!r}")
 
     def __call__(
         self,
@@ -140,6 +148,9 @@ class AttentionGuidedMasking(_Pools):
     def logits(self, importance: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
         """Unnormalised log-probabilities of the items of each pool."""
         pools = self._gather(importance, stride)
+        if self.normalise == "zscore":
+            spread, mean = torch.std_mean(pools, dim=-1, correction=0, keepdim=True)
+            return (pools - mean) / (self.temperature * spread).clamp_min(1e-12)
         return pools / (self.temperature * pools.amax(-1, keepdim=True)).clamp_min(1e-12)
 
 

@@ -21,7 +21,7 @@ from maskclr_pl.types import InputError
 def main(cfg: DictConfig) -> None:
     """Compare runs."""
     runs = [Path(run) for run in plain(cfg.runs)]
-    labels = plain(cfg.labels) or [run.name for run in runs]
+    labels = (plain(cfg.labels) if cfg.labels else None) or [run.name for run in runs]
     if len(labels) != len(runs):
         raise InputError(f"{len(runs)} runs but {len(labels)} labels; give one label per run")
     groups: dict[str, list[Path]] = defaultdict(list)

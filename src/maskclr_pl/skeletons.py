@@ -140,7 +140,7 @@ class Skeleton:
         for edge in edges:
             if len(edge) != 2 or not all(0 <= int(end) < len(joints) for end in edge):
                 raise InputError(
-                    f"skeleton {name}: edge {list(edge)} is no pair of joints 0 to {len(joints) - 1}"
+                    f"skeleton {name}: edge {list(edge)} is no pair of joints below {len(joints)}"
                 )
             near[int(edge[0])].append(int(edge[1]))
             near[int(edge[1])].append(int(edge[0]))

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
 from maskclr_pl.cli import log, log_to, new_run_folder, plain, verb
-from maskclr_pl.data import SkeletonDataModule, collate
+from maskclr_pl.data.datamodule import SkeletonDataModule, collate
 from maskclr_pl.evaluation.results import write_predictions, write_run_metrics
 from maskclr_pl.evaluation.runs import curves, masked_shares
 from maskclr_pl.figures.curves import training_curves

@@ -1,7 +1,9 @@
-"""Skeleton data: sources, the store that all of them end in, and the data module."""
+"""Skeleton data: sources, and the store that all of them end in.
 
-from maskclr_pl.data.datamodule import ClipDataset, SkeletonDataModule, collate
+The data module is in `maskclr_pl.data.datamodule`; this package opens stores without Lightning.
+"""
+
 from maskclr_pl.data.store import Recording, Store
 from maskclr_pl.data.writing import write_store
 
-__all__ = ["ClipDataset", "Recording", "SkeletonDataModule", "Store", "collate", "write_store"]
+__all__ = ["Recording", "Store", "write_store"]

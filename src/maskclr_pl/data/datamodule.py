@@ -45,7 +45,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     @property
     def names(self) -> list[str]:
         """Name of each clip."""
-        return [self.store.name(row) for row in self.rows]
+        return [self.store.name(int(row)) for row in self.rows]
 
     def __getitem__(self, key: Key | int) -> dict[str, Any]:
         """One clip, unbatched, as NumPy arrays; a plain index means epoch 0."""
@@ -168,7 +168,7 @@ class SkeletonDataModule(L.LightningDataModule):
         if len(shared):
             raise InputError(
                 f"{self.store.path}: splits {a!r} and {b!r} share {len(shared)} clips, the first "
-                f"is {self.store.name(shared[0])!r}; scores on them would mean nothing"
+                f"is {self.store.name(int(shared[0]))!r}; scores on them would mean nothing"
             )
 
     def _loader(self, dataset: ClipDataset, batches: EpochBatches) -> DataLoader[Any]:

@@ -9,7 +9,7 @@ when those joints are lost, a model that also uses the weak ones need not.
 These are toy data: nothing measured on them says anything about a benchmark.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -159,14 +159,15 @@ class SyntheticSource:
         self,
         clips: int = 1200,
         subjects: int = 12,
-        frames: tuple[int, int] = (40, 90),
+        frames: Sequence[int] = (40, 90),
         weak_spread: float = 0.5,
         jitter: float = 1.5,
         dropout: float = 0.02,
         bystander: float = 0.15,
         seed: int = 0,
     ):
-        self.clips, self.subjects, self.frames = clips, subjects, frames
+        subjects = max(2, min(subjects, clips // len(ACTIONS)))
+        self.clips, self.frames = clips, frames
         self.weak_spread, self.jitter, self.dropout = weak_spread, jitter, dropout
         self.bystander, self.seed = bystander, seed
         plan = [(i, i % len(ACTIONS), i // len(ACTIONS) % subjects) for i in range(clips)]
@@ -185,7 +186,7 @@ class SyntheticSource:
         for index, label, subject in self._plan:
             rng = np.random.default_rng((self.seed, index))
             style = np.random.default_rng((self.seed, 1_000_000 + subject))
-            frames = int(rng.integers(*self.frames, endpoint=True))
+            frames = int(rng.integers(self.frames[0], self.frames[1], endpoint=True))
             moves = self._movement(ACTIONS[label], frames, rng, style)
             bodies = [_place(_body(moves, _proportions(style)), 0.0, rng)]
             if rng.random() < self.bystander:

@@ -184,11 +184,12 @@ def _fill(
     scores: BinaryIO,
 ) -> None:
     frames, persons = np.array(table["frames"]), np.array(table["persons"])
+    total = int((frames.astype(np.int64) * persons).sum())
     rows = frames.astype(np.int64) * persons
     joints = table["joints"]
-    _copy_rows(file, "keypoint", keypoints, (rows.sum(), joints, table["channels"]), table["dtype"])
+    _copy_rows(file, "keypoint", keypoints, (total, joints, table["channels"]), table["dtype"])
     if table["scored"]:
-        _copy_rows(file, "score", scores, (rows.sum(), joints), np.dtype("<f2"))
+        _copy_rows(file, "score", scores, (total, joints), np.dtype("<f2"))
     file["start"] = np.concatenate([[0], rows.cumsum()[:-1]])
     file["frames"] = frames.astype(np.int32)
     file["persons"] = persons.astype(np.int16)

@@ -9,7 +9,7 @@ draw share it, so that a higher level is the same disturbance, stronger.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class Corruption(Protocol):
     """A way in which poses get worse; level 0 changes nothing."""
 

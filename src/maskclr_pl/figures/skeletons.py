@@ -29,7 +29,8 @@ def joint_shares(
     """
     figure = new_figure(9, 4.6)
     figure.suptitle(title)
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 1.3)))
+    panels = figure.subfigures(1, 2, width_ratios=(1, 1.3), squeeze=False)
+    left, right = panels[0]
     values = np.array([shares[joint] for joint in skeleton.joints])
     _on_pose(left, values, skeleton, pose)
     order = np.argsort(values)

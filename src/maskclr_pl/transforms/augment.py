@@ -5,6 +5,7 @@ absent persons at zero; the released code moves their zeros to a constant point.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -32,7 +33,7 @@ class RandomMove(nn.Module):
     def __init__(
         self,
         angle: float = 10.0,
-        scale: tuple[float, float] = (0.9, 1.1),
+        scale: Sequence[float] = (0.9, 1.1),
         shift: float = 0.1,
     ):
         super().__init__()
@@ -90,7 +91,7 @@ class CropScale(nn.Module):
         ratio: Range that the ratio is drawn from, [1, 3] in training; equal ends for testing (2).
     """
 
-    def __init__(self, ratio: tuple[float, float] = (2.0, 2.0)):
+    def __init__(self, ratio: Sequence[float] = (2.0, 2.0)):
         super().__init__()
         self.ratio = (ratio[0], ratio[1])
 

@@ -1,13 +1,14 @@
 """What a transform is, and how the channels of a clip lie in memory."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Transform(Protocol):
     """Clip to clip. Missing joints and absent persons are zeros before and after.
 

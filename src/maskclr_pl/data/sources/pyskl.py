@@ -7,7 +7,7 @@ the older layout is the bare list of annotations.
 import pickle
 import re
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class PysklSource:
         InputError: If the file cannot be read or has another layout.
     """
 
-    def __init__(self, path: str | Path, frame_size: tuple[int, int] | None = None):
+    def __init__(self, path: str | Path, frame_size: Sequence[int] | None = None):
         self.path = Path(path)
         self.frame_size = frame_size
         content = load_pickle(self.path)

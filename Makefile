@@ -1,0 +1,75 @@
+# make demo | test | lint | bench | clean: each sets up what it needs first.
+SHELL := /bin/bash
+VENV ?= .venv
+# the first interpreter that is new enough; make PYTHON=... to choose another
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& echo $$p && break; done)
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo setup dev test lint format bench clean
+
+help:
+	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
+	@echo "make test    all tests, also from the built wheel"
+	@echo "make lint    ruff, mypy, import layers"
+	@echo "make bench   speed, as ratios measured side by side"
+	@echo "make setup   only install into $(VENV)"
+	@echo "make clean   remove $(VENV) and caches (runs/ and data/ stay)"
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed, none was found; type make PYTHON=/path/to/python3"; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON) (once, some minutes)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: python -m venv failed; on Debian and Ubuntu type: apt install python3-venv"; exit 1; }
+	@# torch alone first, so that nothing else chooses its build
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.base
+dev: $(VENV)/.dev
+
+demo: $(VENV)/.base
+	@echo "== 1/5 supervised baseline: one pathway, cross-entropy"
+	@$(PY) -m maskclr_pl.train experiment=demo loss=ce masking=none output_dir=$(DEMO)/supervised
+	@echo "== 2/5 two pathways, random masking"
+	@$(PY) -m maskclr_pl.train experiment=demo masking=random output_dir=$(DEMO)/random_masking
+	@echo "== 3/5 MaskCLR: two pathways, attention-guided masking"
+	@$(PY) -m maskclr_pl.train experiment=demo output_dir=$(DEMO)/maskclr
+	@echo "== 4/5 perturbed test clips"
+	@$(PY) -m maskclr_pl.evaluate -m draws=2 \
+		ckpt_path=$(DEMO)/supervised,$(DEMO)/random_masking,$(DEMO)/maskclr
+	@echo "== 5/5 side by side"
+	@$(PY) -m maskclr_pl.report "runs=[$(DEMO)/supervised,$(DEMO)/random_masking,$(DEMO)/maskclr]" \
+		output_dir=$(DEMO)/comparison
+	@echo "Toy data and one seed: not a result about any benchmark."
+	@echo "what was masked   $(DEMO)/maskclr/figures/masked_joints.png"
+	@echo "run folders       $(DEMO)"
+	@echo "next              $(PY) -m maskclr_pl.train seed=1"
+
+test: $(VENV)/.dev
+	@$(PY) -m pytest -n 2 --dist loadfile tests
+
+lint: $(VENV)/.dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@echo "lint: clean"
+
+format: $(VENV)/.dev
+	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+bench: $(VENV)/.dev
+	@$(PY) -m tests.benchmarks.augment
+	@$(PY) -m tests.benchmarks.store
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,102 @@
+"""Commands for the tests: as a user types them, in this process (fast) or in one of their own."""
+
+import os
+import pickle
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+SMALL = ["backbone=dstformer_tiny", "head=action_small", "clip.frames=8", "data.num_workers=0"]
+
+
+def in_process(name: str, *args: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `python -m maskclr_pl.<name> args` prints; fails the test if the command fails."""
+    import importlib
+
+    module = importlib.import_module(f"maskclr_pl.{name}")
+    before, argv = Path.cwd(), sys.argv
+    capsys.readouterr()
+    try:
+        os.chdir(cwd)
+        sys.argv = [module.__file__ or name, *args]
+        GlobalHydra.instance().clear()
+        module.main()
+    except SystemExit as stop:
+        shown = capsys.readouterr()
+        raise AssertionError(f"{name} {args}: {stop.code}\n{shown.out}{shown.err}") from None
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+    return capsys.readouterr().out
+
+
+def in_subprocess(
+    name: str, *args: str, cwd: Path, python: str = sys.executable, **env: str
+) -> str:
+    """The same in a process of its own."""
+    run = subprocess.run(
+        [python, "-m", f"maskclr_pl.{name}", *args],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A command line as it stands, but with short trainings and evaluations."""
+    words = shlex.split(line)
+    with pytest.MonkeyPatch.context() as patch:
+        while "=" in words[0]:
+            name, _, value = words.pop(0).partition("=")
+            patch.setenv(name, value)
+            if name == "PYTHONPATH":
+                patch.syspath_prepend(str(cwd / value))
+        patch.setenv("WANDB_SILENT", "true")
+        assert words[0].endswith("python"), line
+        assert words[1] == "-m", line
+        name = words[2].removeprefix("maskclr_pl.")
+        args = words[3:]
+        if name == "train":
+            args += ["debug=fast"]
+        if name == "evaluate":
+            args = [word for word in args if not word.startswith("draws=")] + ["draws=1"]
+        return in_process(name, *args, cwd=cwd, capsys=capsys)
+
+
+def last_line(output: str) -> str:
+    return output.strip().splitlines()[-1]
+
+
+def pyskl_file(path: Path, clips: int = 24, joints: int = 17) -> Path:
+    """A pyskl pickle with two easy classes: arms up or down."""
+    rng = np.random.default_rng(0)
+    annotations = []
+    for i in range(clips):
+        frames = int(rng.integers(10, 20))
+        keypoint = rng.normal(0, 5, (1, frames, joints, 2)) + np.array([960, 540])
+        keypoint[..., 7:11, 1] += 200 * (1 if i % 2 else -1)
+        annotations.append(
+            {
+                "frame_dir": f"clip{i:03d}",
+                "label": i % 2,
+                "img_shape": (1080, 1920),
+                "original_shape": (1080, 1920),
+                "total_frames": frames,
+                "keypoint": keypoint.astype(np.float16),
+                "keypoint_score": np.full((1, frames, joints), 0.9, np.float16),
+            }
+        )
+    names = [annotation["frame_dir"] for annotation in annotations]
+    split = {"train": names[: clips * 2 // 3], "test": names[clips * 2 // 3 :]}
+    path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    return path

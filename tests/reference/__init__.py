@@ -1,0 +1,1 @@
+"""Independent oracles: plain NumPy loops, written from the formulas."""

@@ -1,0 +1,179 @@
+"""Prepare, train, evaluate, report: the commands as a user types them, in an empty folder."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskclr_pl.data.sources.pyskl import load_pickle
+from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
+
+ROOT = Path(__file__).parents[1]
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in an empty folder."""
+    return partial(in_process, cwd=tmp_path, capsys=capsys)
+
+
+def check_run_folder(run: Path, clips: int, classes: int) -> dict[str, float]:
+    metrics: dict[str, float] = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["test/top1"] <= metrics["test/top5"] <= 100
+    predictions = np.load(run / "predictions.npz")
+    assert predictions["logits"].shape == (clips, classes)
+    assert len(set(predictions["name"].tolist())) == clips
+    top1 = 100 * (predictions["logits"].argmax(1) == predictions["label"]).mean()
+    assert metrics["test/top1"] == pytest.approx(top1, abs=1e-4)  # float32 percent
+    for file in ("config.yaml", "train.log", "metrics.csv", "checkpoints/best.ckpt"):
+        assert (run / file).stat().st_size > 0
+    for which in ("best", "last"):
+        content = torch.load(run / f"checkpoints/{which}.ckpt", weights_only=True)
+        assert content["maskclr_pl"]["class_names"]
+    for figure in ("training_curves.png", "training_curves.svg"):
+        assert (run / "figures" / figure).stat().st_size > 1000
+    return metrics
+
+
+def run_chain(folder: Path, command: Callable[..., str]) -> None:
+    """Every command once, on a small pyskl file."""
+    pyskl_file(folder / "poses.pkl")
+    source = ["source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17"]
+    assert last_line(command("prepare", *source)) == "poses.h5"
+    data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
+    short = ["trainer.max_epochs=2", "data.batch_size=8", *SMALL]
+    printed = command("train", *data, *short, "pose=h36m17", "output_dir=a")
+    assert last_line(printed) == "a"
+    assert "\x1b" not in printed, "control characters in the output of a command without terminal"
+    check_run_folder(folder / "a", clips=8, classes=2)
+    command("evaluate", "ckpt_path=a", "draws=2", "device=cpu")
+    header, *rows = (folder / "a/robustness.csv").read_text().splitlines()
+    assert header == "corruption,level,draw,top1,top5"
+    assert {row.split(",")[0] for row in rows} >= {"clean", "spatial_noise", "frame_drop"}
+    assert (folder / "a/figures/robustness.png").stat().st_size > 1000
+    command("report", "runs=[a,a]", "labels=[one,other]", "output_dir=c")
+    assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
+
+
+def test_chain(tmp_path: Path, command: Command) -> None:
+    run_chain(tmp_path, command)
+
+
+def test_chain_from_the_wheel(tmp_path: Path) -> None:
+    """The wheel alone, in an empty folder: conf/ is inside, nothing comes from the checkout."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=120)
+    [wheel] = tmp_path.glob("*.whl")
+    environment = tmp_path / "venv"
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=60
+    )
+    [site] = environment.glob("lib/python*/site-packages")
+    # the libraries of this environment, but not its editable install: a path in a .pth is not
+    # searched for further .pth files
+    (site / "libraries.pth").write_text(str(Path(torch.__file__).parents[1]) + "\n")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--target", str(site), str(wheel)], check=True, timeout=60)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    python = str(environment / "bin" / "python")
+    where = subprocess.run(
+        [python, "-c", "import maskclr_pl; print(maskclr_pl.__file__)"],
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(site) in where.stdout
+    run_chain(empty, partial(in_subprocess, cwd=empty, python=python, PYTHONPATH=""))
+
+
+def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> None:
+    run = last_line(command("train", "debug=fast"))
+    check_run_folder(tmp_path / run, clips=64, classes=8)
+    assert (tmp_path / run / "figures" / "masked_joints.png").stat().st_size > 1000
+
+
+def test_resume_continues_exactly(tmp_path: Path, command: Command) -> None:
+    """Interrupted after two epochs and resumed, the weights equal those of four in one go."""
+    fixed = ["source.clips=64", "trainer.max_epochs=4", "optim.schedule=constant", *SMALL]
+    command("train", *fixed, "output_dir=whole")
+    command("train", *fixed, "output_dir=part", "trainer.max_epochs=2")
+    command("train", "resume=part", "trainer.max_epochs=4")
+    whole, part = (
+        torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)
+        for run in ("whole", "part")
+    )
+    assert whole["epoch"] == part["epoch"] == 3
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(part["state_dict"][name], value, rtol=0, atol=0, msg=name)
+
+
+def test_two_processes_train_like_one_run(tmp_path: Path) -> None:
+    """DDP on two CPU processes: one run folder, a gradient for each parameter, all clips tested."""
+    ddp = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
+    args = ["source.clips=96", "trainer.max_epochs=1", "data.batch_size=8", *SMALL, *ddp]
+    batches = "trainer.limit_train_batches=2"
+    in_subprocess("train", *args, "output_dir=run", batches, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["data", "run"]
+    check_run_folder(tmp_path / "run", clips=32, classes=8)
+
+
+def test_multirun_gives_each_job_its_folder(tmp_path: Path, command: Command) -> None:
+    command("train", "-m", "seed=0,1", "source.clips=64", "debug=fast", *SMALL)
+    runs = sorted(path.parent.name for path in tmp_path.glob("runs/sweep/*/*/metrics.json"))
+    assert runs == ["0", "1"]
+
+
+def test_wandb_offline(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    args = ["logger=wandb", "source.clips=64", "debug=fast", "output_dir=run", *SMALL]
+    command("train", *args)
+    assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_init_from_another_run(tmp_path: Path, command: Command) -> None:
+    args = ["source.clips=64", "debug=fast", *SMALL]
+    command("train", *args, "loss=ce", "masking=none", "output_dir=first")
+    printed = command("train", *args, "init_from=first", "output_dir=second")
+    assert "backbone, head from first" in printed
+
+
+@pytest.mark.skipif(
+    not (ROOT.parent / "shared/data/custom16_hrnet").is_dir(), reason="real data not here"
+)
+def test_real_pyskl_file(tmp_path: Path, command: Command) -> None:
+    file = ROOT.parent / "shared/data/custom16_hrnet/custom16_hrnet.pkl"
+    assert len(load_pickle(file)["annotations"]) == 486
+    args = ["source=pyskl", f"input={file}", "output=c16.h5", "skeleton=coco17"]
+    command("prepare", *args)
+    splits = ["data.train_split=group_train", "data.test_split=group_test"]
+    data = ["data=custom", "data.path=c16.h5", *splits]
+    epochs = ["trainer.max_epochs=8", "optim.lr=0.003"]
+    command("train", *data, *SMALL, *epochs, "output_dir=run")
+    metrics = check_run_folder(tmp_path / "run", clips=113, classes=16)
+    assert metrics["test/top1"] > 20  # chance is 6.25
+    command("evaluate", "ckpt_path=run", "draws=1")
+
+
+@pytest.mark.skipif(
+    not (ROOT.parent / "shared/data/penn_action").is_dir(), reason="real data not here"
+)
+def test_real_set_with_its_own_skeleton(tmp_path: Path, command: Command) -> None:
+    folder = ROOT.parent / "shared/data/penn_action"
+    args = ["source=pyskl", f"input={folder / 'penn_action.pkl'}", "output=penn.h5"]
+    command("prepare", *args, f"skeleton={folder / 'penn_action.meta.yaml'}")
+    splits = ["data.train_split=train", "data.test_split=test"]
+    data = ["data=custom", "data.path=penn.h5", *splits]
+    batches = ["trainer.max_epochs=1", "trainer.limit_train_batches=4"]
+    command("train", *data, *SMALL, *batches, "output_dir=run")
+    check_run_folder(tmp_path / "run", clips=1068, classes=15)
+    command("evaluate", "ckpt_path=run", "corruption=none")

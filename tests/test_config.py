@@ -1,0 +1,146 @@
+import re
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from maskclr_pl.checkpoint import build_method
+from maskclr_pl.config import config_dir
+from maskclr_pl.methods import Method
+from maskclr_pl.skeletons import SKELETONS
+
+CONF = config_dir()
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+VERBS = [path.stem for path in FILES if len(path.parts) == 1]
+OPTIONS = [(path.parent.as_posix(), path.stem) for path in FILES if len(path.parts) > 1]
+
+# what a bare configuration cannot know
+GIVEN = {
+    "train": ["++data.path=s.h5", "++data.train_split=train", "++data.test_split=test"],
+    "evaluate": ["ckpt_path=run"],
+    "prepare": ["input=x.pkl", "output=x.h5", "skeleton=coco17"],
+    "report": ["runs=[a,b]"],
+}
+SIZES = ["clip.joints=17", "clip.channels=3", "clip.classes=8", "clip.parts=[[0,1],[2,3]]"]
+GIVEN["train"] += SIZES
+
+
+@pytest.fixture(autouse=True)
+def no_hydra():
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+def compose(verb, *overrides):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose(verb, [*GIVEN.get(verb, []), *overrides])
+
+
+def verb_of(group):
+    """The command that has the group: the one that names it in its defaults, else train."""
+    for verb in VERBS:
+        if verb != "train" and re.search(
+            rf"^  - {group}: ", (CONF / f"{verb}.yaml").read_text(), re.M
+        ):
+            return verb
+    return "train"
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from targets(child)
+
+
+def plain(cfg):
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    values.pop("hydra", None)
+    return values
+
+
+def test_the_tree_is_found():
+    assert (CONF / "train.yaml").is_file()
+    assert {"train", "evaluate", "prepare", "report"} <= set(VERBS)
+    assert {"data", "backbone", "method", "loss", "masking"} <= {group for group, _ in OPTIONS}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_composes(verb):
+    values = plain(compose(verb))
+    for target in targets(values):
+        assert callable(hydra.utils.get_object(target)), target
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_is_a_module(verb):
+    assert (CONF.parent / "src" / "maskclr_pl" / f"{verb}.py").is_file() or (
+        CONF.parent / f"{verb}.py"
+    ).is_file()
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+def test_every_option_composes(group, option):
+    values = plain(compose(verb_of(group), f"{group}={option}"))
+    for target in targets(values):
+        assert callable(hydra.utils.get_object(target)), target
+
+
+# the groups whose parts are made without data, and the node of the configuration they fill
+NODES = {"optim": "optim", "callbacks": "callbacks", "masking": "masking", "loss": "loss"}
+MADE = [(group, option) for group, option in OPTIONS if group in NODES]
+
+
+@pytest.mark.parametrize(("group", "option"), MADE, ids=lambda part: part)
+def test_every_part_can_be_made(group, option):
+    node = compose("train", f"{group}={option}")[NODES[group]]
+    if "_target_" in node:
+        assert hydra.utils.instantiate(node, _convert_="all") is not None
+    else:
+        for name, part in node.items():
+            assert hydra.utils.instantiate(part, _convert_="all") is not None, name
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "logger"])
+def test_every_logger_can_be_made(tmp_path, monkeypatch, option):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    cfg = compose("train", f"logger={option}")
+    for node in cfg.logger.values():
+        logger = hydra.utils.instantiate(node, save_dir=str(tmp_path))
+        assert hasattr(logger, "log_metrics")
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "corruption"])
+def test_every_corruption_can_be_made(option):
+    cfg = compose("evaluate", f"corruption={option}")
+    for node in cfg.corruption:
+        corruption = hydra.utils.instantiate(node)
+        assert corruption.levels
+        assert isinstance(corruption.name, str)
+
+
+PARTS = {"backbone", "head", "augment", "pose", "method", "data"}
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g, o in OPTIONS if g in PARTS], ids=lambda part: part
+)
+def test_every_part_of_a_method_builds_one(group, option):
+    small = ["++backbone.depth=1", "++backbone.dim=32", "++backbone.heads=2", "++head.hidden=8"]
+    changes = [] if group in ("backbone", "head") else small
+    if group == "backbone" and option != "dstformer_tiny":
+        changes = ["++backbone.depth=1"]  # the full ones only cost time
+    cfg = compose("train", f"{group}={option}", *changes)
+    method = build_method(cfg, SKELETONS["coco17"])
+    assert isinstance(method, Method)
+    assert sum(parameter.numel() for parameter in method.parameters()) > 0
+
+
+def test_a_wrong_option_and_a_wrong_key_do_not_compose():
+    for wrong in ("backbone=none_such", "backbone.none_such=1", "none_such=1"):
+        with pytest.raises(hydra.errors.HydraException):
+            compose("train", wrong)
