@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from maskclr_pl import __version__
+from maskclr_pl.backbones import Backbone
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.transforms import Convert
@@ -98,10 +99,13 @@ def load_weights_file(path: Path) -> dict[str, Any]:
         InputError: If it cannot be read that way.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable checkpoint ({reason[:160]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a checkpoint but a {type(content).__name__}")
+    return content
 
 
 def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str, Any]]:
@@ -118,7 +122,7 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
     info = content.get("maskclr_pl")
     if not info:
         raise InputError(f"{path}: not a checkpoint written by maskclr_pl.train")
-    used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss")}
+    used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
     used |= {key: info["config"][key] for key in ("augment", "optim")}
     refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
     method = build_method(info["config"], Skeleton.from_dict(info["source_skeleton"]))
@@ -135,7 +139,13 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
             package = target.split(".")[0]
             found = None
             if any(target.startswith(prefix) for prefix in trusted):
-                found = hydra.utils.get_object(target)
+                try:
+                    found = hydra.utils.get_object(target)
+                except ImportError:
+                    raise InputError(
+                        f"{path}: asks for {target}, which this version does not have; use the "
+                        "version of maskclr_pl that wrote the file"
+                    ) from None
             # a name can lead out of the package through a module that it imports
             if not inspect.isclass(found) or not f"{found.__module__}.".startswith(trusted):
                 raise InputError(
@@ -144,6 +154,11 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
                 )
         for value in config.values():
             refuse_untrusted(value, path, trusted)
+    elif isinstance(config, str) and "${" in config:
+        raise InputError(
+            f"{path}: holds the reference {config}, which is not trusted; a checkpoint holds plain "
+            "values, and trusted=[...] does not change that"
+        )
     elif isinstance(config, list | tuple):
         for value in config:
             refuse_untrusted(value, path, trusted)
@@ -208,12 +223,9 @@ def load_published_weights(
             weights = weights[key]
             break
     named = {_bare(name): torch.as_tensor(value) for name, value in weights.items()}
-    if any(name.startswith("backbone.") for name in named):
-        named = {
-            name.removeprefix("backbone."): value
-            for name, value in named.items()
-            if name.startswith("backbone.")
-        }
+    part = "backbone." if isinstance(module, Backbone) else "head."
+    if any(name.startswith(part) for name in named) and not _is_bare_backbone(named, part):
+        named = {k.removeprefix(part): v for k, v in named.items() if k.startswith(part)}
     own = module.state_dict()
     named = {
         name: v for name, v in named.items() if name in own or not name.startswith(tuple(ignore))
@@ -228,6 +240,11 @@ def load_published_weights(
             f"another shape {shapes[:3]}"
         )
     module.load_state_dict({**own, **named})
+
+
+def _is_bare_backbone(named: Mapping[str, Any], part: str) -> bool:
+    """A backbone without prefix, whose `head.` is the 3D pose head."""
+    return part == "head." and "joints_embed.weight" in named
 
 
 def _bare(name: str) -> str:

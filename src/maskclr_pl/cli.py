@@ -95,7 +95,8 @@ def one_line(error: BaseException, command: str) -> str:
         node = re.search(r"full_key: (\S+)", text)
         return f"{node.group(1) if node else 'configuration'}: {' '.join(str(origin).split())}"
     if isinstance(error, MissingMandatoryValue):
-        match = re.search(r"Missing mandatory value: (\S+)", text)
+        match = re.search(r"full_key: (\S+)", text)
+        match = match or re.search(r"Missing mandatory value: (\S+)", text)
         key = match.group(1) if match else "a value"
         return f"{key} is missing; type {key}=..."
     option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
@@ -171,19 +172,22 @@ def plain(cfg: Any) -> Any:
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-def new_run_folder(output_dir: str | None, kind: str) -> Path:
-    """Claim a folder for this run: `output_dir`, or a new one under runs/.
+def run_folder(output_dir: str | None, kind: str) -> Path:
+    """The folder of this run: `output_dir`, or a new one under runs/. Nothing is made yet."""
+    hydra_config = HydraConfig.get()
+    if output_dir is not None:
+        return Path(output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return Path(hydra_config.runtime.output_dir)
+    return Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+
+
+def claim(folder: Path) -> None:
+    """Make a run folder, and its config.yaml as the sign that it is taken.
 
     Raises:
         InputError: If the folder holds a run already.
     """
-    hydra_config = HydraConfig.get()
-    if output_dir is not None:
-        folder = Path(output_dir)
-    elif hydra_config.mode == RunMode.MULTIRUN:
-        folder = Path(hydra_config.runtime.output_dir)
-    else:
-        folder = Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         os.close(os.open(folder / "config.yaml", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -192,4 +196,3 @@ def new_run_folder(output_dir: str | None, kind: str) -> Path:
             f"{folder} holds a run already; type resume={folder} to continue it, or leave out "
             "output_dir to start another"
         ) from None
-    return folder

@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
     data = _data(cfg, info)
-    device = torch.device(cfg.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(cfg.device)
     method.to(device)
     corruptions: list[Corruption] = [hydra.utils.instantiate(c) for c in cfg.corruption]
     passes = 1 + cfg.draws * sum(len(corruption.levels) for corruption in corruptions)
@@ -51,6 +51,15 @@ def main(cfg: DictConfig) -> None:
     if corruptions:
         log.info("figure     %s", folder / "figures" / "robustness.png")
     log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", folder)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={name}: {str(error).splitlines()[0]}; type device=cpu") from None
+    return device
 
 
 def _data(cfg: DictConfig, info: dict[str, Any]) -> SkeletonDataModule:

@@ -54,7 +54,8 @@ class Optim:
             epochs: Epochs of the whole training.
         """
         groups = []
-        for rate, modules in ((self.backbone_lr or self.lr, [backbone]), (self.lr, list(others))):
+        backbone_lr = self.lr if self.backbone_lr is None else self.backbone_lr
+        for rate, modules in ((backbone_lr, [backbone]), (self.lr, list(others))):
             trained = [p for module in modules for p in module.named_parameters()]
             trained = [(name, p) for name, p in trained if p.requires_grad]
             for decayed in (True, False):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from maskclr_pl.cli import log, new_run_folder, plain, verb
+from maskclr_pl.cli import claim, log, plain, run_folder, verb
 from maskclr_pl.evaluation.corruptions import UNITS
 from maskclr_pl.evaluation.results import write_atomically, write_table
 from maskclr_pl.evaluation.robustness import mean_over_levels, summarise
@@ -20,6 +20,8 @@ from maskclr_pl.types import InputError
 @verb("report")
 def main(cfg: DictConfig) -> None:
     """Compare runs."""
+    if isinstance(cfg.runs, str):
+        raise InputError(f"runs={cfg.runs}: expected a list; type runs=[{cfg.runs}]")
     runs = [Path(run) for run in plain(cfg.runs)]
     labels = (plain(cfg.labels) if cfg.labels else None) or [run.name for run in runs]
     if len(labels) != len(runs):
@@ -28,7 +30,8 @@ def main(cfg: DictConfig) -> None:
     for label, run in zip(labels, runs, strict=True):
         groups[str(label)].append(run)
     cells = {label: [_scores(run) for run in members] for label, members in groups.items()}
-    folder = new_run_folder(cfg.output_dir, "report")
+    folder = run_folder(cfg.output_dir, "report")
+    claim(folder)
     rows = _table(cells)
     write_table(folder / "comparison.csv", rows)
     text = _markdown(rows)
@@ -47,9 +50,16 @@ def main(cfg: DictConfig) -> None:
     log.info("next       open %s", folder / "robustness.png")
 
 
+def _top1(run: Path) -> float:
+    value = run_metrics(run).get("test/top1")
+    if value is None:
+        raise InputError(f"{run}: metrics.json has no test/top1; type resume={run} to finish it")
+    return float(value)
+
+
 def _scores(run: Path) -> dict[str, float]:
     """Clean top-1, and mean top-1 over the levels of each corruption."""
-    scores = {"clean": float(run_metrics(run)["test/top1"])}
+    scores = {"clean": _top1(run)}
     for name, levels in summarise(robustness_rows(run)).items():
         scores[name] = levels[0.0][0] if name == "clean" else mean_over_levels(levels)
     return scores

@@ -43,6 +43,13 @@ def complete(cfg: DictConfig) -> Store:
 
 def check(cfg: DictConfig, store: Store, method: Method) -> None:
     """Raise an InputError for settings that contradict each other or the data."""
+    for key, value, least in (
+        ("data.batch_size", cfg.data.batch_size, 1),
+        ("clip.frames", cfg.clip.frames, 1),
+        ("clip.persons", cfg.clip.persons, 1),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{key}={value}: expected a whole number from {least}")
     if store.coordinates != cfg.augment.coordinates:
         raise InputError(
             f"{store.path} holds {store.coordinates}, but augment= is made for "

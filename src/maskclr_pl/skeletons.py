@@ -66,8 +66,9 @@ class Skeleton:
 
     @property
     def root(self) -> int:
-        """Index of the (first) root joint."""
-        return self.parents.index(-1)
+        """Index of the root joint (of several, the one with most children)."""
+        roots = [joint for joint, parent in enumerate(self.parents) if parent < 0]
+        return max(roots, key=lambda joint: self.parents.count(joint))
 
     @property
     def bones(self) -> tuple[tuple[int, int], ...]:
@@ -177,9 +178,8 @@ def _distances(near: list[list[int]], start: int) -> dict[int, int]:
             if other not in distances:
                 distances[other] = distances[node] + 1
                 queue.append(other)
-    # a joint that reaches few others is no centre
-    distances[-1] = (len(near) - len(distances)) * len(near)
-    return distances
+    # what cannot be reached is farther than anything that can
+    return {joint: distances.get(joint, len(near)) for joint in range(len(near))}
 
 
 def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:

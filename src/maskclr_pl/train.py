@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
-from maskclr_pl.cli import log, log_to, new_run_folder, plain, verb
+from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data.datamodule import SkeletonDataModule, collate
 from maskclr_pl.evaluation.results import write_predictions, write_run_metrics
 from maskclr_pl.evaluation.runs import curves, masked_shares
@@ -33,48 +33,51 @@ from maskclr_pl.types import InputError
 @verb("train")
 def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
-    folder = Path(cfg.resume) if cfg.resume else None
-    if folder:
-        cfg = saved_settings(folder, HydraConfig.get().overrides.task)
+    if cfg.resume:
+        cfg = saved_settings(Path(cfg.resume), list(HydraConfig.get().overrides.task))
+    # whatever can be wrong is found before the run folder is claimed
+    _refuse_sweep_with_ddp(cfg)
     store = complete(cfg)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton)
     check(cfg, store, method)
-    if not folder:
-        folder = _new_folder(cfg)
+    data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
+    data.train_dataloader()
+    start = checkpoint_path(cfg.init_from) if cfg.init_from and not cfg.resume else None
+    taken = init_from(method, start) if start else []
+    folder = _folder(cfg)
     cfg.output_dir = str(folder)
-    _refuse_sweep_with_ddp(cfg)
-    log_to(folder / "train.log")
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
-    if cfg.select_on == "test":
-        datamodule.val = datamodule.test
-        log.info("checkpoints are chosen on the test split: its scores are not of unseen clips")
-    method.metadata = metadata(plain(cfg), store.skeleton, store.class_names)
-    if cfg.init_from and not cfg.resume:
-        taken = init_from(method, checkpoint_path(cfg.init_from))
-        log.info("start      %s from %s", ", ".join(taken), cfg.init_from)
-    _describe(cfg, datamodule, method)
     trainer = _trainer(cfg, folder)
+    method.metadata = metadata(plain(cfg), store.skeleton, store.class_names)
+    if trainer.is_global_zero:
+        if not cfg.resume:
+            claim(folder)
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        log_to(folder / "train.log")
+        _describe(cfg, data, method, taken)
+    if cfg.select_on == "test":
+        data.val = data.test
     try:
-        metrics = _fit_and_test(trainer, method, datamodule, folder, bool(cfg.resume))
+        metrics = _fit_and_test(trainer, method, data, folder, bool(cfg.resume))
     finally:
         for logger in trainer.loggers:
             finish = getattr(getattr(logger, "experiment", None), "finish", None)
             if finish:  # a second run in this process must not continue this one's W&B run
                 finish()
-    _last_words(trainer, folder, metrics)
+    if trainer.is_global_zero:
+        _last_words(folder, metrics)
     return metrics.get(cfg.objective)
 
 
-def _new_folder(cfg: DictConfig) -> Path:
+def _folder(cfg: DictConfig) -> Path:
     """The run folder; the processes of one run (DDP) share that of the first."""
-    rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")))
-    if rank == 0:
-        folder = new_run_folder(cfg.output_dir, "train")
-        os.environ["MASKCLR_RUN_FOLDER"] = str(folder)
-        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-        return folder
-    return Path(cfg.output_dir or os.environ["MASKCLR_RUN_FOLDER"])
+    if cfg.resume:
+        return Path(cfg.resume)
+    if os.environ.get("LOCAL_RANK", "0") != "0" and "MASKCLR_RUN_FOLDER" in os.environ:
+        return Path(os.environ["MASKCLR_RUN_FOLDER"])
+    folder = run_folder(cfg.output_dir, "train")
+    os.environ["MASKCLR_RUN_FOLDER"] = str(folder)
+    return folder
 
 
 def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
@@ -110,7 +113,7 @@ def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     return trainer
 
 
-def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method) -> None:
+def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: list[str]) -> None:
     clip = cfg.clip
     log.info(
         "data       %s   %d train, %d validation, %d test clips   %d classes   "
@@ -125,6 +128,10 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method) -> None
         "model      %s   %d parameters   loss %s   %s",
         *(type(method.backbone).__name__, count, " + ".join(terms), masked),
     )
+    if taken:
+        log.info("start      %s from %s", ", ".join(taken), cfg.init_from)
+    if cfg.select_on == "test":
+        log.info("note       checkpoints are chosen on the test split: its clips are not unseen")
 
 
 def _fit_and_test(
@@ -178,9 +185,7 @@ def _pose(method: Method, data: SkeletonDataModule) -> np.ndarray:
     return pose
 
 
-def _last_words(trainer: L.Trainer, folder: Path, metrics: dict[str, Any]) -> None:
-    if not trainer.is_global_zero:
-        return
+def _last_words(folder: Path, metrics: dict[str, Any]) -> None:
     log.info(
         "result     test top1 %.2f   top5 %.2f   (the checkpoint with val top1 %.2f)   %.0f s",
         *(metrics[key] for key in ("test/top1", "test/top5", "val/top1", "train/seconds")),

@@ -58,6 +58,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         else:
             frame = uniform_frames(length, self.frames)
         keypoint, score = recording.keypoint, recording.score
+        if recording.frame_size is None:  # (x, y, z): there is no room for a confidence
+            score = None
         if recording.frame_size is not None and score is None:
             score = (keypoint != 0).any(-1)
         if len(keypoint) > self.persons:

@@ -27,6 +27,11 @@ class EpochBatches(Sampler[list[Key]]):
         self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
         self.epoch = 0
 
+    @property
+    def sampler(self) -> "EpochBatches":
+        """Lightning calls `set_epoch` on the sampler of a batch sampler, not on the latter."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer at the start of each epoch."""
         self.epoch = epoch

@@ -67,7 +67,7 @@ class Store:
         try:
             with h5py.File(self.path, "r") as file:
                 self._read_metadata(file)
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a damaged file can raise nearly anything
             if isinstance(error, InputError):
                 raise
             raise InputError(

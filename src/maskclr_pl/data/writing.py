@@ -1,8 +1,10 @@
 """Writing a store: check every recording, stream the rows, appear under its name when complete."""
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,10 @@ def check_recording(recording: Recording, skeleton: Skeleton) -> None:
         fail(f"it is empty (shape {keypoint.shape})")
     if score is not None and score.shape != keypoint.shape[:3]:
         fail(f"its scores have shape {score.shape}, expected {keypoint.shape[:3]}")
+    if score is not None and score.dtype.kind not in "fiub":
+        fail("its scores are not an array of numbers")
+    if score is not None and np.abs(score).max() > 65504:
+        fail(f"its scores go up to {np.abs(score).max():g}, expected confidences")
     for what, values in (("coordinate", keypoint), ("score", score)):
         if values is not None and not np.isfinite(values).all():
             bad = np.argwhere(~np.isfinite(values))
@@ -82,6 +88,7 @@ def write_store(
             absent recordings, a label has no class name, or the disk is full.
     """
     path = Path(path)
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -107,6 +114,10 @@ def write_store(
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         partial.unlink(missing_ok=True)
+        if not path.exists():
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
     return Store(path)
 
 
@@ -122,6 +133,11 @@ def _spool(
     for recording in recordings:
         check_recording(recording, skeleton)
         first = first or recording
+        if recording.keypoint.dtype != first.keypoint.dtype:
+            raise InputError(
+                f"clip {recording.name!r}: it is {recording.keypoint.dtype}, unlike clip "
+                f"{first.name!r} ({first.keypoint.dtype})"
+            )
         channels, scored = recording.keypoint.shape[3], recording.score is not None
         if channels != first.keypoint.shape[3] or scored != (first.score is not None):
             raise InputError(
@@ -166,6 +182,11 @@ def _split_indices(
     row = {name: i for i, name in enumerate(table["name"])}
     indices = {}
     for split, names in splits.items():
+        if not re.fullmatch(r"[^/]+", split) or split in (".", ".."):
+            raise InputError(f"split {split!r}: a split needs a name without slashes")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"split {split!r} names clip {twice!r} twice")
         absent = [name for name in names if name not in row]
         if absent:
             raise InputError(

@@ -57,8 +57,10 @@ def clip_rng(seed: int, draw: int, corruption: str, clip: str) -> np.random.Gene
 def _add_noise(clip: Tensor, noise: Tensor, sigma: float) -> Tensor:
     """Coordinates of visible joints plus noise, kept inside the image units [-1, 1]."""
     seen = clip[..., 2:] > 0
-    moved = (clip[..., :2] + sigma * noise).clamp(-1, 1)
-    return torch.cat((torch.where(seen, moved, clip[..., :2]), clip[..., 2:]), dim=-1)
+    xy = clip[..., :2]
+    # a joint that was outside of the image may stay where it was
+    moved = (xy + sigma * noise).clamp(xy.clamp(max=-1), xy.clamp(min=1))
+    return torch.cat((torch.where(seen, moved, xy), clip[..., 2:]), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -56,5 +56,6 @@ class WeightedSum(nn.Module):
             for name, term in self.terms.items()
             if masked is not None or not term.needs_masked
         }
-        total = sum(self.weights[name] * value for name, value in values.items())
+        zero = 0.0 * standard.logits.float().sum()  # a total even if every term is left out
+        total = sum((self.weights[name] * value for name, value in values.items()), zero)
         return {"loss": total, **{f"loss_{name}": value for name, value in values.items()}}

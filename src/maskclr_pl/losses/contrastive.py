@@ -3,7 +3,10 @@
 All are computed in float32 with log-sum-exp, over the clips of all ranks, with gradient to each.
 """
 
+import functools
 import math
+from collections.abc import Callable
+from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,9 @@ from torch.distributed.nn.functional import all_gather
 
 from maskclr_pl.types import Prediction
 
-_EPS = 1e-8  # a zero vector has cosine 0 with everything
+_P = ParamSpec("_P")
+# a zero vector has cosine 0 with everything; a smaller bound would give it an enormous gradient
+_EPS = 1e-4
 
 
 def gather(x: Tensor) -> Tensor:
@@ -29,6 +34,19 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def _in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """Under autocast, the products inside a loss would be rounded to 8 bits."""
+
+    @functools.wraps(loss)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        device = next(arg for arg in args if isinstance(arg, Tensor)).device.type
+        with torch.autocast(device, enabled=False):
+            return loss(*args, **kwargs)
+
+    return wrapped
+
+
+@_in_float32
 def nt_xent(
     a: Float[Tensor, "B E"], b: Float[Tensor, "B E"], temperature: float
 ) -> Float[Tensor, ""]:
@@ -47,6 +65,7 @@ def nt_xent(
     return F.cross_entropy(similarity, pair)
 
 
+@_in_float32
 def class_nt_xent(
     a: Float[Tensor, "B E"],
     b: Float[Tensor, "B E"],
@@ -88,6 +107,7 @@ def class_nt_xent(
     return (terms.mean(0) * share).sum() / share.sum()
 
 
+@_in_float32
 def supervised_contrast(
     a: Float[Tensor, "B E"],
     b: Float[Tensor, "B E"],

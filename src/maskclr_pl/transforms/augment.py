@@ -16,7 +16,7 @@ from maskclr_pl.transforms.base import join, planes
 
 def _uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
     """One draw per clip, shape (*batch, *more)."""
-    return torch.empty(*clip.shape[:-4], *more, device=clip.device).uniform_(low, high)
+    return torch.empty((*clip.shape[:-4], *more), device=clip.device).uniform_(low, high)
 
 
 class RandomMove(nn.Module):

@@ -97,7 +97,8 @@ class Convert(nn.Module):
         if self.identity:
             return clip
         channels = planes(clip)
-        out = channels @ self.weights
+        with torch.autocast(clip.device.type, enabled=False):  # 8 bits do not hold coordinates
+            out = channels @ self.weights
         if self.confidence:
             score = out[2]
             if len(self.means):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy._core import multiarray
 
 from maskclr_pl.data.store import Recording
 from maskclr_pl.data.writing import file_hash
@@ -28,9 +27,31 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
+class _DType:
+    """Stands for a dtype: the state of a real one could turn bytes into pointers."""
+
+    def __init__(self, text: str, *_: Any):
+        self.dtype = np.dtype(text)
+        if self.dtype.kind not in "biufcSU":
+            raise pickle.UnpicklingError(f"an array of {self.dtype}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array whose dtype is one of ours."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, shape, dtype, order, data = state
+        if not isinstance(dtype, _DType):
+            raise pickle.UnpicklingError("an array without a dtype")
+        super().__setstate__((version, shape, dtype.dtype, order, data))
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
@@ -38,11 +59,13 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{("builtins", t.__name__): t for t in (list, dict, set, int, float, bytearray, complex)},
 }
 for _numpy in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
-    _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = multiarray._reconstruct
-    _ALLOWED[_numpy + ".multiarray", "scalar"] = multiarray.scalar
+    _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = lambda *_: _Array((0,), "i1")
+    _ALLOWED[_numpy + ".multiarray", "scalar"] = lambda dtype, data: np.frombuffer(
+        data, dtype.dtype
+    )[0]
     # what protocol 5 calls to make an array from a buffer
     _ALLOWED[_numpy + ".numeric", "_frombuffer"] = lambda buffer, dtype, shape, order: (
-        np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+        np.frombuffer(buffer, dtype=dtype.dtype).reshape(shape, order=order)
     )
 
 
@@ -75,7 +98,8 @@ def load_pickle(path: str | Path) -> Any:
             raise InputError(
                 f"{path}: refused, {error}, and a data file must hold arrays and plain values only"
             ) from None
-        raise InputError(f"{path}: not a pickle, or a damaged one ({error})") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a pickle, or a damaged one ({reason})") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise InputError(
             f"{path}: not a pickle, or a damaged one ({type(error).__name__})"
@@ -139,21 +163,31 @@ class PysklSource:
                 raise InputError(f"{self.path}: clip {name!r} has no `{key}`{hint}")
         try:
             label = int(item["label"])
-        except (TypeError, ValueError):
+            if label != item["label"]:
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{self.path}: clip {name!r} has label {item['label']!r}, expected an integer"
             ) from None
+        score = item.get("keypoint_score")
         return Recording(
             name,
             label,
-            np.asarray(item["keypoint"]),
-            None if item.get("keypoint_score") is None else np.asarray(item["keypoint_score"]),
+            self._array(name, item["keypoint"]),
+            None if score is None else self._array(name, score),
             self._size(name, item),
             **_ids(name, item.get("subject")),
         )
 
+    def _array(self, name: str, values: Any) -> np.ndarray:
+        try:
+            return np.asarray(values)
+        except ValueError as error:
+            raise InputError(f"{self.path}: clip {name!r} has ragged arrays ({error})") from None
+
     def _size(self, name: str, item: dict[str, Any]) -> tuple[int, int] | None:
-        size = item.get("img_shape", self.frame_size)
+        size = item.get("img_shape")
+        size = self.frame_size if size is None else size
         if size is None:
             return None
         try:
