@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from maskclr_pl.checkpoint import clip_skeleton
 from maskclr_pl.cli import log
 from maskclr_pl.data import Store, write_store
-from maskclr_pl.data.synthetic import ACTIONS, SKELETON
+from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import conversion
 from maskclr_pl.types import InputError
@@ -21,12 +21,7 @@ def complete(cfg: DictConfig) -> Store:
         InputError: If the file is missing, or a size that was given is another than the file's.
     """
     path = Path(cfg.data.path)
-    if not path.is_file() and cfg.get("source"):
-        source = hydra.utils.instantiate(cfg.source, _convert_="all")
-        log.info("making %s (%d clips of toy data)", path, len(source))
-        names = [action.name for action in ACTIONS]
-        write_store(path, source, skeleton=SKELETON, splits=source.splits, class_names=names)
-    store = Store(path)
+    store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
     target = clip_skeleton(cfg.clip.skeleton, store.skeleton)
     found = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
     for key, value in found.items():
@@ -38,6 +33,28 @@ def complete(cfg: DictConfig) -> Store:
         cfg.clip[key] = value
     if cfg.clip.parts is None:
         cfg.clip.parts = [list(part) for part in target.parts.values()]
+    return store
+
+
+def _toy_data(cfg: DictConfig, path: Path) -> Store:
+    """The store of the synthetic set, made at its first use."""
+    source: SyntheticSource = hydra.utils.instantiate(cfg.source, _convert_="all")
+    if not path.is_file():
+        log.info("making     %s (%d clips of toy data)", path, len(source))
+        return write_store(
+            path,
+            source,
+            skeleton=SKELETON,
+            splits=source.splits,
+            class_names=[action.name for action in ACTIONS],
+            source_hash=source.hash,
+        )
+    store = Store(path)
+    if store.source_hash != source.hash:
+        raise InputError(
+            f"{path} was made with other source= settings; type data.path=ANOTHER.h5 to make "
+            "another one beside it"
+        )
     return store
 
 

@@ -21,7 +21,11 @@ from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data.datamodule import SkeletonDataModule, collate
-from maskclr_pl.evaluation.results import write_predictions, write_run_metrics
+from maskclr_pl.evaluation.results import (
+    write_atomically,
+    write_predictions,
+    write_run_metrics,
+)
 from maskclr_pl.evaluation.runs import curves, masked_shares
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
@@ -52,7 +56,7 @@ def main(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         if not cfg.resume:
             claim(folder)
-        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
         log_to(folder / "train.log")
         _describe(cfg, data, method, taken)
     if cfg.select_on == "test":
@@ -143,6 +147,8 @@ def _fit_and_test(
     trainer.fit(method, data, ckpt_path=last if resume and last.is_file() else None)
     seconds = time.monotonic() - start
     if trainer.interrupted:
+        if last.is_file():
+            log.info("continue   python -m maskclr_pl.train resume=%s", folder)
         raise KeyboardInterrupt
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)

@@ -9,6 +9,7 @@ when those joints are lost, a model that also uses the weak ones need not.
 These are toy data: nothing measured on them says anything about a benchmark.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -42,7 +43,7 @@ class Action:
     weak: Mapping[str, Motion]
 
 
-_WEAK_CODES = {  # small postures; every two actions differ in at least three of the six
+_WEAK_CODES = {  # small postures and sways; no two actions have the same signs
     "head_turn": 0.45,
     "torso_side": 0.11,
     "left_knee": 0.5,
@@ -67,54 +68,28 @@ def _weak(code: str) -> dict[str, Motion]:
     return weak
 
 
+def _arms(sides: str, **motions: Motion) -> dict[str, Motion]:
+    """The same motions of the arms named in `sides` ("left", "right" or "left right")."""
+    return {
+        f"{side}_{angle}": motion for side in sides.split() for angle, motion in motions.items()
+    }
+
+
+_WAVE = {"abduct": Motion(1.9), "elbow": Motion(0.9, 0.6, 2.0)}
+_PUNCH = {"flex": Motion(1.2, 0.3, 1.3), "elbow": Motion(1.2, 0.9, 1.3, 0.5)}
+_DRINK = {"flex": Motion(0.8, 0.15, 0.4), "elbow": Motion(2.1, 0.25, 0.4)}
+_CLAP = {"flex": Motion(1.2), "elbow": Motion(0.7, 0.35, 1.6)}
+_RAISE = {"abduct": Motion(1.4, 0.8, 0.7)}
+
 ACTIONS: tuple[Action, ...] = (
-    Action(
-        "wave right",
-        {"right_abduct": Motion(1.9), "right_elbow": Motion(0.9, 0.6, 2.0)},
-        _weak("+++0-+"),
-    ),
-    Action(
-        "wave left",
-        {"left_abduct": Motion(1.9), "left_elbow": Motion(0.9, 0.6, 2.0)},
-        _weak("-+0+-+"),
-    ),
-    Action(
-        "punch right",
-        {"right_flex": Motion(1.2, 0.3, 1.3), "right_elbow": Motion(1.2, 0.9, 1.3, 0.5)},
-        _weak("-++0+-"),
-    ),
-    Action(
-        "punch left",
-        {"left_flex": Motion(1.2, 0.3, 1.3), "left_elbow": Motion(1.2, 0.9, 1.3, 0.5)},
-        _weak("++0++-"),
-    ),
-    Action(
-        "drink right",
-        {"right_flex": Motion(0.8, 0.15, 0.4), "right_elbow": Motion(2.1, 0.25, 0.4)},
-        _weak("+-0++-"),
-    ),
-    Action(
-        "drink left",
-        {"left_flex": Motion(0.8, 0.15, 0.4), "left_elbow": Motion(2.1, 0.25, 0.4)},
-        _weak("--+0+-"),
-    ),
-    Action(
-        "clap",
-        {
-            side + angle: motion
-            for side in ("left_", "right_")
-            for angle, motion in {
-                "flex": Motion(1.2),
-                "elbow": Motion(0.7, 0.35, 1.6),
-            }.items()
-        },
-        _weak("+-+0-+"),
-    ),
-    Action(
-        "raise both arms",
-        {side + "abduct": Motion(1.4, 0.8, 0.7) for side in ("left_", "right_")},
-        _weak("--0+-+"),
-    ),
+    Action("wave right", _arms("right", **_WAVE), _weak("+++0-+")),
+    Action("wave left", _arms("left", **_WAVE), _weak("-+0+-+")),
+    Action("punch right", _arms("right", **_PUNCH), _weak("-++0+-")),
+    Action("punch left", _arms("left", **_PUNCH), _weak("++0++-")),
+    Action("drink right", _arms("right", **_DRINK), _weak("+-0++-")),
+    Action("drink left", _arms("left", **_DRINK), _weak("--+0+-")),
+    Action("clap", _arms("left right", **_CLAP), _weak("+-+0-+")),
+    Action("raise both arms", _arms("left right", **_RAISE), _weak("--0+-+")),
 )
 
 _MOVES = {  # which joints an angle moves
@@ -153,8 +128,6 @@ class SyntheticSource:
         seed: Seed of everything.
     """
 
-    hash = ""
-
     def __init__(
         self,
         clips: int = 1200,
@@ -166,6 +139,8 @@ class SyntheticSource:
         bystander: float = 0.15,
         seed: int = 0,
     ):
+        settings = (clips, subjects, *frames, weak_spread, jitter, dropout, bystander, seed)
+        self.hash = hashlib.sha256(repr(settings).encode()).hexdigest()
         subjects = max(2, min(subjects, clips // len(ACTIONS)))
         self.clips, self.frames = clips, frames
         self.weak_spread, self.jitter, self.dropout = weak_spread, jitter, dropout
