@@ -1,8 +1,10 @@
 """Prepare, train, evaluate, report: the commands as a user types them, in an empty folder."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -103,7 +105,9 @@ def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> N
 
 def test_resume_continues_exactly(tmp_path: Path, command: Command) -> None:
     """Interrupted after two epochs and resumed, the weights equal those of four in one go."""
-    fixed = ["source.clips=64", "trainer.max_epochs=4", "optim.schedule=constant", *SMALL]
+    # nothing that depends on the number of epochs, which differs
+    schedule = ["optim.schedule=constant", "masking.start_epoch=1"]
+    fixed = ["source.clips=64", "trainer.max_epochs=4", *schedule, *SMALL]
     command("train", *fixed, "output_dir=whole")
     command("train", *fixed, "output_dir=part", "trainer.max_epochs=2")
     command("train", "resume=part", "trainer.max_epochs=4")
@@ -126,10 +130,47 @@ def test_two_processes_train_like_one_run(tmp_path: Path) -> None:
     check_run_folder(tmp_path / "run", clips=32, classes=8)
 
 
-def test_multirun_gives_each_job_its_folder(tmp_path: Path, command: Command) -> None:
-    command("train", "-m", "seed=0,1", "source.clips=64", "debug=fast", *SMALL)
-    runs = sorted(path.parent.name for path in tmp_path.glob("runs/sweep/*/*/metrics.json"))
-    assert runs == ["0", "1"]
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints/last.ckpt", weights_only=True)[
+        "state_dict"
+    ]
+    return state
+
+
+def test_multirun_and_seeds(tmp_path: Path, command: Command) -> None:
+    """Each job has its folder; a seed decides the run, whatever ran before in the process."""
+    args = ["source.clips=64", "debug=fast", *SMALL]
+    command("train", "-m", "seed=0,1", *args)
+    first, second = sorted(path.parent for path in tmp_path.glob("runs/sweep/*/*/metrics.json"))
+    assert [first.name, second.name] == ["0", "1"]
+    command("train", "seed=1", "output_dir=again", *args)
+    again, other = weights(tmp_path / "again"), weights(first)
+    for name, value in weights(second).items():
+        torch.testing.assert_close(again[name], value, rtol=0, atol=0)
+    assert not torch.equal(other["backbone.norm.weight"], again["backbone.norm.weight"])
+    assert not torch.equal(other["head.fc1.weight"], again["head.fc1.weight"])
+
+
+def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:
+    args = ["source.clips=64", "trainer.max_epochs=500", "output_dir=run", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskclr_pl.train", *args],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "python -m maskclr_pl.train resume=run" in out
+    assert "Traceback" not in err
+    done = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"]
+    in_subprocess("train", "resume=run", f"trainer.max_epochs={done + 2}", cwd=tmp_path)
+    check_run_folder(tmp_path / "run", clips=16, classes=8)
 
 
 def test_wandb_offline(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,8 @@ def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
 
 def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     monitor = None if cfg.select_on == "last" else "val/top1"
-    special = {"checkpoint": {"dirpath": folder / "checkpoints", "monitor": monitor}}
+    where = {"dirpath": folder / "checkpoints"}
+    special = {"checkpoint": {**where, "monitor": monitor}, "last": where}
     callbacks = [
         hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
         for name, callback in cfg.callbacks.items()
@@ -144,12 +145,13 @@ def _fit_and_test(
     """Fit, test the chosen checkpoint, write everything that a run folder holds."""
     start = time.monotonic()
     last = folder / "checkpoints" / "last.ckpt"
-    trainer.fit(method, data, ckpt_path=last if resume and last.is_file() else None)
-    seconds = time.monotonic() - start
-    if trainer.interrupted:
+    try:
+        trainer.fit(method, data, ckpt_path=last if resume and last.is_file() else None)
+    except SystemExit:  # what Lightning makes of an interruption
         if last.is_file():
             log.info("continue   python -m maskclr_pl.train resume=%s", folder)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt from None
+    seconds = time.monotonic() - start
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
     metrics = {

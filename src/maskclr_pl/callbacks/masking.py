@@ -17,28 +17,32 @@ class MaskingCallback(L.Callback):
 
     Args:
         strategy: What to hide.
-        start_epoch: First epoch with a masked pathway; before, there is the standard one alone.
+        start_epoch: First epoch with a masked pathway; before, there is the standard one alone. A
+            value between 0 and 1 is a share of the training.
         ramp_epochs: Epochs over which the ratio grows linearly to the strategy's; 0 starts in full.
 
     Raises:
         ValueError: If an epoch count is negative.
     """
 
-    def __init__(self, strategy: Masking, start_epoch: int = 0, ramp_epochs: int = 0):
+    def __init__(self, strategy: Masking, start_epoch: float = 0, ramp_epochs: int = 0):
         if start_epoch < 0 or ramp_epochs < 0:
             raise ValueError("start_epoch and ramp_epochs must not be negative")
         self.strategy, self.start_epoch, self.ramp_epochs = strategy, start_epoch, ramp_epochs
+        self._first = int(start_epoch)
         self._hidden: Tensor | None = None
         self._batches = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a method without a masked pathway."""
+        """Refuse a method without a masked pathway; turn a share into an epoch."""
         if stage == "fit" and not hasattr(pl_module, "masking"):
             raise TypeError(f"{type(pl_module).__name__} has no masked pathway")
+        if 0 < self.start_epoch < 1:
+            self._first = int(self.start_epoch * (trainer.max_epochs or 0))
 
     def masking_at(self, epoch: int) -> Masking | None:
         """The strategy of an epoch (a function of the epoch, so nothing has to be saved)."""
-        since = epoch - self.start_epoch
+        since = epoch - self._first
         if since < 0:
             return None
         if since >= self.ramp_epochs:

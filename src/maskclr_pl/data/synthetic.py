@@ -43,7 +43,7 @@ class Action:
     weak: Mapping[str, Motion]
 
 
-_WEAK_CODES = {  # small postures and sways; no two actions have the same signs
+_WEAK_CODES = {  # small postures and sways; every two actions differ in at least three of the six
     "head_turn": 0.45,
     "torso_side": 0.11,
     "left_knee": 0.5,
@@ -56,7 +56,7 @@ _WEAK_CODES = {  # small postures and sways; no two actions have the same signs
 def _weak(code: str) -> dict[str, Motion]:
     weak = {}
     for (angle, size), sign in zip(_WEAK_CODES.items(), code, strict=True):
-        value = size * {"+": 1.0, "-": -1.0, "0": 0.0}[sign]
+        value = size if sign == "+" else -size
         if angle.endswith("_knee"):
             weak[angle] = Motion(offset=max(value, 0.0))
         elif angle == "torso_sway":
@@ -82,14 +82,14 @@ _CLAP = {"flex": Motion(1.2), "elbow": Motion(0.7, 0.35, 1.6)}
 _RAISE = {"abduct": Motion(1.4, 0.8, 0.7)}
 
 ACTIONS: tuple[Action, ...] = (
-    Action("wave right", _arms("right", **_WAVE), _weak("+++0-+")),
-    Action("wave left", _arms("left", **_WAVE), _weak("-+0+-+")),
-    Action("punch right", _arms("right", **_PUNCH), _weak("-++0+-")),
-    Action("punch left", _arms("left", **_PUNCH), _weak("++0++-")),
-    Action("drink right", _arms("right", **_DRINK), _weak("+-0++-")),
-    Action("drink left", _arms("left", **_DRINK), _weak("--+0+-")),
-    Action("clap", _arms("left right", **_CLAP), _weak("+-+0-+")),
-    Action("raise both arms", _arms("left right", **_RAISE), _weak("--0+-+")),
+    Action("wave right", _arms("right", **_WAVE), _weak("------")),
+    Action("wave left", _arms("left", **_WAVE), _weak("--+-++")),
+    Action("punch right", _arms("right", **_PUNCH), _weak("-+-+-+")),
+    Action("punch left", _arms("left", **_PUNCH), _weak("-++++-")),
+    Action("drink right", _arms("right", **_DRINK), _weak("+--++-")),
+    Action("drink left", _arms("left", **_DRINK), _weak("+-++-+")),
+    Action("clap", _arms("left right", **_CLAP), _weak("++--++")),
+    Action("raise both arms", _arms("left right", **_RAISE), _weak("+++---")),
 )
 
 _MOVES = {  # which joints an angle moves
