@@ -62,6 +62,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def series(rows: Iterable[Mapping[str, str]], column: str) -> tuple[list[int], list[float]]:
-    """Epochs and values of a column of `metrics.csv`, where it has a value."""
-    pairs = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+    """Epochs (from 1) and values of a column of `metrics.csv`, where it has a value."""
+    pairs = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
     return [epoch for epoch, _ in pairs], [value for _, value in pairs]

@@ -29,7 +29,8 @@ def run_metrics(folder: Path) -> dict[str, Any]:
 def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Training cross-entropy and validation accuracy over epochs, from `metrics.csv`."""
     rows = read_table(folder / "metrics.csv")
-    return {"loss": series(rows, "train/loss_ce"), "accuracy": series(rows, "val/top1")}
+    columns = {"loss": "train/loss_ce", "accuracy": "val/top1"}
+    return {name: series(rows, column) for name, column in columns.items()}
 
 
 def masked_shares(folder: Path) -> dict[str, float]:
