@@ -101,8 +101,10 @@ def load_weights_file(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable checkpoint ({reason[:160]})") from error
+        raise InputError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}); it must hold weights and "
+            "plain values only, as train writes it"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a checkpoint but a {type(content).__name__}")
     return content

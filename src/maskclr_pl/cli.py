@@ -87,9 +87,10 @@ def one_line(error: BaseException, command: str) -> str:
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
+    for link in chain:
+        if isinstance(link, InputError):
+            return str(link)
     origin = chain[-1]
-    if isinstance(origin, InputError):
-        return str(origin)
     text = "\n".join(str(link) for link in chain)
     if isinstance(error, InstantiationException):
         node = re.search(r"full_key: (\S+)", text)
@@ -133,8 +134,12 @@ def _closest_key(key: str, command: str) -> str:
         return ""
     keys = _keys(OmegaConf.to_container(cfg), "")
     last = key.rsplit(".", 1)[-1]
-    same_name = [known for known in keys if known.rsplit(".", 1)[-1] == last and known != key]
-    close = same_name or difflib.get_close_matches(key, keys, n=1)
+    names = {known: known.rsplit(".", 1)[-1] for known in keys if known != key}
+    same = [known for known, name in names.items() if name == last]
+    part = sorted(
+        (n for n in names if len(last) > 3 and last in names[n]), key=lambda n: len(names[n])
+    )
+    close = same or difflib.get_close_matches(key, keys, n=1) or part
     return f" (did you mean {close[0]}?)" if close else ""
 
 

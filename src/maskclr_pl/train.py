@@ -97,7 +97,10 @@ def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
 def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     monitor = None if cfg.select_on == "last" else "val/top1"
     where = {"dirpath": folder / "checkpoints"}
-    special = {"checkpoint": {**where, "monitor": monitor}, "last": where}
+    special: dict[str, dict[str, Any]] = {
+        "checkpoint": {**where, "monitor": monitor},
+        "last": where,
+    }
     callbacks = [
         hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
         for name, callback in cfg.callbacks.items()

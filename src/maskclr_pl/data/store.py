@@ -70,9 +70,12 @@ class Store:
         except Exception as error:  # a damaged file can raise nearly anything
             if isinstance(error, InputError):
                 raise
+            pickled = self.path.suffix == ".pkl"
             raise InputError(
-                f"{self.path}: not a complete store ({str(error).splitlines()[0]}); make it again "
-                "with `python -m maskclr_pl.prepare`"
+                f"{self.path}: {'a pickle, not a store' if pickled else 'not a complete store'}; "
+                f"make one with `python -m maskclr_pl.prepare source=pyskl "
+                f"input={self.path if pickled else 'FILE.pkl'} "
+                f"output={self.path.with_suffix('.h5')} skeleton=coco17`"
             ) from error
 
     def _read_metadata(self, file: h5py.File) -> None:
