@@ -200,7 +200,7 @@ MISTAKES = {
     "a pickle as store": (
         "train",
         train("data.path=WORLD/data.pkl"),
-        r"data\.pkl: a pickle, not a store; make one with `python -m maskclr_pl\.prepare .*input=.*data\.pkl",
+        r"data\.pkl: a pickle, not a store; make one with `.*prepare .*input=.*data\.pkl",
     ),
     "a split that is not there": (
         "train",
