@@ -155,11 +155,13 @@ def _fit_and_test(
             log.info("continue   python -m maskclr_pl.train resume=%s", folder)
         raise KeyboardInterrupt from None
     seconds = time.monotonic() - start
+    chosen = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+    val = trainer.callback_metrics["val/top1"] if chosen is None else chosen
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
     metrics = {
         **tested,
-        "val/top1": float(trainer.checkpoint_callback.best_model_score or float("nan")),  # type: ignore[union-attr]
+        "val/top1": float(val),
         "train/seconds": round(seconds, 1),
         "parameters": sum(p.numel() for p in method.parameters()),
     }
