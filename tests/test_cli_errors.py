@@ -298,6 +298,11 @@ MISTAKES = {
         train("output_dir=WORLD/run"),
         r"run holds a run already; type resume=\S+run to continue it, or leave out output_dir",
     ),
+    "a run folder that is a file": (
+        "train",
+        train("output_dir=WORLD/data.pkl"),
+        r"data\.pkl cannot be made \(File exists\); type another output_dir",
+    ),
     "evaluate nothing": ("evaluate", ["ckpt_path=gone"], r"gone: no such checkpoint; type the run"),
     "evaluate a folder": ("evaluate", ["ckpt_path=WORLD/half"], r"half: no checkpoints/best\.ckpt"),
     "evaluate another choice": (

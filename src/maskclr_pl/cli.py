@@ -193,7 +193,12 @@ def claim(folder: Path) -> None:
     Raises:
         InputError: If the folder holds a run already.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ({error.strerror}); type another output_dir=..."
+        ) from None
     try:
         os.close(os.open(folder / "config.yaml", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:

@@ -89,9 +89,9 @@ def write_store(
     """
     path = Path(path)
     made = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with (
             tempfile.TemporaryFile(dir=path.parent) as keypoints,
             tempfile.TemporaryFile(dir=path.parent) as scores,
@@ -113,7 +113,8 @@ def write_store(
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         if not path.exists():
             for folder in made:
                 with contextlib.suppress(OSError):
