@@ -47,7 +47,10 @@ def main(cfg: DictConfig) -> None:
     robustness_curves(summaries, UNITS, folder / "robustness.png")
     log.info("%s", text)
     log.info("figures    %s", folder)
-    log.info("next       open %s", folder / "robustness.png")
+    if any(summaries.values()):
+        log.info("next       open %s", folder / "robustness.png")
+    else:
+        log.info("next       python -m maskclr_pl.evaluate ckpt_path=%s", runs[0])
 
 
 def _top1(run: Path) -> float:

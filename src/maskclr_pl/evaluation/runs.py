@@ -27,8 +27,9 @@ def run_metrics(folder: Path) -> dict[str, Any]:
 
 
 def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Training cross-entropy and validation accuracy over epochs, from `metrics.csv`."""
-    rows = read_table(folder / "metrics.csv")
+    """Training cross-entropy and validation accuracy over epochs; empty without metrics.csv."""
+    path = folder / "metrics.csv"
+    rows = read_table(path) if path.is_file() else []
     columns = {"loss": "train/loss_ce", "accuracy": "val/top1"}
     return {name: series(rows, column) for name, column in columns.items()}
 
