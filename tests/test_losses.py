@@ -259,8 +259,8 @@ def test_weighted_sum():
         assert values[f"loss_{name}"] == term(standard, masked, label)
     total = values["loss_ce"] + 0.25 * values["loss_sample"] + 3 * values["loss_class"]
     torch.testing.assert_close(values["loss"], total)
-    assert loss.needs_masked
-    assert not WeightedSum({"ce": CrossEntropy()}).needs_masked
+    assert loss.uses_masked
+    assert not WeightedSum({"ce": CrossEntropy()}).uses_masked
 
 
 def test_weighted_sum_without_a_masked_pathway():

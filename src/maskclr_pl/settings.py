@@ -77,7 +77,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     if cfg.select_on not in ("val", "last", "test"):
         raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
-    if getattr(getattr(method, "loss", None), "needs_masked", False) and not masked:
+    if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
         raise InputError(
             "the loss contrasts two pathways, but masking=none leaves one; type loss=ce for the "
             "supervised baseline, or masking=attention"

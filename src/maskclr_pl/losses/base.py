@@ -13,7 +13,7 @@ from maskclr_pl.types import Prediction
 class LossTerm(Protocol):
     """One term of the loss; an nn.Module."""
 
-    needs_masked: bool
+    uses_masked: bool
     """True for a term that has no value without the masked pathway."""
 
     def __call__(
@@ -43,9 +43,9 @@ class WeightedSum(nn.Module):
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
 
     @property
-    def needs_masked(self) -> bool:
+    def uses_masked(self) -> bool:
         """Whether a term has no value without the masked pathway."""
-        return any(term.needs_masked for term in self.terms.values())
+        return any(term.uses_masked for term in self.terms.values())
 
     def forward(
         self, standard: Prediction, masked: Prediction | None, label: Int[Tensor, " B"]
@@ -54,7 +54,7 @@ class WeightedSum(nn.Module):
         values = {
             name: term(standard, masked, label)
             for name, term in self.terms.items()
-            if masked is not None or not term.needs_masked
+            if masked is not None or not term.uses_masked
         }
         zero = 0.0 * standard.logits.float().sum()  # a total even if every term is left out
         total = sum((self.weights[name] * value for name, value in values.items()), zero)

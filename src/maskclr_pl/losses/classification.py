@@ -18,7 +18,7 @@ class CrossEntropy(nn.Module):
         label_smoothing: In [0, 1).
     """
 
-    needs_masked = False
+    uses_masked = False
 
     def __init__(
         self, pathways: Literal["both", "standard"] = "both", label_smoothing: float = 0.0

@@ -143,7 +143,7 @@ def supervised_contrast(
 class _Contrast(nn.Module):
     """A contrastive term over the embeddings of the two pathways."""
 
-    needs_masked = True
+    uses_masked = True
 
     def __init__(self, temperature: float):
         super().__init__()
