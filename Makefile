@@ -16,7 +16,7 @@ help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
 	@echo "make test    all tests, also from the built wheel"
 	@echo "make lint    ruff, mypy, import layers"
-	@echo "make study   the demo's table with three seeds (about ten minutes)"
+	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make setup   only install into $(VENV)"
 	@echo "make clean   remove $(VENV) and caches (runs/ and data/ stay)"

@@ -68,6 +68,25 @@ def test_chain(tmp_path: Path, command: Command) -> None:
     run_chain(tmp_path, command)
 
 
+def test_a_reader_that_leaves_does_not_disturb(tmp_path: Path) -> None:
+    """`train | head -1` ends as it does without the pipe."""
+    args = ["source.clips=64", "debug=fast", "output_dir=run", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskclr_pl.train", *args],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait(timeout=120) == 0
+    check_run_folder(tmp_path / "run", clips=16, classes=8)
+
+
 def test_chain_from_the_wheel(tmp_path: Path) -> None:
     """The wheel alone, in an empty folder: conf/ is inside, nothing comes from the checkout."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]

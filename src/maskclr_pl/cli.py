@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -150,9 +150,19 @@ def _keys(node: Any, prefix: str) -> list[str]:
     return keys
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Lines on stdout; when its reader has gone (`| head`), the command goes on in silence."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            super().handleError(record)
+
+
 def _set_up_output() -> None:
     """Plain lines on stdout for the package; silence for the adverts of the libraries."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Lines(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.INFO)
     log.handlers = [handler]
