@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.data.sources.pyskl import load_pickle
+from maskclr_pl.data.sources.pickles import load_pickle
 from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
 
 ROOT = Path(__file__).parents[1]

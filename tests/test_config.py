@@ -23,6 +23,7 @@ GIVEN = {
     "report": ["runs=[a,b]"],
 }
 SIZES = ["clip.joints=17", "clip.channels=3", "clip.classes=8", "clip.parts=[[0,1],[2,3]]"]
+SIZES += ["clip.pairs=[[5,6]]", "clip.root=0", "clip.center=0", "clip.shoulders=[5,6]"]
 GIVEN["train"] += SIZES
 
 
@@ -85,7 +86,8 @@ def test_every_command_is_a_module(verb):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
 def test_every_option_composes(group, option):
-    values = plain(compose(verb_of(group), f"{group}={option}"))
+    more = ["source.labels=labels.csv"] if (group, option) == ("source", "poses") else []
+    values = plain(compose(verb_of(group), f"{group}={option}", *more))
     for target in targets(values):
         assert callable(hydra.utils.get_object(target)), target
 

@@ -258,7 +258,7 @@ def test_only_training_clips_are_drawn_at_random(store):
 
 
 def test_an_empty_part_is_refused(tmp_path):
-    store = make_store(tmp_path, [clip("a"), clip("b", 1)], test=1)
+    store = make_store(tmp_path, [clip("a"), clip("b", 1, seed=1)], test=1)
     with pytest.raises(InputError, match=r"1 training, 0 validation and 1 test clips"):
         module(store)
 

@@ -15,8 +15,10 @@ import yaml
 from hypothesis import example, given, settings
 
 from maskclr_pl.data import write_store
+from maskclr_pl.data.converting import convert
 from maskclr_pl.data.datamodule import ClipDataset
-from maskclr_pl.data.sources.pyskl import PysklSource, load_pickle
+from maskclr_pl.data.sources.pickles import load_pickle
+from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.skeletons import SKELETONS, load_skeleton
 from maskclr_pl.types import InputError
 
@@ -98,11 +100,20 @@ def test_both_generations_of_numpy_are_read(tmp_path, protocol):
     assert_same(PysklSource(path), items)
 
 
-def test_the_old_list_layout_has_one_split(tmp_path):
+def test_the_old_list_layout_has_no_split(tmp_path):
     items = [annotation("a"), annotation("b", 1)]
     source = PysklSource(saved(tmp_path, items))
-    assert source.splits == {"all": ["a", "b"]}
+    assert source.splits == {}
     assert_same(source, items)
+
+
+def test_files_of_the_old_layout_are_splits(tmp_path):
+    train, test = [annotation("a"), annotation("b", 1)], [annotation("c")]
+    for name, items in (("gym_train", train), ("gym_val", test)):
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(items))
+    source = PysklSource([tmp_path / "gym_train.pkl", tmp_path / "gym_val.pkl"])
+    assert source.splits == {"gym_train": ["a", "b"], "gym_val": ["c"]}
+    assert_same(source, train + test)
 
 
 def test_filename_instead_of_frame_dir(tmp_path):
@@ -110,7 +121,7 @@ def test_filename_instead_of_frame_dir(tmp_path):
     item["filename"] = item.pop("frame_dir")
     source = PysklSource(saved(tmp_path, {"split": {}, "annotations": [item]}))
     assert [one.name for one in source] == ["x"]
-    assert source.splits == {"all": ["x"]}
+    assert source.name(0) == "x"
 
 
 def test_ntu_names_give_the_ids(tmp_path):
@@ -128,7 +139,7 @@ def test_without_img_shape_the_frame_size_must_be_given(tmp_path, how):
     path = saved(tmp_path, content(item))
     skeleton = SKELETONS["coco17"]
     with pytest.raises(InputError, match=r"clip 'clip'.*type frame_size=\[HEIGHT,WIDTH\]"):
-        write_store(tmp_path / "s.h5", PysklSource(path), skeleton=skeleton, splits={})
+        convert(PysklSource(path), tmp_path / "s.h5", skeleton=skeleton, splits={})
     assert next(iter(PysklSource(path, frame_size=(90, 160)))).frame_size == (90, 160)
 
 
@@ -171,7 +182,7 @@ def test_another_layout_is_described(tmp_path, mistake):
     path = saved(tmp_path, values)
 
     with pytest.raises(InputError, match=message) as caught:
-        write_store(tmp_path / "s.h5", PysklSource(path), skeleton=SKELETONS["coco17"], splits={})
+        convert(PysklSource(path), tmp_path / "s.h5", skeleton=SKELETONS["coco17"], splits={})
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -192,7 +203,7 @@ def outcome(data, folder):
     path.write_bytes(data)
     try:
         source = PysklSource(path)
-        write_store(folder / "s.h5", source, skeleton=SKELETONS["coco17"], splits=source.splits)
+        convert(source, folder / "s.h5", skeleton=SKELETONS["coco17"], splits=source.splits)
     except InputError as error:
         return "refused" if "\n" not in str(error) else "refused in several lines"
     return "loaded"
@@ -368,19 +379,23 @@ def test_bytes_never_become_pointers(tmp_path):
 # --- real files -----------------------------------------------------------------------------------
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data")
+REAL = sorted(DATA.glob("*/*.meta.yaml"), key=lambda path: path.name)
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["custom16_hrnet", "penn_action"])
-def test_real_files_arrive_whole(tmp_path, name):
-    path, meta_path = DATA / name / f"{name}.pkl", DATA / name / f"{name}.meta.yaml"
+@pytest.mark.parametrize("meta_path", REAL, ids=[path.name.split(".")[0] for path in REAL])
+def test_real_files_arrive_whole(tmp_path, meta_path):
+    path = meta_path.with_name(meta_path.name.replace(".meta.yaml", ".pkl"))
     meta = yaml.safe_load(meta_path.read_text())
     source = PysklSource(path)
-    skeleton = load_skeleton(meta_path)
-    assert skeleton.joints == tuple(meta["joints"])
-    store = write_store(
-        tmp_path / "s.h5",
+    if isinstance(meta["joints"], str):  # described in words
+        skeleton = SKELETONS["ntu25"]
+    else:
+        skeleton = load_skeleton(meta_path)
+        assert skeleton.joints == tuple(meta["joints"])
+    store = convert(
         source,
+        tmp_path / "s.h5",
         skeleton=skeleton,
         splits=source.splits,
         class_names=[str(one) for one in meta["class_names"]],
@@ -399,8 +414,9 @@ def test_real_files_arrive_whole(tmp_path, name):
         assert (found.name, found.label) == (item["frame_dir"], item["label"])
         assert str(found.keypoint.dtype) == meta["dtype"]
         assert np.array_equal(found.keypoint, item["keypoint"])
-        assert np.array_equal(found.score, item["keypoint_score"])
-        assert found.frame_size == tuple(item["img_shape"])
+        if meta["dims"] == 2:
+            assert np.array_equal(found.score, item["keypoint_score"])
+            assert found.frame_size == tuple(item["img_shape"])
     for split, names in raw["split"].items():
         assert [store.name(int(row)) for row in store.rows(split)] == list(names)
 

@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -155,11 +158,32 @@ def test_from_edges_roots():
         ("s", ("a", "b"), (-1,)),
         ("s", ("a", "b"), (1, 0)),
         ("s", ("a", "b"), (-1, 5)),
+        ("s", ("a", "b"), (-1, 0), {}, (-1,)),
+        ("s", ("a", "b"), (-1, 0), {}, (1, 0)),
+        ("s", ("a", "b"), (-1, 0), {}, (-1, 5)),
     ],
 )
 def test_broken_skeletons_are_refused(arguments):
     with pytest.raises(InputError, match="skeleton s"):
         Skeleton(*arguments)
+
+
+def test_published_bones_that_are_not_the_tree():
+    ntu = SKELETONS["ntu25"]
+    assert ntu.bone_parents is not None
+    others = {joint for joint in range(25) if ntu.bone_parents[joint] != ntu.parents[joint]}
+    assert {ntu.joints[joint] for joint in others} == {"left_hand_tip", "right_hand_tip"}
+    for joint in others:
+        assert ntu.joints[ntu.bone_parents[joint]] == ntu.joints[joint].split("_")[0] + "_thumb"
+    with pytest.raises(InputError, match="the bone_parents of a do not end in a root"):
+        Skeleton("s", ("a", "b"), (-1, 0), bone_parents=(0, -1))
+
+
+def test_skeletons_of_older_files_are_read():
+    values = json.loads(json.dumps(SKELETONS["ntu25"].to_dict()))
+    assert Skeleton.from_dict(values) == SKELETONS["ntu25"]
+    del values["bone_parents"]
+    assert Skeleton.from_dict(values) == replace(SKELETONS["ntu25"], bone_parents=None)
 
 
 def test_broken_edges_are_refused():

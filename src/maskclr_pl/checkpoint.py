@@ -19,7 +19,7 @@ from maskclr_pl import __version__
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
-from maskclr_pl.transforms import Convert
+from maskclr_pl.transforms import Convert, Stream
 from maskclr_pl.types import InputError
 
 TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
@@ -57,10 +57,15 @@ def build_method(config: Mapping[str, Any], source: Skeleton) -> Method:
         "optim": hydra.utils.instantiate(cfg.optim),
         "skeleton": target,
     }
+    confidence = cfg.augment.coordinates == "pixels"
+    convert = Convert(source, target, confidence)
+    stream = []
+    if cfg.clip.stream != "joint":
+        stream.append(Stream(target, cfg.clip.stream, confidence))
     for name in ("augment", "preprocess"):
         steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")
-        # the clip's joints come first: the published order is convert, move, crop
-        parts[name] = nn.Sequential(Convert(source, target), *steps)
+        # the clip's joints come first: the published order is convert, move, crop; streams last
+        parts[name] = nn.Sequential(convert, *steps, *stream)
     if "head" in cfg:
         parts["head"] = hydra.utils.instantiate(cfg.head)(dim=backbone.dim)
     if "loss" in cfg:

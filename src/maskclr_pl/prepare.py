@@ -1,51 +1,155 @@
-"""`python -m maskclr_pl.prepare`: a published file becomes a store.
+"""`python -m maskclr_pl.prepare`: files become a store, whatever form they are in.
 
 Example: `python -m maskclr_pl.prepare source=pyskl input=ntu60_hrnet.pkl output=ntu60.h5
-skeleton=coco17`.
+skeleton=coco17`. With `check=true` nothing is written but a report and pictures.
 """
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 from rich.progress import track
 
 from maskclr_pl.cli import log, plain, verb
-from maskclr_pl.data import Recording, Store, write_store
+from maskclr_pl.data import Store
+from maskclr_pl.data.converting import convert
+from maskclr_pl.data.inspection import inspect, lines, problems
+from maskclr_pl.data.names import CLASS_NAMES, class_names
+from maskclr_pl.data.sources import Source, ntu
+from maskclr_pl.figures.recordings import overview
 from maskclr_pl.skeletons import load_skeleton, read_yaml
 from maskclr_pl.types import InputError
+
+_SHOWN = 10
 
 
 @verb("prepare")
 def main(cfg: DictConfig) -> None:
-    """Convert one file."""
-    values = plain(cfg)  # says which of input, output and skeleton is missing
+    """Convert files, or look into them."""
+    if cfg.check and str(cfg.input).lower().endswith((".h5", ".hdf5")):
+        _report(Store(cfg.input), _report_folder(cfg.input, cfg.output), str(cfg.input))
+        return
+    values = plain(cfg)  # says which of input and skeleton is missing
+    if values["on_error"] not in ("stop", "skip"):
+        raise InputError(f"on_error={values['on_error']}: expected stop or skip")
+    if values["check"]:
+        _check(cfg, values)
+        return
+    if values["output"] is None:
+        raise InputError("output is missing; type output=...")
     output = Path(values["output"])
     if output.exists() and not cfg.overwrite:
         raise InputError(f"{output} exists already; type overwrite=true to replace it")
-    skeleton = load_skeleton(values["skeleton"])
-    names = _class_names(values["class_names"], values["skeleton"])
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; type the name of a file, output={output}/data.h5")
+    _describe(_convert(cfg, values, output, values["on_error"]))
+
+
+def _convert(cfg: DictConfig, values: dict[str, Any], output: Path, on_error: Any) -> Store:
+    known = None if values["skeleton"] is None else load_skeleton(values["skeleton"])
     log.info("reading    %s", values["input"])
-    source = hydra.utils.instantiate(cfg.source, _convert_="all")
-    store = write_store(
-        output,
-        _with_progress(source, len(source)),
-        skeleton=skeleton,
-        splits=source.splits,
-        class_names=names,
-        source_hash=source.hash,
+    source: Source = hydra.utils.instantiate(cfg.source, _convert_="all")
+    skeleton = known or source.skeleton
+    if skeleton is None:
+        raise InputError("skeleton is missing; type skeleton=...")
+    names = source.class_names
+    if names is None:
+        names = _class_names(values["class_names"], values["skeleton"])
+    elif values["class_names"] is not None:
+        raise InputError(
+            f"{values['input']} names its classes itself; leave out class_names="
+            f"{values['class_names']}"
+        )
+    total = len(source)
+    for note in source.notes:
+        log.info("note       %s", note)
+    try:
+        store = convert(
+            source,
+            output,
+            skeleton=skeleton,
+            splits=_splits(source),
+            class_names=names,
+            on_error=on_error,
+            workers=os.cpu_count() or 1 if values["workers"] is None else values["workers"],
+            settings=str(values["source"]),
+            progress=lambda items, done: _progress(items, done, total),
+        )
+    except KeyboardInterrupt:
+        log.info("continue   the same command goes on from where it was stopped")
+        raise
+    for note in _benchmark(store):
+        log.info("note       %s", note)
+    return store
+
+
+def _splits(source: Source) -> dict[str, Sequence[str]]:
+    """Those of the files, those that follow from NTU names, else a single one."""
+    names = [source.name(i) for i in range(len(source))]
+    for line in ntu.check_splits(source.splits, names):
+        log.info("note       %s", line)
+    return {**ntu.protocols(names), **source.splits} or {"all": names}
+
+
+def _benchmark(store: Store) -> list[str]:
+    """Whether the counts are those of the NTU benchmarks."""
+    names = [store.name(i) for i in range(len(store))]
+    if not ntu.protocols(names):
+        return []
+    return ntu.check_counts(
+        {split: len(rows) for split, rows in store.splits.items()}, len(store), names
     )
-    _describe(store)
 
 
-def _class_names(given: str | None, skeleton: str) -> list[str] | None:
+def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
+    """Report what is in the files, and what is wrong with it."""
+    given = values["input"]
+    folder = _report_folder(given if isinstance(given, str) else given[0], values["output"])
+    with tempfile.TemporaryDirectory(prefix=".check_", dir=".") as scratch:
+        store = _convert(cfg, values, Path(scratch) / "store.h5", "skip")
+        _report(store, folder, str(given))
+        unusable = store.skipped()
+    if unusable:
+        raise InputError(
+            f"{len(unusable)} clips of {given} cannot be used, they are named in "
+            f"{folder / 'report.txt'}; correct them, or type on_error=skip to leave them out"
+        )
+    log.info("next       the same command without check=true writes the store")
+
+
+def _report_folder(given: str, output: str | None) -> Path:
+    return Path(f"{Path(output or Path(given).name).with_suffix('')}_check")
+
+
+def _report(store: Store, folder: Path, name: str) -> None:
+    found = replace(inspect(store), path=name)
+    wrong = [*(f"{name}: left out, {reason}" for name, reason in store.skipped())]
+    text = [*lines(found, full=True), "", *(problems(found) or ["no problems found"]), *wrong]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    for line in (*lines(found), *problems(found)):
+        log.info("%s", line)
+    _show(wrong, f"the others are in {folder / 'report.txt'}")
+    figures = overview(store, found, folder)
+    log.info("report     %s", folder / "report.txt")
+    log.info("figures    %s", ", ".join(str(path) for path in figures))
+
+
+def _class_names(given: str | None, skeleton: Any) -> list[str] | None:
+    """From a known set, a file with a name per line, or a YAML file with `class_names`."""
     if given is None:
         if not str(skeleton).lower().endswith((".yaml", ".yml")):
             return None
         found = read_yaml(Path(skeleton)).get("class_names")
         return None if found is None else [str(name) for name in found]
+    if given in CLASS_NAMES:
+        return class_names(given)
     path = Path(given)
     if path.suffix.lower() in (".yaml", ".yml"):
         found = read_yaml(path).get("class_names")
@@ -53,16 +157,35 @@ def _class_names(given: str | None, skeleton: str) -> list[str] | None:
             raise InputError(f"{path}: expected a list `class_names`")
         return [str(name) for name in found]
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(
+            f"class_names={path}: cannot be read ({error.strerror}); type a file with a name per "
+            f"line, or {', '.join(CLASS_NAMES)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _with_progress(source: Iterable[Recording], total: int) -> Iterator[Recording]:
+def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
+    if done:
+        log.info("going on   %d of %d clips were read before the interruption", done, total)
     if sys.stdout.isatty():
-        yield from track(source, total=total, description="clips")
-    else:
-        yield from source
+        yield from track(items, total=total, completed=done, description="clips")
+        return
+    step = max(1, total // 10)
+    for count, item in enumerate(items, done + 1):
+        yield item
+        if count % step == 0 and total >= 5000:
+            log.info("read       %d of %d clips", count, total)
+
+
+def _show(wrong: Sequence[str], more: str) -> None:
+    for line in wrong[:_SHOWN]:
+        log.info("left out   %s", line)
+    if len(wrong) > _SHOWN:
+        log.info("left out   and %d more; %s", len(wrong) - _SHOWN, more)
 
 
 def _describe(store: Store) -> None:
@@ -74,12 +197,28 @@ def _describe(store: Store) -> None:
     )
     for split, rows in store.splits.items():
         log.info("split      %-20s %d clips", split, len(rows))
+    _show(
+        [f"{name}: {reason}" for name, reason in store.skipped()],
+        f"type check=true input={store.path} to see all",
+    )
+    train, test = _usual_splits(list(store.splits))
+    augment = "" if store.coordinates == "pixels" else " augment=ntu3d"
     log.info(
-        "next       python -m maskclr_pl.train data=custom data.path=%s "
-        "data.train_split=... data.test_split=...",
-        store.path,
+        "next       python -m maskclr_pl.train data=custom data.path=%s data.train_split=%s "
+        "data.test_split=%s%s",
+        *(store.path, train, test, augment),
     )
     log.info("%s", store.path)
+
+
+def _usual_splits(names: Sequence[str]) -> tuple[str, str]:
+    """The first split named like a training split that has a partner."""
+    for train in names:
+        prefix = train.removesuffix("train")
+        for test in (f"{prefix}test", f"{prefix}val"):
+            if prefix != train and test in names:
+                return train, test
+    return "...", "..."
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A configuration made complete from the data file, and checked before any data is loaded."""
 
 from pathlib import Path
+from typing import get_args
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -10,7 +11,8 @@ from maskclr_pl.cli import log
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.methods import Method
-from maskclr_pl.skeletons import conversion
+from maskclr_pl.skeletons import Skeleton, conversion
+from maskclr_pl.transforms.streams import Kind
 from maskclr_pl.types import InputError
 
 
@@ -21,6 +23,9 @@ def complete(cfg: DictConfig) -> Store:
         InputError: If the file is missing, or a size that was given is another than the file's.
     """
     path = Path(cfg.data.path)
+    if not path.exists() and cfg.download:
+        steps = " ".join(cfg.download.split())
+        raise InputError(f"{path} is not there yet. {steps}")
     store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
     target = clip_skeleton(cfg.clip.skeleton, store.skeleton)
     found = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
@@ -33,7 +38,29 @@ def complete(cfg: DictConfig) -> Store:
         cfg.clip[key] = value
     if cfg.clip.parts is None:
         cfg.clip.parts = [list(part) for part in target.parts.values()]
+    cfg.clip.pairs = [list(pair) for pair in target.pairs]
+    cfg.clip.root = target.root
+    cfg.clip.center = _joint(target, "clip.center", cfg.clip.center)
+    names = ("left_shoulder", "right_shoulder")
+    if all(name in target.joints for name in names):
+        cfg.clip.shoulders = [target.joints.index(name) for name in names]
+    if cfg.clip.stream not in get_args(Kind):
+        raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
     return store
+
+
+def _joint(skeleton: Skeleton, key: str, name: str | int | None) -> int:
+    """Index of a joint; the root if none is named."""
+    if name is None:
+        return skeleton.root
+    if isinstance(name, int) and 0 <= name < len(skeleton):
+        return name
+    if name not in skeleton.joints:
+        raise InputError(
+            f"{key}={name}: skeleton {skeleton.name} has no such joint; it has "
+            f"{', '.join(skeleton.joints)}"
+        )
+    return skeleton.joints.index(str(name))
 
 
 def _toy_data(cfg: DictConfig, path: Path) -> Store:
@@ -68,9 +95,10 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
     if store.coordinates != cfg.augment.coordinates:
+        fitting = "motionbert" if store.coordinates == "pixels" else "ntu3d"
         raise InputError(
             f"{store.path} holds {store.coordinates}, but augment= is made for "
-            f"{cfg.augment.coordinates}"
+            f"{cfg.augment.coordinates}; type augment={fitting}"
         )
     if problem := method.backbone.check_frames(cfg.clip.frames):
         raise InputError(problem)

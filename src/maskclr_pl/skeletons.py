@@ -33,6 +33,8 @@ class Skeleton:
         composed: For a joint that other layouts may lack, the ways to build it as the mean of
             others, in order of preference: {joint: ((ingredient, ...), ...)}. An ingredient is a
             joint of the source layout, else a joint of this layout that is built in turn.
+        bone_parents: The parents that the bone stream uses, where a published bone list is not the
+            tree of `parents`; None if it is.
 
     Raises:
         InputError: If names repeat, or parents do not form a forest over the joints.
@@ -42,24 +44,29 @@ class Skeleton:
     joints: tuple[str, ...]
     parents: tuple[int, ...]
     composed: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    bone_parents: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise InputError(f"skeleton {self.name}: joint names are empty or repeat")
-        if len(self.parents) != len(self.joints):
+        self._check_forest("parents", self.parents)
+        if self.bone_parents is not None:
+            self._check_forest("bone_parents", self.bone_parents)
+
+    def _check_forest(self, what: str, parents: tuple[int, ...]) -> None:
+        if len(parents) != len(self.joints):
             raise InputError(
-                f"skeleton {self.name}: {len(self.joints)} joints but {len(self.parents)} parents"
+                f"skeleton {self.name}: {len(self.joints)} joints but {len(parents)} {what}"
             )
-        for joint in range(len(self.joints)):
+        for joint, name in enumerate(self.joints):
             seen, node = set(), joint
             while node != -1:
                 if node in seen or not -1 <= node < len(self.joints):
-                    name = self.joints[joint]
                     raise InputError(
-                        f"skeleton {self.name}: the parents of {name} do not end in a root"
+                        f"skeleton {self.name}: the {what} of {name} do not end in a root"
                     )
                 seen.add(node)
-                node = self.parents[node]
+                node = parents[node]
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -109,12 +116,19 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
-        """Rebuild a skeleton from `to_dict`."""
+        """Rebuild a skeleton from `to_dict`; files of older versions have no `bone_parents`."""
         composed = {
             joint: tuple(tuple(recipe) for recipe in recipes)
             for joint, recipes in values.get("composed", {}).items()
         }
-        return cls(values["name"], tuple(values["joints"]), tuple(values["parents"]), composed)
+        bone_parents = values.get("bone_parents")
+        return cls(
+            values["name"],
+            tuple(values["joints"]),
+            tuple(values["parents"]),
+            composed,
+            None if bone_parents is None else tuple(bone_parents),
+        )
 
     @classmethod
     def from_edges(

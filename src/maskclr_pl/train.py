@@ -136,6 +136,8 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: 
         "model      %s   %d parameters   loss %s   %s",
         *(type(method.backbone).__name__, count, " + ".join(terms), masked),
     )
+    for note in data.notes:
+        log.info("note       %s", note)
     if taken:
         log.info("start      %s from %s", ", ".join(taken), cfg.init_from)
     if cfg.select_on == "test":
@@ -193,9 +195,12 @@ def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
 def _pose(method: Method, data: SkeletonDataModule) -> np.ndarray:
     """A pose (V, 2) to draw on: the frame with the most visible joints in the first test clips."""
     clip = collate([data.test[i] for i in range(min(16, len(data.test)))])["clip"]
-    frames = method.preprocess.to("cpu")(clip).flatten(0, 2)
-    pose: np.ndarray = frames[frames[..., 2].sum(-1).argmax(), :, :2].numpy()
-    return pose
+    # the joints of the model, before they are cropped or made a stream
+    frames = method.preprocess.to("cpu").get_submodule("0")(clip).flatten(0, 2)
+    flat = data.store.coordinates == "pixels"
+    seen = frames[..., 2] if flat else (frames != 0).any(-1).float()
+    pose: np.ndarray = frames[seen.sum(-1).argmax(), :, :2].numpy()
+    return pose if flat else pose * (1, -1)  # metres point up, images down
 
 
 def _last_words(folder: Path, metrics: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Clips of fixed size from a store, and the data module that serves them."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning as L
 import numpy as np
@@ -8,13 +8,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches, Key, hold_out
-from maskclr_pl.data.store import Store
+from maskclr_pl.data.store import Recording, Store
 from maskclr_pl.transforms import image_normalize, jittered_frames, track, uniform_frames
 from maskclr_pl.types import Batch, InputError
 
+Sampling = Literal["resample", "whole"]
+"""`resample`: frames are picked so that every clip has the same length. `whole`: all frames, and a
+transform on the device brings batches to the same length (the 3D pipelines)."""
+
+MAX_FRAMES = 300
+"""Longest clip that `whole` passes on, as in NTU's published arrays; longer ones are thinned."""
+
 
 class ClipDataset(Dataset[dict[str, Any]]):
-    """Recordings of a split, resampled to clips of the same length and number of persons.
+    """Recordings of a split as clips with the same number of persons.
 
     The clip has the joints of the store; 2D coordinates are in image units ([-1, 1] over the longer
     side), and a joint without confidence is all zeros.
@@ -22,17 +29,26 @@ class ClipDataset(Dataset[dict[str, Any]]):
     Args:
         store: Where the recordings are.
         rows: Which recordings, in order.
-        frames: Length of a clip.
+        frames: Length of a clip, if resampled.
         persons: Persons per clip. Recordings with more keep those seen best.
         train: Draw the frames afresh at each access; otherwise evenly spaced ones.
         seed: The draws depend on (seed, epoch, index) alone.
+        sampling: See `Sampling`.
     """
 
     def __init__(
-        self, store: Store, rows: np.ndarray, frames: int, persons: int, train: bool, seed: int = 0
+        self,
+        store: Store,
+        rows: np.ndarray,
+        frames: int,
+        persons: int,
+        train: bool,
+        seed: int = 0,
+        sampling: Sampling = "resample",
     ):
         self.store, self.rows = store, rows
         self.frames, self.persons, self.train, self.seed = frames, persons, train, seed
+        self.sampling = sampling
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,56 +67,84 @@ class ClipDataset(Dataset[dict[str, Any]]):
         """One clip, unbatched, as NumPy arrays; a plain index means epoch 0."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         recording = self.store.recording(int(self.rows[index]))
-        length = recording.keypoint.shape[1]
-        if self.train:
-            draws = np.random.default_rng((self.seed, epoch, index)).random(self.frames)
-            frame = jittered_frames(length, self.frames, draws)
+        frame = self._frames(recording.keypoint.shape[1], epoch, index)
+        size = recording.frame_size
+        if size is None:  # (x, y, z): there is no room for a confidence
+            clip = _metric_clip(recording, frame, self.persons)
         else:
-            frame = uniform_frames(length, self.frames)
-        keypoint, score = recording.keypoint, recording.score
-        if recording.frame_size is None:  # (x, y, z): there is no room for a confidence
-            score = None
-        if recording.frame_size is not None and score is None:
-            score = (keypoint != 0).any(-1)
-        if len(keypoint) > self.persons:
-            weight = (np.abs(keypoint).sum(-1) > 0) if score is None else score.astype(np.float32)
-            best = np.sort(np.argsort(-weight.sum((1, 2)), kind="stable")[: self.persons])
-            keypoint, score = keypoint[best], None if score is None else score[best]
-        swapped = None
-        if score is not None and len(keypoint) == 2:
-            swapped = track(keypoint.astype(np.float32), score)[frame]
-        clip = np.zeros((3, self.persons, self.frames, keypoint.shape[2]), np.float32)
-        there = clip[:, : len(keypoint)]
-        keypoint = keypoint[:, frame]
-        if score is None:
-            there[:] = np.moveaxis(keypoint, -1, 0)
-        else:
-            there[:2] = np.moveaxis(
-                image_normalize(keypoint, recording.frame_size or (1, 1)), -1, 0
-            )
-            there[2] = np.maximum(score[:, frame], 0)
-            there[:2] *= there[2] > 0
-            if swapped is not None and swapped.any():
-                there[:, :, swapped] = there[:, ::-1, swapped]
-        present = (clip[2] > 0 if score is not None else (clip != 0).any(0)).any((1, 2))
+            clip = _image_clip(recording, frame, self.persons, size)
+        seen = (clip != 0).any(0) if size is None else clip[2] > 0
         return {
             "clip": clip,
-            "present": present,
+            "present": seen.any((1, 2)),
             "frame": frame,
             "label": recording.label,
             "index": index,
         }
 
+    def _frames(self, length: int, epoch: int, index: int) -> np.ndarray:
+        """Which frames of a recording make the clip."""
+        if self.sampling == "whole":
+            return uniform_frames(length, min(length, MAX_FRAMES))
+        if self.train:
+            draws = np.random.default_rng((self.seed, epoch, index)).random(self.frames)
+            return jittered_frames(length, self.frames, draws)
+        return uniform_frames(length, self.frames)
+
+
+def _best(weight: np.ndarray, persons: int) -> np.ndarray:
+    """The persons with the largest sums of weights (M, T, V), in their order."""
+    return np.sort(np.argsort(-weight.sum((1, 2), dtype=np.float32), kind="stable")[:persons])
+
+
+def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.ndarray:
+    """(3, M, T, V) metres."""
+    keypoint = recording.keypoint
+    if len(keypoint) > persons:
+        keypoint = keypoint[_best((keypoint != 0).any(-1), persons)]
+    clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
+    clip[:, : len(keypoint)] = np.moveaxis(keypoint[:, frame], -1, 0)
+    return clip
+
+
+def _image_clip(
+    recording: Recording, frame: np.ndarray, persons: int, size: tuple[int, int]
+) -> np.ndarray:
+    """(3, M, T, V): x, y in image units, confidence; persons keep their identity."""
+    keypoint, score = recording.keypoint, recording.score
+    if score is None:
+        score = (keypoint != 0).any(-1)
+    if len(keypoint) > persons:
+        best = _best(score, persons)
+        keypoint, score = keypoint[best], score[best]
+    clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
+    there = clip[:, : len(keypoint)]
+    there[:2] = np.moveaxis(image_normalize(keypoint[:, frame], size), -1, 0)
+    there[2] = np.maximum(score[:, frame], 0)
+    there[:2] *= there[2] > 0
+    if len(keypoint) == 2:
+        swapped = track(keypoint.astype(np.float32), score)[frame]
+        there[:, :, swapped] = there[:, ::-1, swapped]
+    return clip
+
 
 def collate(items: list[dict[str, Any]]) -> Batch:
-    """A batch from clips; the channels of `clip` are planes in memory."""
-    clip = torch.from_numpy(np.stack([item["clip"] for item in items], axis=1))
+    """A batch from clips; the channels of `clip` are planes in memory, short clips end in zeros."""
     present = torch.from_numpy(np.stack([item["present"] for item in items]))
+    length = max(len(item["frame"]) for item in items)
+    first = items[0]["clip"]
+    clip = np.zeros((len(first), len(items), first.shape[1], length, first.shape[3]), np.float32)
+    frame = np.zeros((len(items), length), np.int64)
+    for i, item in enumerate(items):
+        frames = len(item["frame"])
+        clip[:, i, :, :frames] = item["clip"]
+        frame[i] = item["frame"][-1]
+        frame[i, :frames] = item["frame"]
     return {
-        "clip": clip.movedim(0, -1),
+        "clip": torch.from_numpy(clip).movedim(0, -1),
         "present": present,
         "sequence": present.flatten().nonzero().squeeze(1),
-        "frame": torch.from_numpy(np.stack([item["frame"] for item in items])),
+        "frame": torch.from_numpy(frame),
         "label": torch.tensor([item["label"] for item in items]),
         "index": torch.tensor([item["index"] for item in items]),
     }
@@ -119,6 +163,10 @@ class SkeletonDataModule(L.LightningDataModule):
         val_fraction: Share held out.
         frames: Length of a clip.
         persons: Persons per clip.
+        sampling: See `Sampling`.
+        copies: What to do with training clips that are copies of validation or test clips (same
+            poses, other name): `drop` them from training, which is said, `refuse` the data, or
+            `keep` them.
         batch_size: Clips per batch and device.
         balanced: {classes: P, samples: K} for class-balanced training batches instead.
         num_workers: Loader processes; 0 loads in the training process.
@@ -137,13 +185,23 @@ class SkeletonDataModule(L.LightningDataModule):
         val_fraction: float = 0.1,
         frames: int = 81,
         persons: int = 2,
+        sampling: Sampling = "resample",
+        copies: Literal["drop", "refuse", "keep"] = "drop",
         batch_size: int = 32,
         balanced: dict[str, int] | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ):
         super().__init__()
-        self.store = Store(path)
+        for key, value, known in (
+            ("sampling", sampling, get_args(Sampling)),
+            ("copies", copies, ("drop", "refuse", "keep")),
+        ):
+            if value not in known:
+                raise InputError(f"data.{key}={value}: expected {', '.join(known)}")
+        self.store, self.copies = Store(path), copies
+        self.notes: list[str] = []
+        """What is to be said about the splits, a line each."""
         self.batch_size, self.balanced = batch_size, balanced
         self.num_workers, self.seed = num_workers, seed
         train, test = self.store.rows(train_split), self.store.rows(test_split)
@@ -155,8 +213,10 @@ class SkeletonDataModule(L.LightningDataModule):
         else:
             val = self.store.rows(val_split)
             self._disjoint(train_split, train, val_split, val)
+        train = self._without_copies(train_split, train, test_split, test)
+        train = self._without_copies(train_split, train, "validation", val)
         self.train, self.val, self.test = (
-            ClipDataset(self.store, rows, frames, persons, rows is train, seed)
+            ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling)
             for rows in (train, val, test)
         )
         if not len(self.train) or not len(self.val) or not len(self.test):
@@ -172,6 +232,24 @@ class SkeletonDataModule(L.LightningDataModule):
                 f"{self.store.path}: splits {a!r} and {b!r} share {len(shared)} clips, the first "
                 f"is {self.store.name(int(shared[0]))!r}; scores on them would mean nothing"
             )
+
+    def _without_copies(self, a: str, rows_a: np.ndarray, b: str, rows_b: np.ndarray) -> np.ndarray:
+        """The rows of split a whose poses are not those of a clip of split b."""
+        if self.store.digest is None or self.copies == "keep":
+            return rows_a
+        theirs = self.store.digest[rows_b]
+        copied = np.isin(self.store.digest[rows_a], theirs[theirs != 0])
+        if not copied.any():
+            return rows_a
+        count, first = int(copied.sum()), self.store.name(int(rows_a[copied.argmax()]))
+        if self.copies == "refuse":
+            raise InputError(
+                f"{self.store.path}: {count} clips of split {a!r} are copies of clips of split "
+                f"{b!r}, the first is {first!r}; type data.copies=drop to leave them out of the "
+                "training, or data.copies=keep to accept it"
+            )
+        self.notes.append(f"{count} clips of {a} are left out, they are copies of clips of {b}")
+        return rows_a[~copied]
 
     def _loader(self, dataset: ClipDataset, batches: EpochBatches) -> DataLoader[Any]:
         return DataLoader(

@@ -100,6 +100,7 @@ class Store:
         self.subject, self.camera, self.setup = (
             file[key][:] if key in file else None for key in ATTRIBUTES
         )
+        self.digest = file["digest"][:] if "digest" in file else None
         self.splits = {split: indices[:] for split, indices in file.get("splits", {}).items()}
         self._layout = {
             key: (file[key].id.get_offset(), file[key].shape, file[key].dtype)
@@ -132,6 +133,12 @@ class Store:
     def name(self, index: int) -> str:
         """Name of a recording."""
         return self._name[index].decode()
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """(name, reason) of the recordings that `prepare on_error=skip` left out."""
+        with h5py.File(self.path, "r") as file:
+            texts = file["skipped"].asstr()[:] if "skipped" in file else ()
+            return [(str(name), str(reason)) for name, reason in texts]
 
     def rows(self, split: str) -> np.ndarray:
         """Indices of the recordings of a split.

@@ -9,12 +9,14 @@ draw share it, so that a higher level is the same disturbance, stronger.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+_NOISE_UNIT = "sigma, in half image widths (2D) or metres (3D)"
 
 
 @runtime_checkable
@@ -55,7 +57,9 @@ def clip_rng(seed: int, draw: int, corruption: str, clip: str) -> np.random.Gene
 
 
 def _add_noise(clip: Tensor, noise: Tensor, sigma: float) -> Tensor:
-    """Coordinates of visible joints plus noise, kept inside the image units [-1, 1]."""
+    """Coordinates of visible joints plus noise; in the image, kept inside [-1, 1]."""
+    if noise.shape[-1] == 3:
+        return torch.where((clip != 0).any(-1, keepdim=True), clip + sigma * noise, clip)
     seen = clip[..., 2:] > 0
     xy = clip[..., :2]
     # a joint that was outside of the image may stay where it was
@@ -67,21 +71,23 @@ def _add_noise(clip: Tensor, noise: Tensor, sigma: float) -> Tensor:
 class SpatialNoise:
     """The same Gaussian offset of each joint in all frames: a skewed estimator.
 
-    N(0, sigma^2) per joint and coordinate, in units of half the longer image side, shared by the
-    persons of a clip. Confidence stays as it is, missing joints stay missing (MaskCLR, robustness
-    to spatial noise).
+    N(0, sigma^2) per joint and coordinate, in units of half the longer image side or in metres,
+    shared by the persons of a clip. Confidence stays as it is, missing joints stay missing
+    (MaskCLR, robustness to spatial noise).
 
     Args:
         levels: Values of sigma.
+        coordinates: 2 in the image, 3 in space.
     """
 
     levels: Sequence[float] = (0.002, 0.004, 0.006, 0.008, 0.01)
+    coordinates: Literal[2, 3] = 2
     name: ClassVar[str] = "spatial_noise"
-    unit: ClassVar[str] = "sigma, in half image widths"
+    unit: ClassVar[str] = _NOISE_UNIT
 
     def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
-        """Standard normal (V, 2)."""
-        return rng.standard_normal((joints, 2), dtype=np.float32)
+        """Standard normal (V, coordinates)."""
+        return rng.standard_normal((joints, self.coordinates), dtype=np.float32)
 
     def __call__(self, clip: Tensor, draws: Tensor, frame: Tensor, level: float) -> Tensor:
         """See `Corruption`."""
@@ -97,15 +103,17 @@ class SpatiotemporalNoise:
 
     Args:
         levels: Values of sigma.
+        coordinates: 2 in the image, 3 in space.
     """
 
     levels: Sequence[float] = (0.002, 0.004, 0.006, 0.008, 0.01)
+    coordinates: Literal[2, 3] = 2
     name: ClassVar[str] = "spatiotemporal_noise"
-    unit: ClassVar[str] = "sigma, in half image widths"
+    unit: ClassVar[str] = _NOISE_UNIT
 
     def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
-        """Standard normal (frames, V, 2)."""
-        return rng.standard_normal((frames, joints, 2), dtype=np.float32)
+        """Standard normal (frames, V, coordinates)."""
+        return rng.standard_normal((frames, joints, self.coordinates), dtype=np.float32)
 
     def __call__(self, clip: Tensor, draws: Tensor, frame: Tensor, level: float) -> Tensor:
         """See `Corruption`."""

@@ -3,13 +3,42 @@
 from maskclr_pl.transforms.augment import CropScale, RandomMove
 from maskclr_pl.transforms.base import Transform
 from maskclr_pl.transforms.normalize import Convert, image_normalize, track
+from maskclr_pl.transforms.placement import Center, FaceView
 from maskclr_pl.transforms.sampling import jittered_frames, uniform_frames
+from maskclr_pl.transforms.spatial3d import (
+    AxisMask,
+    GaussianNoise,
+    RandomRotation,
+    RotateMainAxis,
+    Shear,
+    SpatialFlip,
+)
+from maskclr_pl.transforms.streams import Stream
+from maskclr_pl.transforms.temporal import (
+    GaussianBlur,
+    TemporalCrop,
+    TemporalFlip,
+    ValidCropResize,
+)
 
 __all__ = [
+    "AxisMask",
+    "Center",
     "Convert",
     "CropScale",
+    "FaceView",
+    "GaussianBlur",
+    "GaussianNoise",
     "RandomMove",
+    "RandomRotation",
+    "RotateMainAxis",
+    "Shear",
+    "SpatialFlip",
+    "Stream",
+    "TemporalCrop",
+    "TemporalFlip",
     "Transform",
+    "ValidCropResize",
     "image_normalize",
     "jittered_frames",
     "track",

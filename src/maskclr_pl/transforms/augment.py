@@ -11,12 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskclr_pl.transforms.base import join, planes
-
-
-def _uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
-    """One draw per clip, shape (*batch, *more)."""
-    return torch.empty((*clip.shape[:-4], *more), device=clip.device).uniform_(low, high)
+from maskclr_pl.transforms.base import join, planes, uniform
 
 
 class RandomMove(nn.Module):
@@ -41,9 +36,9 @@ class RandomMove(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The moved clip."""
-        angle = _uniform(clip, -self.angle, self.angle, 2)
-        scale = _uniform(clip, *self.scale, 2)
-        shift = _uniform(clip, -self.shift, self.shift, 2, 2)
+        angle = uniform(clip, -self.angle, self.angle, 2)
+        scale = uniform(clip, *self.scale, 2)
+        shift = uniform(clip, -self.shift, self.shift, 2, 2)
         return self.move(clip, angle, scale, shift)
 
     @staticmethod
@@ -106,7 +101,7 @@ class CropScale(nn.Module):
         high = torch.lerp(-far, channels[:2], seen).amax(-1)
         extent = (high - low).amax(0)
         usable = (seen.sum(-1) >= 4) & (extent > 0)
-        factor = torch.where(usable, 2 / (_uniform(clip, *self.ratio) * extent), 0.0)
+        factor = torch.where(usable, 2 / (uniform(clip, *self.ratio) * extent), 0.0)
         centre = torch.where(usable, (low + high) / 2, 0.0)
         seen *= usable.unsqueeze(-1)
 

@@ -1,11 +1,13 @@
-"""What a transform is, and how the channels of a clip lie in memory."""
+"""What a transform is, how the channels of a clip lie in memory, one draw per clip."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from maskclr_pl.types import InputError
 
 
 @runtime_checkable
@@ -33,3 +35,34 @@ def join(
     """A clip from its channels, which keep their planes in memory."""
     stacked = channels if isinstance(channels, Tensor) else torch.stack(tuple(channels))
     return stacked.movedim(0, -1)
+
+
+def seen(channels: Float[Tensor, "C *batch M T V"]) -> Float[Tensor, "*batch M T V"]:
+    """1 for the joints of metric clips that are there, 0 for those that are exactly zero.
+
+    As numbers, and from squares (what is below 1e-19 counts as zero): truth values and further
+    temporaries are several times slower on a CPU.
+    """
+    squares = channels[0].square()
+    for channel in channels[1:]:
+        squares.addcmul_(channel, channel)
+    return squares.sign_()
+
+
+def uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
+    """One draw per clip, shape (*batch, *more)."""
+    return torch.empty((*clip.shape[:-4], *more), device=clip.device).uniform_(low, high)
+
+
+def chosen(clip: Tensor, p: float) -> Bool[Tensor, "*batch"]:
+    """True for each clip with probability p."""
+    return uniform(clip, 0, 1) < p
+
+
+def need_joints(clip: Tensor, joints: Sequence[int], what: str) -> None:
+    """Raise an InputError if a clip has not all of these joints (a look at its shape only)."""
+    if joints and not 0 <= min(joints) <= max(joints) < clip.shape[-2]:
+        raise InputError(
+            f"{what} {list(joints)}: expected joints from 0 to {clip.shape[-2] - 1}, which are "
+            "those of the clips"
+        )

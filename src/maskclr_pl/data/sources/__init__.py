@@ -1,1 +1,5 @@
-"""Readers of published file formats; each yields recordings for the store."""
+"""Readers of the forms in which data sets are published; each yields recordings for the store."""
+
+from maskclr_pl.data.sources.base import Source
+
+__all__ = ["Source"]

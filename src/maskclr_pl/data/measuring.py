@@ -1,0 +1,181 @@
+"""One pass over the rows of a store, in blocks, so that memory does not grow with its size."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from maskclr_pl.data.store import Store
+from maskclr_pl.skeletons import Skeleton
+
+_VALUES = 1 << 20  # coordinates in a block: it stays in the cache, and NumPy's overhead is small
+_HEADS = ("head", "nose", "neck", "spine_shoulder", "shoulder_center")
+
+
+def measure(store: Store) -> dict[str, np.ndarray]:
+    """Read all rows once; memory stays below about 100 MB, unless a single clip is larger.
+
+    Returns:
+        The fields of `Inspection` that have a value per clip, and `bodies` (n,), the number of
+        bodies; with a row per block `low` and `high` (blocks, C), `score_low` and `score_high`
+        (blocks,), infinite if there are none, and `missing` (blocks, V), the number of bodies in
+        which a joint is not visible.
+    """
+    # coordinates near the largest float, or not finite, are counted, not warned of
+    with h5py.File(store.path, "r") as file, np.errstate(over="ignore", invalid="ignore"):
+        parts = [_measure(block, store.skeleton) for block in _blocks(store, file)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+class _Block(NamedTuple):
+    """Neighbouring clips; R rows, k clips. Planes of rows, because they vectorise."""
+
+    points: Float[np.ndarray, "C V R"]
+    score: Float[np.ndarray, "V R"] | None
+    frames: Int[np.ndarray, " k"]
+    persons: Int[np.ndarray, " k"]
+    frame_size: Int[np.ndarray, "k 2"] | None
+
+    @property
+    def first(self) -> np.ndarray:
+        """First row of each clip."""
+        return _offsets(self.frames * self.persons)
+
+    @property
+    def clip(self) -> np.ndarray:
+        """Clip of each row."""
+        return np.repeat(np.arange(len(self.frames)), self.frames * self.persons)
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], lengths.cumsum()[:-1]])
+
+
+def _blocks(store: Store, file: h5py.File) -> Iterator[_Block]:
+    rows = store.frames.astype(np.int64) * store.persons
+    end = store.start + rows
+    most = max(1, _VALUES // int(np.prod(file["keypoint"].shape[1:])))
+    begin = 0
+    while begin < len(store):
+        stop = max(begin + 1, int(np.searchsorted(end, store.start[begin] + most, side="right")))
+        clips, cut = slice(begin, stop), slice(int(store.start[begin]), int(end[stop - 1]))
+        points = file["keypoint"][cut]
+        yield _Block(
+            np.ascontiguousarray(points.T, np.result_type(points.dtype, np.float32)),
+            np.ascontiguousarray(file["score"][cut].T, np.float32) if "score" in file else None,
+            store.frames[clips].astype(np.int64),
+            store.persons[clips].astype(np.int64),
+            None if store.frame_size is None else store.frame_size[clips],
+        )
+        begin = stop
+
+
+def _measure(block: _Block, skeleton: Skeleton) -> dict[str, np.ndarray]:
+    """Everything about the clips of a block, and totals of the block."""
+    finite = np.isfinite(block.points).all(0)
+    if block.score is None:
+        visible = (block.points != 0).any(0) & finite
+        scores = np.array([np.inf, -np.inf])
+    else:
+        number = np.isfinite(block.score)
+        finite &= number
+        visible = (block.score > 0) & finite
+        scores = np.array(
+            [
+                block.score.min(where=number, initial=np.inf),
+                block.score.max(where=number, initial=-np.inf),
+            ]
+        )
+    body = visible.any(0)
+    bodies = _sum(block, body)
+    return {
+        "visible": _sum(block, visible.sum(0)),
+        "not_finite": _sum(block, (~finite).sum(0)),
+        "frozen": (_sum(block, _moves(block)) == 0) & (block.frames > 1) & (bodies > 0),
+        "drop": _drop(block, visible, skeleton),
+        **_extent(block, visible, body),
+        **_image(block, visible),
+        **_presence(block, body),
+        "score_low": scores[:1],
+        "score_high": scores[1:],
+        "missing": (body.sum() - visible.sum(1))[None],
+        "bodies": bodies,
+    }
+
+
+def _sum(block: _Block, rows: np.ndarray) -> Int[np.ndarray, " k"]:
+    """Sum over the rows of each clip."""
+    return np.add.reduceat(rows, block.first, dtype=np.int64)
+
+
+def _mean(block: _Block, rows: np.ndarray, there: np.ndarray) -> Float[np.ndarray, " k"]:
+    """Mean over those rows of each clip that are `there`, NaN if none is."""
+    total = np.add.reduceat(np.where(there, rows, 0), block.first, dtype=np.float64)
+    number = _sum(block, there)
+    return total / np.where(number, number, np.nan)
+
+
+def _extent(block: _Block, visible: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
+    """Range of the coordinates, and how large the bodies are."""
+    low = np.where(visible, block.points, np.inf).min(1)
+    high = np.where(visible, block.points, -np.inf).max(1)
+    side = (np.where(body, high, 0) - np.where(body, low, 0)).max(0)
+    return {"size": _mean(block, side, body), "low": low.min(1)[None], "high": high.max(1)[None]}
+
+
+def _drop(block: _Block, visible: np.ndarray, skeleton: Skeleton) -> Float[np.ndarray, " k"]:
+    """Mean y of the feet minus y of the head, over bodies that show both."""
+    head = [skeleton.joints.index(name) for name in _HEADS if name in skeleton.joints][:1]
+    feet = [i for i, name in enumerate(skeleton.joints) if name.endswith(("ankle", "foot"))]
+    if not head or not feet:
+        return np.full(len(block.frames), np.nan)
+    y = np.where(visible, block.points[1], 0)
+    number = visible[feet].sum(0)
+    there = visible[head[0]] & (number > 0)
+    return _mean(block, y[feet].sum(0) / np.maximum(number, 1) - y[head[0]], there)
+
+
+def _moves(block: _Block) -> np.ndarray:
+    """(R,) Whether the row is unlike the row before, which is the frame before of that person."""
+    moves = np.zeros(block.points.shape[2], dtype=bool)
+    moves[1:] = (block.points[..., 1:] != block.points[..., :-1]).any((0, 1))
+    moves[_offsets(np.repeat(block.frames, block.persons))] = False
+    return moves
+
+
+def _presence(block: _Block, body: np.ndarray) -> dict[str, np.ndarray]:
+    """Persons that are seen, frames without any, and how often persons come back."""
+    clip, first = block.clip, block.first
+    first_frame, first_person = _offsets(block.frames), _offsets(block.persons)
+    at = np.arange(len(clip)) - first[clip]
+    occupied = np.zeros(block.frames.sum(), dtype=bool)
+    occupied[(first_frame[clip] + at % block.frames[clip])[body]] = True
+    starts = body.copy()  # of the stretches of frames in which a person is there
+    starts[1:] &= ~body[:-1] | (at[1:] % block.frames[clip[1:]] == 0)
+    person = first_person[clip] + at // block.frames[clip]
+    stretches = np.bincount(person[starts], minlength=int(block.persons.sum()))
+    return {
+        "persons": np.add.reduceat(stretches > 0, first_person, dtype=np.int64),
+        "empty": block.frames - np.add.reduceat(occupied, first_frame, dtype=np.int64),
+        "returns": np.add.reduceat(np.maximum(stretches - 1, 0), first_person),
+    }
+
+
+def _image(block: _Block, visible: np.ndarray) -> dict[str, np.ndarray]:
+    """Joints outside the image, as it is and with height and width exchanged."""
+    if block.frame_size is None:
+        none = np.zeros(len(block.frames), dtype=np.int64)
+        return {"outside": none, "swapped": none.astype(bool)}
+    size = block.frame_size[block.clip].T
+    height, width = size
+    x, y = block.points
+
+    def outside(height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        out = visible & ~((x >= 0) & (y >= 0) & (x <= width) & (y <= height))
+        return _sum(block, out.sum(0))
+
+    found, exchanged = outside(height, width), outside(width, height)
+    joints = _sum(block, visible.sum(0))
+    return {"outside": found, "swapped": (found > 0.05 * joints) & (exchanged < 0.1 * found)}

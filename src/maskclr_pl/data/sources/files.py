@@ -1,0 +1,82 @@
+"""Files and folders that sources read."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskclr_pl.types import InputError
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def listing_hash(paths: Sequence[Path]) -> str:
+    """SHA-256 of the names and sizes of files: a folder of a hundred gigabytes is not read twice.
+
+    Raises:
+        InputError: If a file is gone, or a link leads nowhere.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            digest.update(f"{path.name}\0{path.stat().st_size}\n".encode())
+        except OSError as error:
+            broken = path.is_symlink()
+            reason = "a symbolic link that leads nowhere" if broken else error.strerror
+            raise InputError(f"{path}: cannot be read ({reason})") from None
+    return digest.hexdigest()
+
+
+def files_under(root: str | Path, suffix: str) -> list[Path]:
+    """All files with that suffix in a folder and the folders in it, sorted; or the file itself.
+
+    Links to files are followed, links to folders are not (they may form loops), except the root.
+
+    Raises:
+        InputError: If there is no such file or folder, or nothing in it.
+    """
+    root = Path(root)
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise InputError(f"{root}: no such file or folder")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() == suffix and (path.is_symlink() or path.is_file())
+    )
+    if not found:
+        raise InputError(f"{root}: no {suffix} files in this folder or the folders in it")
+    return found
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: If it is missing, is not UTF-8, or is not JSON.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(text)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not JSON, or cut short ({reason})") from None

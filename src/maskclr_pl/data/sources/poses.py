@@ -1,0 +1,272 @@
+"""A user's own videos: what a pose estimator found in each, and a CSV file with the labels."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maskclr_pl.data.poses import PoseVideo, read_poses
+from maskclr_pl.data.sources.dividing import Part, Span, draw_test, window_length
+from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
+from maskclr_pl.data.sources.labels import numbered, read_labels
+from maskclr_pl.data.store import Recording
+from maskclr_pl.skeletons import load_skeleton
+from maskclr_pl.types import InputError
+
+_ENDINGS = re.compile(
+    r"(\.(json|predictions|openpifpaf|pifpaf|mp4|avi|mov|mkv|webm|mpe?g))+$", re.IGNORECASE
+)
+
+
+class PosesSource:
+    """Recordings from a folder of pose files and a CSV file with their labels.
+
+    The folder has, for each clip, a file or a folder that `read_poses` reads. The CSV file has the
+    columns clip (name of the file or folder, with or without its ending), label and, if needed,
+    split, subject, start and end (see `read_labels`). Files without a row are left out.
+
+    Without a column `split`, about 30 % of the clips of each class test, whole persons where the
+    subjects are given, and whole videos where several rows are parts of one. The draw is always
+    the same.
+
+    A recording is a clip, unless there are too few: if no class has three, or a window is asked
+    for, clips are cut into overlapping windows. A class without a clip to test on is then divided
+    in time, before the windows are cut, so that no frame is on both sides.
+
+    Args:
+        path: Folder with the pose files of all clips, or a single file.
+        labels: The CSV file.
+        frame_size: See `read_poses`; likewise `skeleton`.
+        skeleton: Joint layout; by default that of the first clip. All have the same.
+        max_persons: Persons kept in a recording, those seen best.
+        window: Frames of a window. By default there are none, and where there must be, 64, or less
+            if the clips are short.
+        stride: Frames from one window to the next; half a window by default.
+
+    Raises:
+        InputError: If there are no such files, the CSV file does not fit to them, or there is too
+            little to train and test on.
+    """
+
+    parallel = True
+
+    def __init__(
+        self,
+        path: str | Path,
+        labels: str | Path,
+        frame_size: Sequence[int] | None = None,
+        skeleton: str | Path | None = None,
+        max_persons: int = 4,
+        window: int | None = None,
+        stride: int | None = None,
+    ):
+        for option, value in (("max_persons", max_persons), ("window", window), ("stride", stride)):
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise InputError(f"source.{option}={value}: expected a number from 1")
+        self.path, self.labels = Path(path), Path(labels)
+        self.frame_size, self.max_persons = frame_size, max_persons
+        self._layout = skeleton
+        self._read: tuple[Path, PoseVideo] | None = None
+        self.notes: list[str] = []
+        self._rows = read_labels(labels)
+        files = files_under(path, ".json")
+        digest = listing_hash(files) + file_hash(labels)
+        self.hash = hashlib.sha256(digest.encode()).hexdigest()
+        self._match(_clips(self.path, files))
+        self.class_names, self._labels = numbered([row.label for row in self._rows])
+        subjects = [row.subject for row in self._rows]
+        self._subjects = [
+            place if subject else -1
+            for subject, place in zip(subjects, numbered(subjects)[1], strict=True)
+        ]
+        self.skeleton = (
+            self._video(self._paths[0]).skeleton if skeleton is None else load_skeleton(skeleton)
+        )
+        self._parts = self._divide(window, stride)
+        self.splits = self._splits()
+        self._read = None  # what is sent to other processes should be small
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def name(self, index: int) -> str:
+        """`clip`, or `clip@start-end` for a part of one."""
+        row, _, start, end = self._parts[index]
+        frames = "" if start is end is None else f"@{start or 0}-{'' if end is None else end}"
+        return self._names[row] + frames
+
+    def __getitem__(self, index: int) -> Recording:
+        """Read one recording.
+
+        Raises:
+            InputError: If the poses cannot be read, have another joint layout than the first clip,
+                or nobody is in them.
+        """
+        part = self._parts[index]
+        path = self._paths[part.row]
+        video = self._video(path)
+        if len(video.skeleton) != len(self.skeleton):
+            raise InputError(
+                f"{path}: {len(video.skeleton)} joints ({video.skeleton.name}), but the first clip "
+                f"has {len(self.skeleton)} ({self.skeleton.name}); make one store for each"
+            )
+        keypoint, score = video.clip(part.start, part.end, self.max_persons)
+        if not len(keypoint):
+            raise InputError(
+                f"{path}: clip {self.name(index)!r} has nobody in it; the frames of the file are "
+                f"{video.first} to {video.end - 1}"
+            )
+        return Recording(
+            self.name(index),
+            self._labels[part.row],
+            keypoint,
+            score,
+            video.frame_size,
+            subject=self._subjects[part.row],
+        )
+
+    def _video(self, path: Path) -> PoseVideo:
+        """The poses of a clip; those read last are kept, for its other windows."""
+        if self._read is None or self._read[0] != path:
+            self._read = path, read_poses(path, self.frame_size, self._layout)
+        return self._read[1]
+
+    def _match(self, clips: dict[str, Path]) -> None:
+        """Find the file of each row."""
+        self._names, self._paths = [], []
+        lines: dict[tuple[str, int | None, int | None], int] = {}
+        for row in self._rows:
+            name = _name(row.clip)
+            if name not in clips:
+                some = ", ".join(sorted(clips)[:3])
+                raise InputError(
+                    f"{self.labels}, line {row.line}: no file or folder {name[:60]!r} in "
+                    f"{self.path}, which has {some}{', ...' if len(clips) > 3 else ''}"
+                )
+            key = name, row.start, row.end
+            if key in lines:
+                raise InputError(
+                    f"{self.labels}, line {row.line}: clip {name!r} again, as in line "
+                    f"{lines[key]}; expected one row for each clip, or different start and end"
+                )
+            lines[key] = row.line
+            self._names.append(name)
+            self._paths.append(clips[name])
+        unlabelled = sorted(set(clips) - set(self._names))
+        if unlabelled:
+            more = ", ..." if len(unlabelled) > 5 else ""
+            self.notes.append(
+                f"{len(unlabelled)} of {len(clips)} clips have no row in {self.labels} and are "
+                f"left out: {', '.join(unlabelled[:5])}{more}"
+            )
+
+    def _divide(self, window: int | None, stride: int | None) -> list[Part]:
+        """The recordings, each with its split."""
+        splits, untested = [row.split for row in self._rows], set[int]()
+        if drawn := not any(splits):
+            splits, untested = self._draw()
+        parts = [
+            Part(i, split, row.start, row.end)
+            for i, (row, split) in enumerate(zip(self._rows, splits, strict=True))
+        ]
+        if window is None and max(Counter(self._labels).values()) >= 3:
+            self._note("too few clips of %s to test on", untested)
+            return parts
+        spans = self._spans(parts, untested)
+        length = window or window_length(spans)
+        stride = stride or max(1, length // 2)
+        why = "" if window else "no class has three clips, so "
+        self.notes.append(f"{why}clips are cut into windows of {length} frames, every {stride}")
+        self._note("for %s the beginning of each clip trains, the rest tests", untested)
+        cut = [part for span in spans for part in span.windows(length, stride)]
+        found = [Part(*part) for part in cut if self._anybody(part)]
+        if drawn:
+            self._check(found)
+        return found
+
+    def _splits(self) -> dict[str, list[str]]:
+        """Names of the recordings of each split."""
+        splits: dict[str, list[str]] = {}
+        lines: dict[str, int] = {}
+        for index, part in enumerate(self._parts):
+            name, line = self.name(index), self._rows[part.row].line
+            if name in lines:
+                raise InputError(
+                    f"{self.labels}, lines {lines[name]} and {line}: their frames overlap, so that "
+                    f"both give {name}; type another source.window"
+                )
+            lines[name] = line
+            splits.setdefault(part.split, []).append(name)
+        return splits
+
+    def _note(self, text: str, labels: set[int]) -> None:
+        if labels:
+            self.notes.append(text % ", ".join(self.class_names[i] for i in sorted(labels)))
+
+    def _draw(self) -> tuple[list[str], set[int]]:
+        """A split for each row, and the classes without a row to test on."""
+        groups = {"clips": self._names, "parts of clips": [str(row.line) for row in self._rows]}
+        if min(self._subjects) >= 0:
+            groups = {"subjects": [row.subject for row in self._rows], **groups}
+        test, used = draw_test(self._labels, groups)
+        if test.any():
+            self.notes.append(
+                f"{self.labels} has no column `split`: {test.sum()} of {len(test)} rows were drawn "
+                f"for split test, whole {used}; the others are split train"
+            )
+        tested = {label for label, chosen in zip(self._labels, test, strict=True) if chosen}
+        return ["test" if chosen else "train" for chosen in test], set(self._labels) - tested
+
+    def _spans(self, parts: Sequence[Part], untested: set[int]) -> list[Span]:
+        """The frames of the parts, those of untested classes divided in time."""
+        spans = []
+        self._seen: dict[Path, np.ndarray] = {}
+        for part in parts:
+            path = self._paths[part.row]
+            video = self._video(path)
+            self._seen[path] = np.unique(video.frame)
+            start = max(video.first, part.start or 0)
+            end = video.end if part.end is None else min(video.end, part.end)
+            if start >= end:
+                raise InputError(
+                    f"{self.labels}, line {self._rows[part.row].line}: no such frames; those of "
+                    f"{path} are {video.first} to {video.end - 1}"
+                )
+            span = Span(part.row, part.split, start, end)
+            spans += span.in_time() if self._labels[part.row] in untested else [span]
+        return spans
+
+    def _anybody(self, span: Span) -> bool:
+        seen = self._seen[self._paths[span.row]]
+        return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))
+
+    def _check(self, parts: Sequence[Part]) -> None:
+        train = Counter(self._labels[part.row] for part in parts if part.split == "train")
+        test = sum(part.split == "test" for part in parts)
+        if max(train.values(), default=0) < 2 or not test:
+            raise InputError(
+                f"{self.labels}: {train.total()} recordings to train and {test} to test on, which "
+                "is too little; expected more or longer clips, or a shorter source.window"
+            )
+
+
+def _clips(root: Path, files: Sequence[Path]) -> dict[str, Path]:
+    """The file or folder of each clip by its name without endings."""
+    clips: dict[str, Path] = {}
+    for file in files:
+        clip = file if file == root else root / file.relative_to(root).parts[0]
+        other = clips.setdefault(_name(clip.name), clip)
+        if other != clip:
+            raise InputError(
+                f"{root}: {other.name} and {clip.name} are both clip {_name(clip.name)!r}"
+            )
+    return clips
+
+
+def _name(clip: str) -> str:
+    """Name of a clip from that of a file, a folder or the video."""
+    name = clip.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return _ENDINGS.sub("", name)

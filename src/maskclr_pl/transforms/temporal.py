@@ -1,0 +1,233 @@
+"""Crops, resizing, flips and smoothing in time, batched.
+
+No step mixes a joint that is there with one that is missing: an exact zero triple is neither
+averaged nor interpolated with. The released codes do, and so invent poses on the way to the origin
+where a person appears or leaves.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from maskclr_pl.transforms.base import chosen, join, planes, seen, uniform
+from maskclr_pl.types import InputError
+
+
+def take(
+    channels: Float[Tensor, "C *batch M T V"], frame: Int[Tensor, "*batch T2"]
+) -> Float[Tensor, "C *batch M T2 V"]:
+    """Frames by index, others for each clip, the same for its channels and persons."""
+    *sequences, T, V = channels.shape
+    count = channels[..., 0, 0].numel()
+    start = torch.arange(0, count * T, T, device=channels.device).view(*sequences, 1)
+    index = start + frame.unsqueeze(-2)
+    rows = channels.reshape(-1, V).index_select(0, index.flatten())
+    return rows.view(*index.shape, V)
+
+
+class ValidCropResize(nn.Module):
+    """Crop a share of the valid frames and resize it linearly (MAMP, STTFormer).
+
+    Valid are the frames up to the last one that is not empty; what follows is padding. Output
+    frame i shows the time (i + 0.5) L / frames - 0.5 of the crop of L frames, clamped to its ends
+    (half-pixel centres, no smoothing). A joint that is missing in one of the two frames around that
+    time is as in the nearer one: moved there, or missing.
+
+    Crops shorter than `min_frames` do not occur in training, except that a clip with fewer valid
+    frames is taken whole. One valid frame is repeated; a clip without any stays empty.
+
+    Args:
+        frames: Length of the clips that come out.
+        proportion: [p] for testing: the p valid frames in the middle. [low, high] for training: the
+            share is uniform between them, the place as well.
+        min_frames: Shortest crop in training.
+
+    Raises:
+        InputError: If the proportion is no such list.
+    """
+
+    def __init__(self, frames: int, proportion: Sequence[float], min_frames: int = 64):
+        super().__init__()
+        if len(proportion) not in (1, 2) or not 0 < proportion[0] <= proportion[-1] <= 1:
+            raise InputError(
+                f"proportion={list(proportion)}: expected [p], or [low, high] with "
+                "0 < low <= high <= 1; published are [0.95] for testing, [0.5,1.0] for training"
+            )
+        if frames < 1:
+            raise InputError(f"frames={frames}: expected a whole number from 1")
+        self.frames, self.min_frames = frames, min_frames
+        self.low, self.high, self.is_random = proportion[0], proportion[-1], len(proportion) == 2
+
+    def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T2 V C"]:
+        """The clip with `frames` frames."""
+        valid = self.valid_frames(clip)
+        if self.is_random:
+            share, place = uniform(clip, self.low, self.high), uniform(clip, 0, 1)
+            start, length = self.crop(valid, share, place, self.min_frames)
+        else:
+            start, length = self.middle(valid, self.low)
+        return self.resize(clip, start, length, self.frames)
+
+    @staticmethod
+    def valid_frames(clip: Float[Tensor, "*batch M T V C"]) -> Int[Tensor, "*batch"]:
+        """Number of frames up to the last one that is not empty."""
+        full = seen(planes(clip)).sum(-1).sum(-2)  # (*batch, T)
+        count = torch.arange(1, full.shape[-1] + 1, device=clip.device)
+        return (count * (full > 0)).amax(-1)
+
+    @staticmethod
+    def middle(
+        valid: Int[Tensor, "*batch"], share: float
+    ) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"]]:
+        """Start and length of the middle part; the margins are rounded down, as published."""
+        margin = (valid.double() * (1 - share) / 2).long()
+        return margin, valid - 2 * margin
+
+    @staticmethod
+    def crop(
+        valid: Int[Tensor, "*batch"],
+        share: Float[Tensor, "*batch"],
+        place: Float[Tensor, "*batch"],
+        min_frames: int,
+    ) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"]]:
+        """Start and length of the part drawn by `share` and `place`, both in [0, 1]."""
+        length = (valid * share).long().clamp(min=min_frames).minimum(valid)
+        room = valid - length
+        return ((room + 1) * place).long().minimum(room), length
+
+    @staticmethod
+    def resize(
+        clip: Float[Tensor, "*batch M T V C"],
+        start: Int[Tensor, "*batch"],
+        length: Int[Tensor, "*batch"],
+        frames: int,
+    ) -> Float[Tensor, "*batch M T2 V C"]:
+        """Stretch frames [start, start + length) of each clip to `frames` frames."""
+        start, length = start.unsqueeze(-1), length.clamp(min=1).unsqueeze(-1)
+        # in whole numbers, so that the weights are as exact as they can be
+        doubled = (2 * torch.arange(frames, device=clip.device) + 1) * length - frames
+        doubled = doubled.clamp(min=0)
+        first = doubled // (2 * frames)
+        weight = (doubled - first * (2 * frames)).to(clip.dtype) / (2 * frames)
+        channels = planes(clip)
+        before = take(channels, start + first)
+        after = take(channels, start + (first + 1).minimum(length - 1))
+        weight = weight[..., None, :, None]
+        nearer = weight.round()
+        both = seen(before).mul_(seen(after))
+        return join(before.lerp(after, torch.addcmul(nearer, both, weight - nearer)))
+
+
+class TemporalCrop(nn.Module):
+    """Shift in time by up to T // padding_ratio frames, mirrored at the ends (AimCLR).
+
+    The clip is continued at both ends by its mirror image, in which the frame at the edge is
+    repeated, and T frames are cut from that.
+
+    Args:
+        padding_ratio: The larger, the smaller the shift; 6 as published.
+    """
+
+    def __init__(self, padding_ratio: int = 6):
+        super().__init__()
+        self.padding_ratio = padding_ratio
+
+    def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T V C"]:
+        """The shifted clip."""
+        padding = clip.shape[-3] // self.padding_ratio
+        start = uniform(clip, 0, 2 * padding + 1).long().clamp(max=2 * padding)
+        return self.crop(clip, start, padding)
+
+    @staticmethod
+    def crop(
+        clip: Float[Tensor, "*batch M T V C"], start: Int[Tensor, "*batch"], padding: int
+    ) -> Float[Tensor, "*batch M T V C"]:
+        """T frames from `start` on, of the clip continued by `padding` frames at both ends."""
+        T = clip.shape[-3]
+        frame = torch.arange(T, device=clip.device) + start.unsqueeze(-1) - padding
+        frame = torch.where(frame < 0, -1 - frame, frame)
+        frame = torch.where(frame >= T, 2 * T - 1 - frame, frame)
+        return join(take(planes(clip), frame))
+
+
+class TemporalFlip(nn.Module):
+    """Reverse the frames (AimCLR).
+
+    Args:
+        p: Probability per clip.
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T V C"]:
+        """The clip, forwards or backwards."""
+        return self.flip(clip, chosen(clip, self.p))
+
+    @staticmethod
+    def flip(
+        clip: Float[Tensor, "*batch M T V C"], which: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch M T V C"]:
+        """Reverse the clips that are marked."""
+        channels = planes(clip)
+        return join(torch.where(which[..., None, None, None], channels.flip(-2), channels))
+
+
+class GaussianBlur(nn.Module):
+    """Smooth each coordinate over time (AimCLR).
+
+    Args:
+        kernel: Number of taps, odd.
+        sigma: Range of the width in frames, drawn per clip.
+        p: Probability per clip.
+        normalize: True: a weighted mean of the frames in which the joint is there, so that nothing
+            is drawn to the origin at the ends of the clip or beside missing frames. False: the
+            sum with weights exp(-i^2 / (2 sigma^2)) as released, which also enlarges poses up to
+            five times and shrinks them towards the ends of the clip.
+    """
+
+    def __init__(
+        self,
+        kernel: int = 15,
+        sigma: Sequence[float] = (0.1, 2.0),
+        p: float = 0.5,
+        normalize: bool = True,
+    ):
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise InputError(f"kernel={kernel}: expected an odd number of taps")
+        self.kernel, self.sigma, self.p, self.normalize = kernel, tuple(sigma), p, normalize
+
+    def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T V C"]:
+        """The smoothed clip."""
+        sigma = uniform(clip, self.sigma[0], self.sigma[1])
+        # as narrow as can be: a single tap, which changes nothing
+        sigma = torch.where(chosen(clip, self.p), sigma, 1e-3)
+        return self.blur(clip, self.taps(sigma, self.kernel), self.normalize)
+
+    @staticmethod
+    def taps(sigma: Float[Tensor, "*batch"], kernel: int) -> Float[Tensor, "*batch K"]:
+        """Weights, 1 in the middle."""
+        offset = torch.arange(kernel, device=sigma.device) - kernel // 2
+        return (-0.5 * (offset / sigma.unsqueeze(-1)) ** 2).exp()
+
+    @staticmethod
+    def blur(
+        clip: Float[Tensor, "*batch M T V C"], taps: Float[Tensor, "*batch K"], normalize: bool
+    ) -> Float[Tensor, "*batch M T V C"]:
+        """Weighted sums over neighbouring frames; missing joints stay missing and do not count."""
+        channels = planes(clip)
+        there = seen(channels)
+        counted = torch.cat((channels, there.unsqueeze(0))) if normalize else channels
+        out = torch.zeros_like(counted)
+        T, reach = clip.shape[-3], taps.shape[-1] // 2
+        for offset in range(-min(reach, T - 1), min(reach, T - 1) + 1):
+            weight = taps[..., reach + offset, None, None, None]
+            low, high = max(0, -offset), T - max(0, offset)
+            out[..., low:high, :].addcmul_(weight, counted[..., low + offset : high + offset, :])
+        if normalize:
+            out = out[:-1] / out[-1].clamp(min=1)
+        return join(out.mul_(there))

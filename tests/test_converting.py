@@ -1,0 +1,237 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskclr_pl.data import Recording, Store
+from maskclr_pl.data.checking import check_recording
+from maskclr_pl.data.converting import convert
+from maskclr_pl.data.spool import Spool, Unusable
+from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.types import InputError
+
+CHAIN = Skeleton("chain", ("root", "left_hand", "right_hand"), (-1, 0, 0))
+
+
+def clip(i, **values):
+    rng = np.random.default_rng(i)
+    shape = (1 + i % 2, 2 + i % 5, 3)
+    defaults = {
+        "keypoint": rng.uniform(1, 99, (*shape, 2)).astype(np.float32),
+        "score": np.ones(shape, np.float16),
+        "frame_size": (100, 100),
+    }
+    return Recording(f"c{i}", i % 3, **{**defaults, **values})
+
+
+class Clips:
+    """A source that fails at some clips, and can be stopped at one."""
+
+    hash, splits, class_names, notes, skeleton = "abc", {}, None, (), None
+
+    def __init__(self, count=20, bad=(), stop_at=None, parallel=True):
+        self.count, self.bad, self.stop_at, self.parallel = count, bad, stop_at, parallel
+        self.read = []
+
+    def __len__(self):
+        return self.count
+
+    def name(self, index):
+        return f"c{index}"
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        if index == self.stop_at:
+            raise KeyboardInterrupt
+        if index in self.bad:
+            raise InputError(f"clip 'c{index}': it cannot be read")
+        return clip(index)
+
+
+def run(source, folder, **options):
+    options = {"splits": {"all": [source.name(i) for i in range(len(source))]}, **options}
+    return convert(source, folder / "s.h5", skeleton=CHAIN, **options)
+
+
+def assert_clips(store, indices):
+    assert [store.name(row) for row in range(len(store))] == [f"c{i}" for i in indices]
+    for row, index in enumerate(indices):
+        found, expected = store.recording(row), clip(index)
+        for field in fields(Recording):
+            assert np.array_equal(getattr(found, field.name), getattr(expected, field.name))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_order_and_content_do_not_depend_on_the_processes(tmp_path, workers):
+    assert_clips(run(Clips(33), tmp_path, workers=workers), range(33))
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_clips_are_listed_with_the_reason(tmp_path, workers):
+    store = run(Clips(bad=(0, 7, 19)), tmp_path, workers=workers, on_error="skip")
+    assert_clips(store, [i for i in range(20) if i not in (0, 7, 19)])
+    assert store.skipped() == [(f"c{i}", f"clip 'c{i}': it cannot be read") for i in (0, 7, 19)]
+    assert len(store.rows("all")) == 17
+
+
+def test_the_first_unusable_clip_stops_and_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match="'c7': it cannot be read"):
+        run(Clips(bad=(7,)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_usable(tmp_path):
+    with pytest.raises(InputError, match=r"none of the 2 recordings can be used.*'c0'"):
+        run(Clips(2, bad=(0, 1)), tmp_path, on_error="skip")
+
+
+def test_absent_clips_of_a_split_are_found_before_anything_is_read(tmp_path):
+    source = Clips()
+    with pytest.raises(InputError, match=r"'gone'.*on_error=skip"):
+        run(source, tmp_path, splits={"train": ["c1", "gone"]})
+    assert source.read == []
+    store = run(source, tmp_path, splits={"train": ["c1", "gone"]}, on_error="skip")
+    assert list(store.rows("train")) == [1]
+    assert store.skipped() == [("gone", "split 'train' names it, but it is not there")]
+
+
+# --- going on after an interruption ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [(), (3,)])
+def test_an_interrupted_conversion_goes_on_where_it_was(tmp_path, bad):
+    with pytest.raises(KeyboardInterrupt):
+        run(Clips(bad=bad, stop_at=12), tmp_path, on_error="skip")
+    assert not (tmp_path / "s.h5").exists()
+    source = Clips(bad=bad)
+    resumed = run(source, tmp_path, on_error="skip")
+    assert source.read == list(range(12, 20))
+    assert_clips(resumed, [i for i in range(20) if i not in bad])
+    assert [name for name, _ in resumed.skipped()] == [f"c{i}" for i in bad]
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+
+
+@pytest.mark.parametrize("change", ["hash", "settings", "on_error", "class_names"])
+def test_other_settings_start_anew(tmp_path, change):
+    with pytest.raises(KeyboardInterrupt):
+        run(Clips(stop_at=12), tmp_path)
+    source, options = Clips(), {}
+    if change == "hash":
+        source.hash = "other"
+    else:
+        options = {
+            "settings": {"settings": "x"},
+            "on_error": {"on_error": "skip"},
+            "class_names": {"class_names": ["a", "b", "c"]},
+        }[change]
+    assert_clips(run(source, tmp_path, **options), range(20))
+    assert source.read == list(range(20))
+
+
+@given(st.data())
+def test_whatever_was_written_before_a_crash_is_taken_over_or_made_again(tmp_path_factory, data):
+    """A power cut leaves each of the files cut at any length."""
+    folder = tmp_path_factory.mktemp("cut")
+    with pytest.raises(KeyboardInterrupt):
+        run(Clips(stop_at=12, bad=(4,)), folder, on_error="skip")
+    for name in ("table", "keypoint", "score"):
+        file = folder / ".s.h5.partial" / name
+        size = data.draw(st.integers(0, file.stat().st_size), label=name)
+        os.truncate(file, size)
+    store = run(Clips(bad=(4,)), folder, on_error="skip")
+    assert_clips(store, [i for i in range(20) if i != 4])
+    assert [name for name, _ in store.skipped()] == ["c4"]
+
+
+def test_two_commands_cannot_write_the_same_store(tmp_path):
+    spool = Spool(tmp_path / ".s.h5.partial", "key")
+    try:
+        with pytest.raises(InputError, match=r"another command is writing there"):
+            run(Clips(), tmp_path)
+        assert (tmp_path / ".s.h5.partial" / "table").exists()
+    finally:
+        spool.close()
+    assert_clips(run(Clips(), tmp_path), range(20))
+
+
+def test_a_killed_command_is_continued(tmp_path):
+    """The whole command, killed without a chance to tidy up."""
+    clips = [
+        {"frame_dir": str(i), "label": 0, "img_shape": (9, 9), "keypoint": np.ones((1, 1, 17, 2))}
+        for i in range(60_000)
+    ]
+    (tmp_path / "slow.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": clips}))
+    command = [sys.executable, "-m", "maskclr_pl.prepare", "input=slow.pkl", "output=s.h5"]
+    command += ["skeleton=coco17"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        table, deadline = tmp_path / ".s.h5.partial" / "table", time.monotonic() + 120
+        while not table.exists() or table.stat().st_size < 200_000:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    finally:
+        process.kill()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "going on" in done.stdout
+    assert len(Store(tmp_path / "s.h5")) == 60_000
+    assert not (tmp_path / ".s.h5.partial").exists()
+
+
+# --- digests --------------------------------------------------------------------------------------
+
+
+def test_copies_have_the_same_digest_and_others_do_not(tmp_path):
+    class Copies(Clips):
+        def __getitem__(self, index):
+            original = clip({5: 2, 9: 2}.get(index, index))
+            keypoint = original.keypoint * (index not in (3, 4))
+            return Recording(f"c{index}", 0, keypoint, original.score, original.frame_size)
+
+    digest = run(Copies(12), tmp_path).digest
+    assert digest[2] == digest[5] == digest[9]
+    assert digest[3] == digest[4] == 0  # recordings without a pose are not copies of each other
+    assert len(set(digest.tolist())) == 12 - 3
+
+
+# --- single recordings ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "swapped"), [((100, 300), False), ((300, 100), True), ((300, 300), False)]
+)
+def test_swapped_image_sizes_are_noticed(size, swapped):
+    keypoint = np.random.default_rng(0).uniform(1, 99, (1, 8, 3, 2)).astype(np.float32)
+    keypoint[..., 0] *= 3
+    recording = clip(0, keypoint=keypoint, score=np.ones((1, 8, 3)), frame_size=size)
+    if not swapped:
+        check_recording(recording, CHAIN)
+        return
+    with pytest.raises(InputError, match=r"height 300 and width 100.*\(height, width\)"):
+        check_recording(recording, CHAIN)
+
+
+def test_a_person_who_leaves_the_image_is_no_swapped_size():
+    keypoint = np.full((1, 10, 3, 2), 50, np.float32)
+    keypoint[:, -1:, :, 0] = 120  # a tenth of the frames
+    check_recording(
+        clip(0, keypoint=keypoint, score=np.ones((1, 10, 3)), frame_size=(200, 100)), CHAIN
+    )
+
+
+def test_an_unusable_item_needs_no_source(tmp_path):
+    spool = Spool(tmp_path / "x", "")
+    spool.skip(Unusable("a", "broken"))
+    assert len(spool) == 1
+    spool.close()

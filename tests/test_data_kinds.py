@@ -1,0 +1,101 @@
+"""Every `data=` of the benchmarks trains on a small file of its published layout."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from tests.commands import SMALL, in_process
+
+FLAT = ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset")
+SPACE = tuple(f"{name}_3d" for name in FLAT)
+QUICK = [*SMALL, "debug=fast", "data.batch_size=4", "trainer.accelerator=cpu"]
+
+
+def ntu_names(actions):
+    """Two training and two test clips of each class, whatever the protocol."""
+    return [
+        f"S{setup:03d}C{camera:03d}P{subject:03d}R001A{action:03d}"
+        for action in actions
+        for setup, camera, subject in ((2, 2, 1), (4, 3, 2), (1, 1, 3), (3, 1, 6))
+    ]
+
+
+def annotation(name, channels, rng):
+    persons, frames = int(rng.integers(1, 3)), int(rng.integers(20, 90))
+    joints = 17 if channels == 2 else 25
+    shape = (persons, frames, joints)
+    clip = {"frame_dir": name, "label": int(name[-3:]) - 1, "total_frames": frames}
+    if channels == 3:
+        return {**clip, "keypoint": rng.normal(0, 1, (*shape, 3)).astype(np.float16)}
+    return {
+        **clip,
+        "keypoint": rng.uniform(100, 900, (*shape, 2)).astype(np.float16),
+        "keypoint_score": rng.uniform(0.2, 1, shape).astype(np.float16),
+        "img_shape": (1080, 1920),
+        "original_shape": (1080, 1920),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The published pickles in small, without splits: they follow from the names."""
+    folder, rng = tmp_path_factory.mktemp("ntu"), np.random.default_rng(0)
+    for number, actions in ((60, (1, 7, 50)), (120, (1, 7, 50, 61, 120))):
+        for form, channels in (("hrnet", 2), ("3danno", 3)):
+            clips = [annotation(name, channels, rng) for name in ntu_names(actions)]
+            path = folder / f"ntu{number}_{form}.pkl"
+            path.write_bytes(pickle.dumps({"split": {}, "annotations": clips}))
+    return folder
+
+
+def train(data, *more, folder, capsys):
+    """Type the training; where the data is missing, type what the message says, then again."""
+    words = [f"data={data}", *QUICK, *more]
+    store = f"{data.split('_')[0]}{'_3d' if data.endswith('_3d') else ''}.h5"
+    if not (folder / "data" / store).exists():
+        with pytest.raises(
+            AssertionError, match=r"is not there yet.*download\.openmmlab\.com"
+        ) as e:
+            in_process("train", *words, cwd=folder, capsys=capsys)
+        command = str(e.value).split("python -m maskclr_pl.prepare ")[1].split()[:5]
+        shown = in_process("prepare", *command, cwd=folder, capsys=capsys)
+        assert shown.strip().endswith(f"data/{store}")
+    return in_process("train", *words, cwd=folder, capsys=capsys)
+
+
+@pytest.mark.parametrize("data", [*FLAT, *SPACE])
+def test_what_the_message_says_works_and_trains(folder, capsys, data):
+    output = train(data, folder=folder, capsys=capsys)
+    assert "result     test top1" in output
+    assert f"{60 if data.startswith('ntu60') else 120} classes" in output
+    assert f"{17 if data in FLAT else 25} joints" in output
+
+
+@pytest.mark.parametrize("stream", ["bone", "joint_motion", "bone_motion"])
+@pytest.mark.parametrize("data", ["ntu60_xsub", "ntu60_xsub_3d"])
+def test_streams_train_and_are_evaluated(folder, capsys, data, stream):
+    output = train(data, f"clip.stream={stream}", folder=folder, capsys=capsys)
+    shown = in_process(
+        "evaluate",
+        f"ckpt_path={output.strip().splitlines()[-1]}",
+        "draws=1",
+        "which=last",
+        cwd=folder,
+        capsys=capsys,
+    )
+    assert "spatial_noise" in shown
+
+
+def test_the_views_of_aimclr_train(folder, capsys):
+    output = train("ntu60_xsub_3d", "augment=aimclr", folder=folder, capsys=capsys)
+    assert "result     test top1" in output
+
+
+@pytest.mark.parametrize(
+    "where", ["clip.center=knee", "clip.stream=velocity", "augment=motionbert"]
+)
+def test_what_does_not_fit_is_said(folder, capsys, where):
+    train("ntu60_xsub_3d", folder=folder, capsys=capsys)
+    with pytest.raises(AssertionError, match=r"spine_mid|joint_motion|type augment=ntu3d"):
+        train("ntu60_xsub_3d", where, folder=folder, capsys=capsys)
