@@ -84,7 +84,11 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(PY) -m tests.benchmarks.augment
+	@$(PY) -m tests.benchmarks.transforms3d
+	@$(PY) -m tests.benchmarks.ntu_text
+	@$(PY) -m tests.benchmarks.convert
 	@$(PY) -m tests.benchmarks.store
+	@$(PY) -m tests.benchmarks.loader
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

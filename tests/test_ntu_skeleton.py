@@ -230,6 +230,7 @@ def test_source(tmp_path):
     assert [source[i].setup for i in range(3)] == [1, 17, 32]
     assert source.parallel
     assert source.splits == {}
+    assert source.notes == []
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[1].keypoint, source[1].keypoint)
     recording = source[0]

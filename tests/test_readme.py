@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import pyskl_file, shell_line
+from tests.pose_tools import alphapose, truth
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,6 +20,10 @@ def blocks(language: str) -> list[str]:
 
 def test_shell_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pyskl_file(tmp_path / "poses.pkl", clips=40)
+    walk = truth(frames=200)
+    wide = {frame: [pose * (1.5, 1, 1) for pose in poses] for frame, poses in walk.items()}
+    alphapose(tmp_path / "poses" / "skating", walk)
+    alphapose(tmp_path / "poses" / "clapping", wide)
     for name, content in files_shown().items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
@@ -33,6 +38,8 @@ def test_shell_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def files_shown() -> dict[str, str]:
     """The files that the README shows, by the name in their first line."""
     shown = {}
+    (labels,) = re.findall(r"```\n(clip,label\n.*?)```", README, flags=re.DOTALL)
+    shown["labels.csv"] = labels
     for block in blocks("python") + blocks("yaml"):
         first, _, rest = block.partition("\n")
         if match := re.fullmatch(r"# (\S+\.(?:py|yaml))", first):
@@ -58,7 +65,7 @@ def test_skeleton_example(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", re.findall(r"^\| (.+?) \| (.+?) \|$", README, flags=re.MULTILINE))
 def test_overrides_compose(row: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each override in the tables is one that train knows."""
+    """Each override in the tables is one that the command knows."""
     import hydra
 
     from maskclr_pl.config import config_dir
@@ -67,10 +74,11 @@ def test_overrides_compose(row: tuple[str, str], monkeypatch: pytest.MonkeyPatch
     for code in re.findall(r"`([^`]+)`", row[1]):
         overrides = [word for word in shlex.split(code) if re.match(r"^[\w.]+=", word)]
         overrides = [o for o in overrides if not o.startswith(("WANDB", *skipped))]
-        overrides = [o for o in overrides if "," not in o or "{" in o]
+        overrides = [o for o in overrides if "," not in o or o[-1] in "}]"]
+        verb = "prepare" if "source=" in code else "train"
         if overrides:
             with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-                hydra.compose("train", overrides)
+                hydra.compose(verb, overrides)
 
 
 def test_demo_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,8 @@ class NtuSkeletonSource:
         if not files:
             raise InputError(f"{path}: all files are on the official list of missing skeletons")
         self.missing = len(found) - len(files)
-        self.notes = [f"{self.missing} files on the official list of missing skeletons left out"]
+        left_out = f"{self.missing} files on the official list of missing skeletons left out"
+        self.notes = [left_out] if self.missing else []
         self.hash = listing_hash(files)
         self._files = [str(file) for file in files]  # sent to other processes faster than paths
 

@@ -129,8 +129,8 @@ class _Tokens:
         flat = token.ravel()
         values = np.empty(len(flat), np.float32)
         with np.errstate(over="ignore"):  # what does not fit into float32 becomes infinite
-            for begin in range(0, len(flat), _BLOCK // 4):
-                block = flat[begin : begin + _BLOCK // 4]
+            for begin in range(0, len(flat), _BLOCK // 8):
+                block = flat[begin : begin + _BLOCK // 8]
                 start, end = self.start[block].astype(np.int64), self.end[block].astype(np.int64)
                 numbers, plain = decimals(self.text, start, end)
                 others = np.flatnonzero(~plain)
