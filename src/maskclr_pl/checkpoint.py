@@ -16,11 +16,23 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from maskclr_pl import __version__
-from maskclr_pl.backbones import Backbone
+from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.transforms import Convert, Stream
 from maskclr_pl.types import InputError
+
+__all__ = [
+    "TRUSTED",
+    "build_method",
+    "checkpoint_path",
+    "clip_skeleton",
+    "init_from",
+    "load_published_weights",
+    "load_run",
+    "metadata",
+    "refuse_untrusted",
+]
 
 TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
 """Where the classes of a checkpoint may come from, unless the user trusts more."""
@@ -51,7 +63,7 @@ def build_method(config: Mapping[str, Any], source: Skeleton) -> Method:
     """
     cfg = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
     target = clip_skeleton(cfg.clip.skeleton, source)
-    backbone = hydra.utils.instantiate(cfg.backbone)
+    backbone = hydra.utils.instantiate(cfg.backbone, _convert_="all")
     parts: dict[str, Any] = {
         "backbone": backbone,
         "optim": hydra.utils.instantiate(cfg.optim),
@@ -97,24 +109,6 @@ def checkpoint_path(run_or_file: str | Path, which: str = "best") -> Path:
     return path
 
 
-def load_weights_file(path: Path) -> dict[str, Any]:
-    """The content of a weights file, without running code in it.
-
-    Raises:
-        InputError: If it cannot be read that way.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise InputError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); it must hold weights and "
-            "plain values only, as train writes it"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a checkpoint but a {type(content).__name__}")
-    return content
-
-
 def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str, Any]]:
     """The trained method of one of our checkpoints, in eval mode, and its metadata.
 
@@ -125,14 +119,17 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
     Raises:
         InputError: If the file is not ours, or asks for a class that is not trusted.
     """
-    content = load_weights_file(path)
+    content = read_weights(path)
     info = content.get("maskclr_pl")
     if not info:
         raise InputError(f"{path}: not a checkpoint written by maskclr_pl.train")
     used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
     used |= {key: info["config"][key] for key in ("augment", "optim")}
     refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
-    method = build_method(info["config"], Skeleton.from_dict(info["source_skeleton"]))
+    config = {**info["config"], "backbone": {**info["config"]["backbone"]}}
+    if "weights" in config["backbone"]:
+        config["backbone"]["weights"] = None  # where the training started; the file may be gone
+    method = build_method(config, Skeleton.from_dict(info["source_skeleton"]))
     method.load_state_dict(content["state_dict"])
     method.metadata = info
     return method.eval(), info
@@ -182,7 +179,7 @@ def init_from(method: Method, path: Path) -> list[str]:
     Raises:
         InputError: If the backbone does not fit.
     """
-    state = load_weights_file(path).get("state_dict", {})
+    state = read_weights(path).get("state_dict", {})
     taken = []
     for name, module in method.named_children():
         prefix = f"{name}."
@@ -204,57 +201,3 @@ def _refuse_weights(part: Mapping[str, Tensor], own: Mapping[str, Tensor], path:
         f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors "
         f"missing, {len(shapes)} of another shape); type the backbone= it was trained with"
     )
-
-
-def load_published_weights(
-    module: nn.Module,
-    state_dict: Mapping[str, Any],
-    ignore: Iterable[str] = ("head.", "proj_head."),
-) -> None:
-    """Load weights in the format of MotionBERT and MaskCLR checkpoints into a backbone or head.
-
-    Takes the weights from `model_pos`, `model` or `state_dict` if there is one, and strips the
-    prefixes `module.`, `model.` and `backbone.`. A missing `mask_token` stays as it is.
-
-    Args:
-        module: A backbone (or a head, with `head.` entries).
-        state_dict: Content of the checkpoint.
-        ignore: Names with these beginnings are not needed: the 3D pose head.
-
-    Raises:
-        InputError: If a tensor is missing, unexpected, or of another shape.
-    """
-    weights: Mapping[str, Any] = state_dict
-    for key in ("model_pos", "model", "state_dict"):
-        if isinstance(weights.get(key), Mapping):
-            weights = weights[key]
-            break
-    named = {_bare(name): torch.as_tensor(value) for name, value in weights.items()}
-    part = "backbone." if isinstance(module, Backbone) else "head."
-    if any(name.startswith(part) for name in named) and not _is_bare_backbone(named, part):
-        named = {k.removeprefix(part): v for k, v in named.items() if k.startswith(part)}
-    own = module.state_dict()
-    named = {
-        name: v for name, v in named.items() if name in own or not name.startswith(tuple(ignore))
-    }
-    missing = sorted(own.keys() - named.keys() - {"mask_token"})
-    unexpected = sorted(named.keys() - own.keys())
-    shapes = sorted(k for k in own.keys() & named.keys() if own[k].shape != named[k].shape)
-    if missing or unexpected or shapes:
-        raise InputError(
-            f"the weights do not fit {type(module).__name__}: {len(missing)} missing "
-            f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of "
-            f"another shape {shapes[:3]}"
-        )
-    module.load_state_dict({**own, **named})
-
-
-def _is_bare_backbone(named: Mapping[str, Any], part: str) -> bool:
-    """A backbone without prefix, whose `head.` is the 3D pose head."""
-    return part == "head." and "joints_embed.weight" in named
-
-
-def _bare(name: str) -> str:
-    while name.startswith(("module.", "model.")):
-        name = name.split(".", 1)[1]
-    return name

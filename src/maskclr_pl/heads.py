@@ -92,6 +92,35 @@ class ActionHead(nn.Module):
         )
 
 
+class LinearHead(nn.Module):
+    """STTFormer's head: mean over time, joints and the persons that are there, then Linear.
+
+    Args:
+        dim: Width of the tokens.
+        num_classes: K.
+        dropout: On the pooled features (published: 0).
+    """
+
+    def __init__(self, dim: int, num_classes: int, dropout: float = 0.0):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(dim, num_classes)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "N S V D"],
+        owner: Int[Tensor, " N"],
+        clips: int,
+        update_stats: bool = True,
+    ) -> Prediction:
+        """Logits (B, K); the embedding (B, D) is the pooled features.
+
+        `update_stats` is for heads with a BatchNorm.
+        """
+        pooled = pool_persons(tokens.mean((1, 2)), owner, clips)
+        return Prediction(self.fc(self.dropout(pooled)), pooled)
+
+
 class EmbeddingHead(nn.Module):
     """MotionBERT's one-shot head: pooling as in `ActionHead`, Linear, L2 normalisation.
 

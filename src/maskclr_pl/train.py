@@ -136,6 +136,8 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: 
         "model      %s   %d parameters   loss %s   %s",
         *(type(method.backbone).__name__, count, " + ".join(terms), masked),
     )
+    if method.backbone.loaded:
+        log.info("weights    %s: %s", cfg.backbone.weights, method.backbone.loaded)
     for note in data.notes:
         log.info("note       %s", note)
     if taken:

@@ -2,5 +2,7 @@
 
 from maskclr_pl.backbones.base import Backbone
 from maskclr_pl.backbones.dstformer import DSTformer
+from maskclr_pl.backbones.sttformer import STTFormer
+from maskclr_pl.backbones.transformer import Transformer
 
-__all__ = ["Backbone", "DSTformer"]
+__all__ = ["Backbone", "DSTformer", "STTFormer", "Transformer"]

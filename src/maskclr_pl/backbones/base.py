@@ -15,6 +15,8 @@ class Backbone(nn.Module):
 
     dim: int
     stride: int
+    loaded: object | None = None
+    """What became of the names in a published checkpoint, if it started from one."""
 
     def forward(
         self,

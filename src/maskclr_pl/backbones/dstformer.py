@@ -5,6 +5,7 @@ section 3.2. Parameter names are those of the published checkpoints.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
 from maskclr_pl.backbones.layers import MLP, Attention
+from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
 AttentionMap = Literal["st_spatial", "ts_spatial", "st_temporal", "ts_temporal"]
@@ -86,8 +88,10 @@ class DSTformer(Backbone):
         importance_layers: Read them in the `last` layer, or in `all`.
         init_std: Standard deviation of the initial weights. The published 0.02 suits a width of
             512; in a narrow model it leaves the attention uniform for a long time.
+        weights: Published checkpoint to start from.
 
     Raises:
+        InputError: If the weights do not fit.
         ValueError: If `heads` does not divide `dim` or an attention map is unknown.
     """
 
@@ -106,6 +110,7 @@ class DSTformer(Backbone):
         importance: Sequence[AttentionMap] = ("st_spatial",),
         importance_layers: Literal["last", "all"] = "last",
         init_std: float = 0.02,
+        weights: str | Path | None = None,
     ):
         super().__init__()
         if dim % heads:
@@ -129,6 +134,8 @@ class DSTformer(Backbone):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pre_logits = _PreLogits(dim, rep_dim)
         self._initialise(init_std)
+        if weights is not None:
+            self.loaded = load_published_weights(self, read_weights(weights))
 
     def _initialise(self, std: float) -> None:
         for module in self.modules():

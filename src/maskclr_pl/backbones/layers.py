@@ -1,5 +1,8 @@
 """Layers that the backbones share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -46,10 +49,13 @@ def attention_received(
     query: Float[Tensor, "*batch H L d"], key: Float[Tensor, "*batch H L d"]
 ) -> Float[Tensor, "*batch L"]:
     """Column sums of the softmax attention map, averaged over heads."""
+    heads = 1 if query.shape[-2] > 256 else query.shape[-3]  # long maps one after the other
     with torch.autocast(query.device.type, enabled=False):
-        query, key = query.float(), key.float()
-        weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
-        return weights.sum(-2).mean(-2)
+        sums = query.new_zeros((*query.shape[:-3], query.shape[-2]), dtype=torch.float32)
+        for q, k in zip(query.split(heads, -3), key.split(heads, -3), strict=True):
+            scores = q.float() @ k.float().transpose(-2, -1) * query.shape[-1] ** -0.5
+            sums += scores.softmax(-1).sum((-3, -2))
+        return sums / query.shape[-3]
 
 
 class MLP(nn.Module):
@@ -63,3 +69,55 @@ class MLP(nn.Module):
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         """Token by token."""
         return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Skip a residual branch for some samples in training (stochastic depth, Huang et al. 2016).
+
+    Args:
+        rate: Probability of skipping, in [0, 1).
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop_path must be in [0, 1), got {rate}")
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "N L D"]) -> Float[Tensor, "N L D"]:
+        """The branch, scaled up where it is kept."""
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        return x * (kept / (1 - self.rate)).to(x.dtype)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm whose running statistics can be told not to follow a pass.
+
+    With `update_stats` False, training passes are normalised by their own batch as ever, but leave
+    no trace in what evaluation uses (`running_stats` sets it for all layers of a model).
+    """
+
+    update_stats = True
+
+    def forward(self, input: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+        """Normalise over all axes but the channels."""
+        if input.shape[0] == 0:  # a batch without persons has no statistics
+            return input * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        if not self.training or self.update_stats:
+            return super().forward(input)
+        return F.batch_norm(input, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
+@contextmanager
+def running_stats(model: nn.Module, update: bool) -> Iterator[None]:
+    """Whether the running statistics of the model's BatchNorms follow the passes inside."""
+    layers = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+    for layer in layers:
+        layer.update_stats = update
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.update_stats = True

@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from maskclr_pl.backbones import Backbone
+from maskclr_pl.backbones.layers import running_stats
 from maskclr_pl.losses import WeightedSum
 from maskclr_pl.masking import Masking
 from maskclr_pl.methods.base import Method
@@ -71,8 +72,9 @@ class Recognizer(Method):
         with_importance: bool = False,
     ) -> Prediction:
         """One pathway: backbone, then head."""
-        features = self.backbone(x, mask=mask, with_importance=with_importance)
         update = mask is None or self.bn_stats == "both"
+        with running_stats(self.backbone, update):
+            features = self.backbone(x, mask=mask, with_importance=with_importance)
         prediction = self.head(features.tokens, owner, clips, update_stats=update)
         return prediction._replace(importance=features.importance)
 
