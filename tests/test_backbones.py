@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from maskclr_pl.backbones import Backbone, DSTformer
-from maskclr_pl.checkpoint import load_published_weights
 from maskclr_pl.config import config_dir
 from maskclr_pl.types import InputError
 
@@ -272,39 +271,3 @@ def test_dstformer_refuses_what_it_cannot_be():
     for maps in ([], ["spatial"]):
         with pytest.raises((ValueError, TypeError)):
             DSTformer(dim=8, heads=2, importance=maps)
-
-
-def tiny() -> DSTformer:
-    torch.manual_seed(3)
-    return DSTformer(dim=8, rep_dim=6, depth=1, heads=2, max_frames=4, joints=3)
-
-
-@pytest.mark.parametrize("container", ["model_pos", "model", "state_dict", None])
-@pytest.mark.parametrize("prefix", ["", "module.", "module.backbone.", "module.model.backbone."])
-def test_published_weights_in_every_container(container, prefix):
-    source = tiny()
-    weights = {prefix + k: v for k, v in source.state_dict().items() if k != "mask_token"}
-    extra = "module.head.fc1.weight" if "backbone" in prefix else f"{prefix}head.weight"
-    weights[extra] = torch.zeros(3, 6)
-    torch.manual_seed(4)
-    target = DSTformer(dim=8, rep_dim=6, depth=1, heads=2, max_frames=4, joints=3)
-    token = target.mask_token.clone()
-    load_published_weights(target, {container: weights, "epoch": 3} if container else weights)
-    own = target.state_dict()
-    assert all(torch.equal(own[k], v) for k, v in source.state_dict().items() if k != "mask_token")
-    assert torch.equal(target.mask_token, token)
-
-
-@pytest.mark.parametrize("fault", ["missing", "unexpected", "another shape"])
-def test_published_weights_that_do_not_fit_are_refused(fault):
-    target, weights = tiny(), tiny().state_dict()
-    if fault == "missing":
-        del weights["norm.bias"]
-    elif fault == "unexpected":
-        weights["norm.scale"] = torch.zeros(1)
-    else:
-        weights["norm.bias"] = torch.zeros(5)
-    before = {k: v.clone() for k, v in target.state_dict().items()}
-    with pytest.raises(InputError, match=f"1 (of )?{fault}"):
-        load_published_weights(target, weights)
-    assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())

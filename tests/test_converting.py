@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.data import Recording, Store
+from maskclr_pl.data import Recording, Store, write_store, writing
 from maskclr_pl.data.checking import check_recording
 from maskclr_pl.data.converting import convert
 from maskclr_pl.data.spool import Spool, Unusable
@@ -163,6 +163,48 @@ def test_two_commands_cannot_write_the_same_store(tmp_path):
     assert_clips(run(Clips(), tmp_path), range(20))
 
 
+def test_the_lock_is_held_until_the_store_is_there(tmp_path, monkeypatch):
+    fill, tried = writing._fill, []
+
+    def slowly(*args):
+        with pytest.raises(InputError, match=r"another command is writing there"):
+            Spool(tmp_path / ".s.h5.partial", "key")
+        tried.append(fill(*args))
+
+    monkeypatch.setattr(writing, "_fill", slowly)
+    assert_clips(run(Clips(), tmp_path), range(20))
+    assert tried
+
+
+def test_processes_that_start_together_may_write_the_same_store(tmp_path, monkeypatch):
+    """Those of a run on Slurm all make the toy data: without a key, each by itself."""
+
+    def clips():
+        yield clip(0)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            write_store(tmp_path / "s.h5", [clip(1)], skeleton=CHAIN, splits={})
+        yield clip(2)
+
+    store = write_store(tmp_path / "s.h5", clips(), skeleton=CHAIN, splits={})
+    assert [store.name(i) for i in range(len(store))] == ["c0", "c2"]
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_a_process_that_dies_loses_nothing(tmp_path):
+    class Dying(Clips):
+        def __getitem__(self, index):
+            if index == 12:
+                raise RuntimeError("DataLoader worker is killed by signal")
+            return super().__getitem__(index)
+
+    with pytest.raises(RuntimeError):
+        run(Dying(), tmp_path)
+    source = Clips()
+    assert_clips(run(source, tmp_path), range(20))
+    assert source.read == list(range(12, 20))
+
+
 def test_a_killed_command_is_continued(tmp_path):
     """The whole command, killed without a chance to tidy up."""
     clips = [
@@ -190,6 +232,14 @@ def test_a_killed_command_is_continued(tmp_path):
 
 
 # --- digests --------------------------------------------------------------------------------------
+
+
+def test_a_long_split_that_names_a_clip_twice_is_refused_at_once():
+    names = [str(i) for i in range(200_000)]
+    start = time.monotonic()
+    with pytest.raises(InputError, match="names clip '199999' twice"):
+        writing.split_indices(names, {"all": [*names, names[-1]]})
+    assert time.monotonic() - start < 10  # comparing all pairs takes minutes
 
 
 def test_copies_have_the_same_digest_and_others_do_not(tmp_path):
@@ -220,6 +270,11 @@ def test_swapped_image_sizes_are_noticed(size, swapped):
         return
     with pytest.raises(InputError, match=r"height 300 and width 100.*\(height, width\)"):
         check_recording(recording, CHAIN)
+
+
+def test_metres_may_come_with_an_image_size():
+    recording = clip(0, keypoint=np.ones((1, 2, 3, 3), np.float32), score=None)
+    check_recording(recording, CHAIN)
 
 
 def test_a_person_who_leaves_the_image_is_no_swapped_size():

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from maskclr_pl.evaluation.corruptions import (
     Corruption,
@@ -195,6 +196,22 @@ def test_frame_drop_stretches_what_is_left(level, length, recorded, seed):
         kept = kept or [t for t in range(length) if mine[t] == mine.max()]
         expected = [kept[j * len(kept) // length] for j in range(length)]
         assert torch.equal(out[i], data["clip"][i][:, expected])
+
+
+@given(st.floats(0, 0.999), st.integers(1, 20), st.integers(0, 9), st.integers(0, 50))
+def test_padding_changes_no_corruption(level, length, padding, seed):
+    """What happens to a clip does not depend on how long the others of its batch are."""
+    data = batch(3, length, length, seed)
+    data["frame"][:] = torch.arange(length)
+    padded = functional.pad(data["clip"], (0, 0, 0, 0, 0, padding))
+    frame = functional.pad(data["frame"], (0, padding), value=-1)
+    fate = torch.rand(3, length, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(3, length, V, 2, generator=torch.Generator().manual_seed(seed))
+    for corruption, draws in ((FrameDrop(), fate), (SpatiotemporalNoise(), noise)):
+        expected = corruption(data["clip"], draws, data["frame"], level)
+        found = corruption(padded, draws, frame, level)
+        assert torch.equal(found[:, :, :length], expected)
+        assert not found[:, :, length:].any()
 
 
 def test_frame_drop_loses_the_share_of_its_level():

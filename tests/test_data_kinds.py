@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from maskclr_pl.config import config_dir
 from tests.commands import SMALL, in_process
 
 FLAT = ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset")
@@ -58,7 +59,7 @@ def train(data, *more, folder, capsys):
             AssertionError, match=r"is not there yet.*download\.openmmlab\.com"
         ) as e:
             in_process("train", *words, cwd=folder, capsys=capsys)
-        command = str(e.value).split("python -m maskclr_pl.prepare ")[1].split()[:5]
+        command = str(e.value).split("python -m maskclr_pl.prepare ")[1].split("`")[0].split()
         shown = in_process("prepare", *command, cwd=folder, capsys=capsys)
         assert shown.strip().endswith(f"data/{store}")
     return in_process("train", *words, cwd=folder, capsys=capsys)
@@ -99,3 +100,25 @@ def test_what_does_not_fit_is_said(folder, capsys, where):
     train("ntu60_xsub_3d", folder=folder, capsys=capsys)
     with pytest.raises(AssertionError, match=r"spine_mid|joint_motion|type augment=ntu3d"):
         train("ntu60_xsub_3d", where, folder=folder, capsys=capsys)
+
+
+EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*_*former.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_published_settings_train(folder, capsys, experiment):
+    """In small: what is left of an experiment is which parts it puts together."""
+    data = "ntu60_xsub" if experiment.endswith("dstformer") else "ntu60_xsub_3d"
+    small = {
+        "dstformer": ["backbone.dim=16", "backbone.depth=1", "backbone.heads=2", "clip.frames=8"],
+        "transformer": ["backbone.dim=16", "backbone.depth=2", "clip.frames=8"],
+        "sttformer": ["backbone.blocks=[[8,8,4],[8,8,4]]", "clip.frames=12"],
+    }[experiment.split("_")[1]]
+    train(data, folder=folder, capsys=capsys)  # makes the store
+    words = [f"experiment={experiment}", *small, "debug=fast", "data.num_workers=0"]
+    if experiment == "maskclr_dstformer":
+        words.append("data.balanced.classes=2")
+    words += ["masking.start_epoch=0"] if experiment.startswith("maskclr") else []
+    output = in_process("train", *words, "data.batch_size=4", cwd=folder, capsys=capsys)
+    assert "result     test top1" in output
+    assert ("AttentionGuidedMasking" in output) == experiment.startswith("maskclr")

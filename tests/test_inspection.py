@@ -358,9 +358,7 @@ def test_clips_that_were_left_out(tmp_path):
     )
     found = inspect(store)
     assert [name for name, _ in found.skipped] == ["b"]
-    assert problems(found) == [
-        "left out when the store was made: 1 clip: b; correct them and prepare again"
-    ]
+    assert problems(found) == ["1 clip could not be used: b; correct them, or go on without them"]
 
 
 # --- splits ---------------------------------------------------------------------------------------

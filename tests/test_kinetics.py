@@ -285,10 +285,10 @@ def test_a_pickle_with_skeletons_is_for_another_source(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"box_threshold": 0.4}, "box_threshold is 0.4, expected 0.5 to 0.9"),
-        ({"box_threshold": float("nan")}, "box_threshold is nan"),
-        ({"max_persons": 0}, "max_persons is 0"),
-        ({"valid_ratio": 1.5}, "valid_ratio is 1.5"),
+        ({"box_threshold": 0.4}, "source.box_threshold=0.4: expected a number from 0.5 to 0.9"),
+        ({"box_threshold": float("nan")}, "source.box_threshold=nan"),
+        ({"max_persons": 0}, "source.max_persons=0: expected a whole number from 1"),
+        ({"valid_ratio": 1.5}, "source.valid_ratio=1.5: expected a number from 0 to 1"),
     ],
 )
 def test_options_out_of_range(tmp_path, options, message):

@@ -341,9 +341,9 @@ def test_folders_without_clips(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"persons": 0}, "persons is 0, expected 1 or more"),
-        ({"frame_size": [256]}, r"frame_size is \[256\], expected \[HEIGHT,WIDTH\]"),
-        ({"frame_size": (256, 0)}, r"frame_size is \[256, 0\]"),
+        ({"persons": 0}, "source.persons=0: expected a whole number from 1"),
+        ({"frame_size": [256]}, r"frame_size=\[256\]: expected \[HEIGHT,WIDTH\]"),
+        ({"frame_size": (256, 0)}, r"frame_size=\(256, 0\)"),
     ],
 )
 def test_options_out_of_range(tmp_path, options, message):

@@ -16,6 +16,7 @@ from maskclr_pl.transforms import (
     uniform_frames,
 )
 from maskclr_pl.transforms.base import join, planes
+from maskclr_pl.types import InputError
 from tests.reference import transforms as oracle
 
 LAYOUTS = sorted(SKELETONS)
@@ -209,6 +210,18 @@ def test_convert_of_metres_averages_z():
     assert step.missing == ()
 
 
+def test_convert_of_metres_invents_no_joint():
+    clip = torch.randn(2, 1, 3, 25, 3)
+    clip[0, :, 1, 3] = (
+        0  # the head is missing, and so is the nose, which is between it and the neck
+    )
+    step = Convert(SKELETONS["ntu25"], SKELETONS["h36m17"], confidence=False)
+    out = step(clip)
+    assert not out[0, :, 1, 9].any()
+    assert not out[0, :, 1, 10].any()
+    assert (out != 0).any(-1).sum() == 2 * 3 * 17 - 2
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_autocast_leaves_coordinates_in_float32(name):
     """Training in mixed precision augments inside its context."""
@@ -301,3 +314,15 @@ def test_planes_and_join_are_inverse():
     assert torch.equal(again, clip)
     assert planes(again).data_ptr() == channels.data_ptr()  # no copy
     assert torch.equal(join(list(channels)), clip)
+
+
+def test_released_order_of_the_confidences():
+    """Coordinates are converted as ever; channel 2 stays as the file had it."""
+    source, target = SKELETONS["coco17"], SKELETONS["h36m17"]
+    clip = torch.rand(2, 1, 4, 17, 3) + 0.1
+    right, released = Convert(source, target)(clip), Convert(source, target, True, True)(clip)
+    assert torch.equal(released[..., :2], right[..., :2])
+    assert torch.equal(released[..., 2], clip[..., 2])
+    assert not torch.equal(released[..., 2], right[..., 2])
+    with pytest.raises(InputError, match="compat=none"):
+        Convert(SKELETONS["halpe26"], target, True, True)

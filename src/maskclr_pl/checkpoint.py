@@ -54,23 +54,26 @@ def metadata(config: Mapping[str, Any], source: Skeleton, class_names: list[str]
     }
 
 
-def build_method(config: Mapping[str, Any], source: Skeleton) -> Method:
+def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool = True) -> Method:
     """The method of a configuration: backbone, head, loss, transforms put together.
 
     Args:
         config: Plain values, or a DictConfig; uses `method backbone head loss augment optim clip`.
         source: Skeleton of the clips as the data module delivers them.
+        with_weights: Start from `backbone.weights`; False where a checkpoint is loaded next, so
+            that the file may be gone.
     """
     cfg = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
     target = clip_skeleton(cfg.clip.skeleton, source)
-    backbone = hydra.utils.instantiate(cfg.backbone, _convert_="all")
+    without = {} if with_weights or "weights" not in cfg.backbone else {"weights": None}
+    backbone = hydra.utils.instantiate(cfg.backbone, **without, _convert_="all")
     parts: dict[str, Any] = {
         "backbone": backbone,
         "optim": hydra.utils.instantiate(cfg.optim),
         "skeleton": target,
     }
     confidence = cfg.augment.coordinates == "pixels"
-    convert = Convert(source, target, confidence)
+    convert = Convert(source, target, confidence, cfg.clip.get("released_scores", False))
     stream = []
     if cfg.clip.stream != "joint":
         stream.append(Stream(target, cfg.clip.stream, confidence))
@@ -126,10 +129,8 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
     used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
     used |= {key: info["config"][key] for key in ("augment", "optim")}
     refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
-    config = {**info["config"], "backbone": {**info["config"]["backbone"]}}
-    if "weights" in config["backbone"]:
-        config["backbone"]["weights"] = None  # where the training started; the file may be gone
-    method = build_method(config, Skeleton.from_dict(info["source_skeleton"]))
+    source = Skeleton.from_dict(info["source_skeleton"])
+    method = build_method(info["config"], source, with_weights=False)
     method.load_state_dict(content["state_dict"])
     method.metadata = info
     return method.eval(), info

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import io
 import logging
 import os
 import re
@@ -162,6 +163,8 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 def _set_up_output() -> None:
     """Plain lines on stdout for the package; silence for the adverts of the libraries."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = _Lines(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.INFO)

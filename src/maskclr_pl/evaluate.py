@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.corruptions import Corruption
 from maskclr_pl.evaluation.results import write_table
@@ -67,6 +68,11 @@ def _data(cfg: DictConfig, info: dict[str, Any]) -> SkeletonDataModule:
     """The data module of the checkpoint, with what the user changed."""
     settings = dict(info["config"]["data"])
     settings |= {key: value for key, value in plain(cfg.data).items() if value is not None}
+    if not Path(settings["path"]).exists():
+        raise InputError(
+            f"{settings['path']}: the data that the model was trained on is not there; type "
+            "data.path=STORE.h5"
+        )
     data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
     trained_on = Skeleton.from_dict(info["source_skeleton"])
     if data.store.skeleton.joints != trained_on.joints:
@@ -75,12 +81,28 @@ def _data(cfg: DictConfig, info: dict[str, Any]) -> SkeletonDataModule:
             f"({len(data.store.skeleton)} joints), the model was trained on {trained_on.name} "
             f"({len(trained_on)} joints)"
         )
-    if len(data.store.class_names) != len(info["class_names"]):
+    trained_in = info["config"]["augment"]["coordinates"]
+    if data.store.coordinates != trained_in:
         raise InputError(
-            f"{data.store.path} has {len(data.store.class_names)} classes, the model was trained "
-            f"on {len(info['class_names'])}"
+            f"{data.store.path} holds {data.store.coordinates}, the model was trained on "
+            f"{trained_in}"
         )
+    _same_classes(data.store, info["class_names"])
     return data
+
+
+def _same_classes(store: Store, trained_on: list[str]) -> None:
+    names = store.class_names
+    if len(names) != len(trained_on):
+        raise InputError(
+            f"{store.path} has {len(names)} classes, the model was trained on {len(trained_on)}"
+        )
+    for number, (here, there) in enumerate(zip(names, trained_on, strict=True)):
+        if here != there:
+            raise InputError(
+                f"{store.path}: class {number} is {here!r}, the model was trained on {there!r}; "
+                "scores would mean nothing"
+            )
 
 
 def _batches(method: Method, data: SkeletonDataModule, device: torch.device) -> Iterator[Batch]:

@@ -38,16 +38,19 @@ def main(cfg: DictConfig) -> None:
     values = plain(cfg)  # says which of input and skeleton is missing
     if values["on_error"] not in ("stop", "skip"):
         raise InputError(f"on_error={values['on_error']}: expected stop or skip")
+    for key in ("check", "overwrite"):
+        if not isinstance(values[key], bool):  # `no` is a text, which would count as true
+            raise InputError(f"{key}={values[key]}: expected true or false")
     if values["check"]:
         _check(cfg, values)
         return
-    if values["output"] is None:
+    if values["output"] in (None, ""):
         raise InputError("output is missing; type output=...")
-    output = Path(values["output"])
-    if output.exists() and not cfg.overwrite:
-        raise InputError(f"{output} exists already; type overwrite=true to replace it")
-    if output.is_dir():
+    output = Path(str(values["output"]))
+    if os.path.isdir(output):
         raise InputError(f"{output} is a folder; type the name of a file, output={output}/data.h5")
+    if os.path.exists(output) and not cfg.overwrite:
+        raise InputError(f"{output} exists already; type overwrite=true to replace it")
     _describe(_convert(cfg, values, output, values["on_error"]))
 
 
@@ -77,7 +80,7 @@ def _convert(cfg: DictConfig, values: dict[str, Any], output: Path, on_error: An
             splits=_splits(source),
             class_names=names,
             on_error=on_error,
-            workers=os.cpu_count() or 1 if values["workers"] is None else values["workers"],
+            workers=_workers(values["workers"]),
             settings=str(values["source"]),
             progress=lambda items, done: _progress(items, done, total),
         )
@@ -87,6 +90,17 @@ def _convert(cfg: DictConfig, values: dict[str, Any], output: Path, on_error: An
     for note in _benchmark(store):
         log.info("note       %s", note)
     return store
+
+
+def _workers(given: Any) -> int:
+    """Processes that read; by default as many as this one may use cores (Slurm gives few)."""
+    if given is None and hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    if given is None:
+        return os.cpu_count() or 1
+    if not isinstance(given, int) or given < 0:
+        raise InputError(f"workers={given}: expected a whole number from 0")
+    return given
 
 
 def _splits(source: Source) -> dict[str, Sequence[str]]:
@@ -110,12 +124,18 @@ def _benchmark(store: Store) -> list[str]:
 def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
     """Report what is in the files, and what is wrong with it."""
     given = values["input"]
-    folder = _report_folder(given if isinstance(given, str) else given[0], values["output"])
-    with tempfile.TemporaryDirectory(prefix=".check_", dir=".") as scratch:
-        store = _convert(cfg, values, Path(scratch) / "store.h5", "skip")
-        _report(store, folder, str(given))
-        unusable = store.skipped()
-    if unusable:
+    first = given[0] if isinstance(given, list) and given else given
+    folder = _report_folder(str(first), values["output"])
+    try:
+        with tempfile.TemporaryDirectory(prefix=".check_", dir=".") as scratch:
+            store = _convert(cfg, values, Path(scratch) / "store.h5", "skip")
+            _report(store, folder, str(given))
+            unusable = store.skipped()
+    except OSError as error:
+        raise InputError(
+            f"a check needs room for a store in this folder ({error.strerror}); go to another one"
+        ) from None
+    if unusable and values["on_error"] == "stop":
         raise InputError(
             f"{len(unusable)} clips of {given} cannot be used, they are named in "
             f"{folder / 'report.txt'}; correct them, or type on_error=skip to leave them out"
@@ -124,19 +144,28 @@ def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
 
 
 def _report_folder(given: str, output: str | None) -> Path:
-    return Path(f"{Path(output or Path(given).name).with_suffix('')}_check")
+    name = Path(output or Path(given).resolve().name or "data")  # input=. has the folder's name
+    return Path(f"{name.with_suffix('')}_check")
 
 
 def _report(store: Store, folder: Path, name: str) -> None:
     found = replace(inspect(store), path=name)
     wrong = [*(f"{name}: left out, {reason}" for name, reason in store.skipped())]
     text = [*lines(found, full=True), "", *(problems(found) or ["no problems found"]), *wrong]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
     for line in (*lines(found), *problems(found)):
         log.info("%s", line)
     _show(wrong, f"the others are in {folder / 'report.txt'}")
-    figures = overview(store, found, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.txt").write_text(
+            "\n".join(text) + "\n", encoding="utf-8", errors="backslashreplace"
+        )
+        figures = overview(store, found, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the report cannot be written there ({error.strerror}); type output=NAME "
+            "for NAME_check"
+        ) from None
     log.info("report     %s", folder / "report.txt")
     log.info("figures    %s", ", ".join(str(path) for path in figures))
 
@@ -148,6 +177,7 @@ def _class_names(given: str | None, skeleton: Any) -> list[str] | None:
             return None
         found = read_yaml(Path(skeleton)).get("class_names")
         return None if found is None else [str(name) for name in found]
+    given = str(given)
     if given in CLASS_NAMES:
         return class_names(given)
     path = Path(given)
@@ -174,7 +204,7 @@ def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
     if sys.stdout.isatty():
         yield from track(items, total=total, completed=done, description="clips")
         return
-    step = max(1, total // 10)
+    step = max(1, -(-total // 10))
     for count, item in enumerate(items, done + 1):
         yield item
         if count % step == 0 and total >= 5000:
@@ -201,7 +231,7 @@ def _describe(store: Store) -> None:
         [f"{name}: {reason}" for name, reason in store.skipped()],
         f"type check=true input={store.path} to see all",
     )
-    train, test = _usual_splits(list(store.splits))
+    train, test = _usual_splits([name for name, rows in store.splits.items() if len(rows)])
     augment = "" if store.coordinates == "pixels" else " augment=ntu3d"
     log.info(
         "next       python -m maskclr_pl.train data=custom data.path=%s data.train_split=%s "
@@ -212,8 +242,8 @@ def _describe(store: Store) -> None:
 
 
 def _usual_splits(names: Sequence[str]) -> tuple[str, str]:
-    """The first split named like a training split that has a partner."""
-    for train in names:
+    """A split named like a training split, with its partner; the one with the shortest name."""
+    for train in sorted(names, key=len):
         prefix = train.removesuffix("train")
         for test in (f"{prefix}test", f"{prefix}val"):
             if prefix != train and test in names:

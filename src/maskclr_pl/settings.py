@@ -22,6 +22,9 @@ def complete(cfg: DictConfig) -> Store:
     Raises:
         InputError: If the file is missing, or a size that was given is another than the file's.
     """
+    for key in ("frames", "persons"):
+        if not isinstance(cfg.clip[key], int) or cfg.clip[key] < 1:
+            raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
         steps = " ".join(cfg.download.split())
@@ -36,14 +39,18 @@ def complete(cfg: DictConfig) -> Store:
                 f"type clip.{key}={value}"
             )
         cfg.clip[key] = value
-    if cfg.clip.parts is None:
-        cfg.clip.parts = [list(part) for part in target.parts.values()]
-    cfg.clip.pairs = [list(pair) for pair in target.pairs]
-    cfg.clip.root = target.root
-    cfg.clip.center = _joint(target, "clip.center", cfg.clip.center)
-    names = ("left_shoulder", "right_shoulder")
-    if all(name in target.joints for name in names):
-        cfg.clip.shoulders = [target.joints.index(name) for name in names]
+    names = ["left_shoulder", "right_shoulder"]
+    shoulders = cfg.clip.shoulders or (names if set(names) <= set(target.joints) else [])
+    cfg.clip.shoulders = [_joint(target, "clip.shoulders", name) for name in shoulders] or None
+    defaults = {
+        "parts": [list(part) for part in target.parts.values()],
+        "pairs": [list(pair) for pair in target.pairs],
+    }
+    for key, derived in defaults.items():
+        if cfg.clip[key] is None:
+            cfg.clip[key] = derived
+    for key in ("root", "center"):
+        cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
     if cfg.clip.stream not in get_args(Kind):
         raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
     return store
@@ -89,11 +96,15 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     """Raise an InputError for settings that contradict each other or the data."""
     for key, value, least in (
         ("data.batch_size", cfg.data.batch_size, 1),
-        ("clip.frames", cfg.clip.frames, 1),
-        ("clip.persons", cfg.clip.persons, 1),
+        ("data.num_workers", cfg.data.num_workers, 0),
     ):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
+    if len(store.class_names) < 2:
+        raise InputError(
+            f"{store.path} has a single class ({store.class_names[0]}): there is nothing to tell "
+            "apart; prepare it with clips of another"
+        )
     if store.coordinates != cfg.augment.coordinates:
         fitting = "motionbert" if store.coordinates == "pixels" else "ntu3d"
         raise InputError(

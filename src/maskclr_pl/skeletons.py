@@ -118,16 +118,16 @@ class Skeleton:
     def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
         """Rebuild a skeleton from `to_dict`; files of older versions have no `bone_parents`."""
         composed = {
-            joint: tuple(tuple(recipe) for recipe in recipes)
+            str(joint): tuple(tuple(map(str, recipe)) for recipe in recipes)
             for joint, recipes in values.get("composed", {}).items()
         }
         bone_parents = values.get("bone_parents")
         return cls(
-            values["name"],
-            tuple(values["joints"]),
-            tuple(values["parents"]),
+            str(values["name"]),
+            tuple(map(str, values["joints"])),
+            tuple(map(int, values["parents"])),
             composed,
-            None if bone_parents is None else tuple(bone_parents),
+            None if bone_parents is None else tuple(map(int, bone_parents)),
         )
 
     @classmethod
@@ -238,7 +238,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     """
     if str(name_or_path) in SKELETONS:
         return SKELETONS[str(name_or_path)]
-    path = Path(name_or_path)
+    path = Path(str(name_or_path))
     if path.suffix.lower() not in (".yaml", ".yml"):
         close = difflib.get_close_matches(str(name_or_path), SKELETONS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""

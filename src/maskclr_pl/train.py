@@ -39,15 +39,18 @@ def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     if cfg.resume:
         cfg = saved_settings(Path(cfg.resume), list(HydraConfig.get().overrides.task))
+    last = _last_checkpoint(cfg)
     # whatever can be wrong is found before the run folder is claimed
     _refuse_sweep_with_ddp(cfg)
     store = complete(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    method = build_method(cfg, store.skeleton)
+    method = build_method(cfg, store.skeleton, with_weights=last is None)
     check(cfg, store, method)
+    if cfg.compile:
+        method.backbone.compile(fullgraph=True)
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
     data.train_dataloader()
-    start = checkpoint_path(cfg.init_from) if cfg.init_from and not cfg.resume else None
+    start = checkpoint_path(cfg.init_from) if cfg.init_from and last is None else None
     taken = init_from(method, start) if start else []
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
@@ -62,7 +65,7 @@ def main(cfg: DictConfig) -> float | None:
     if cfg.select_on == "test":
         data.val = data.test
     try:
-        metrics = _fit_and_test(trainer, method, data, folder, bool(cfg.resume))
+        metrics = _fit_and_test(trainer, method, data, folder, last)
     finally:
         for logger in trainer.loggers:
             finish = getattr(getattr(logger, "experiment", None), "finish", None)
@@ -82,6 +85,12 @@ def _folder(cfg: DictConfig) -> Path:
     folder = run_folder(cfg.output_dir, "train")
     os.environ["MASKCLR_RUN_FOLDER"] = str(folder)
     return folder
+
+
+def _last_checkpoint(cfg: DictConfig) -> Path | None:
+    """Where a run is continued; None if it starts anew, as one stopped before its first does."""
+    last = Path(cfg.resume or "") / "checkpoints" / "last.ckpt"
+    return last if cfg.resume and last.is_file() else None
 
 
 def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
@@ -147,18 +156,20 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: 
 
 
 def _fit_and_test(
-    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, resume: bool
+    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, start: Path | None
 ) -> dict[str, float]:
-    """Fit, test the chosen checkpoint, write everything that a run folder holds."""
-    start = time.monotonic()
-    last = folder / "checkpoints" / "last.ckpt"
+    """Fit, test the chosen checkpoint, write everything that a run folder holds.
+
+    Training continues where the checkpoint `start` was written, if there is one.
+    """
+    began = time.monotonic()
     try:
-        trainer.fit(method, data, ckpt_path=last if resume and last.is_file() else None)
+        trainer.fit(method, data, ckpt_path=start)
     except SystemExit:  # what Lightning makes of an interruption
-        if last.is_file():
+        if (folder / "checkpoints" / "last.ckpt").is_file():
             log.info("continue   python -m maskclr_pl.train resume=%s", folder)
         raise KeyboardInterrupt from None
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - began
     chosen = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
     val = trainer.callback_metrics["val/top1"] if chosen is None else chosen
     best = folder / "checkpoints" / "best.ckpt"

@@ -4,10 +4,25 @@ Axes, everywhere: B clips, M persons, N person sequences (the persons that are p
 V joints, C channels, S = T / stride token steps, D width, K classes, E embedding.
 """
 
+import re
 from typing import NamedTuple, TypedDict
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LONGEST = 800
+
+
+def printable(text: str) -> str:
+    """A text as a line: line breaks and what no terminal shows stand as escapes.
+
+    Names of files and of recordings may hold anything. Of more than 800 characters, those in the
+    middle are left out.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class InputError(ValueError):
@@ -16,6 +31,9 @@ class InputError(ValueError):
     The message is one line that says what was found, what was expected and what to type; the
     commands print it without a traceback.
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class Batch(TypedDict):
@@ -29,7 +47,7 @@ class Batch(TypedDict):
     """Where the present persons stand among the B * M flattened ones (found on the CPU, so that
     packing them on a GPU needs no synchronisation)."""
     frame: Int[Tensor, "B T"]
-    """The frame of the recording that each frame of the clip was taken from."""
+    """The frame of the recording that each frame of the clip was taken from; -1 for padding."""
     label: Int[Tensor, " B"]
     index: Int[Tensor, " B"]
     """Row in the split."""

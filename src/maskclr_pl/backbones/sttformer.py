@@ -155,6 +155,8 @@ class STTFormer(Backbone):
         weights: str | Path | None = None,
     ):
         super().__init__()
+        if not blocks or any(len(block) != 3 for block in blocks):
+            raise ValueError(f"blocks must be the in, out and query width of each, got {blocks}")
         if any(a[1] != b[0] for a, b in itertools.pairwise(blocks)):
             raise ValueError(f"each block must take the width of the one before, got {blocks}")
         if importance not in get_args(Kind):

@@ -5,6 +5,7 @@ fine-tuning), STTFormer; in `model_pos`, `model` or `state_dict`, or bare; names
 prefixes `module.`, `model.` and `backbone.`; torch or safetensors files.
 """
 
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,15 @@ _NOT_NEEDED = (
 )
 """What may be missing: it stays as it is."""
 
-_OTHERS = ("head.", "temp_head.", "proj_head.", "fc.", "decoder_")
+_OTHERS = ("head.", "proj_head.", "fc.", "decoder_")
 """Names of parts beside a backbone: 3D pose head, classifiers, the decoder of a pre-training."""
+
+_KINDS = {
+    "blocks_st.0.": "DSTformer",
+    "blocks.0.to_qkvs.": "STTFormer",
+    "blocks.0.attn.": "Transformer",
+}
+"""What tells the published architectures apart."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ class Loaded:
         rows = {
             "matched": self.matched,
             "interpolated": self.interpolated,
-            "missing": self.missing,
+            "missing": self.needed,
+            "kept as they are": tuple(sorted(set(self.missing) - set(self.needed))),
             "unexpected": self.unexpected,
             "of another shape": tuple(
                 f"{name} {list(there)} for {list(here)}"
@@ -69,15 +78,29 @@ class Loaded:
         )
 
     @property
+    def needed(self) -> tuple[str, ...]:
+        """What is missing and must not be."""
+        return tuple(name for name in self.missing if not name.endswith(_NOT_NEEDED))
+
+    @property
     def fits(self) -> bool:
         """Whether nothing is missing that matters, and nothing is left over."""
-        needed = [name for name in self.missing if not name.endswith(_NOT_NEEDED)]
-        return not (needed or self.unexpected or self.misshaped)
+        return not (self.needed or self.unexpected or self.misshaped)
 
 
 def _some(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:3])
     return f" ({shown}{', ...' if len(names) > 3 else ''})"
+
+
+_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
+_PLAIN: list[Any] = [
+    *((_SCALAR, f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+    Namespace,
+]
+"""Beside weights in published checkpoints: a best accuracy as a NumPy number, the options typed."""
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
@@ -87,31 +110,23 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         InputError: If it cannot be read that way.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; type the path of the weights file itself")
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_PLAIN):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds
         raise InputError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); it must hold weights and "
-            "plain values only, as train writes it"
+            f"{path}: not a readable checkpoint ({type(error).__name__}); expected weights and "
+            "plain values only, as torch.save of a state dict writes them, or a .safetensors file"
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a checkpoint but a {type(content).__name__}")
     return content
-
-
-def _numpy_scalars() -> list[Any]:
-    """What a published checkpoint stores beside weights: a best accuracy as a NumPy number."""
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    return [
-        *((scalar, f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-    ]
 
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
@@ -131,32 +146,39 @@ def load_published_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> 
         What was loaded and what was not.
 
     Raises:
-        InputError: If a tensor is missing, unexpected, or of another shape; the module is then
-            unchanged. A missing `mask_token` stays as it is.
+        InputError: If a tensor is missing, unexpected, of another shape or not finite; the module
+            is then unchanged. A missing `mask_token` stays as it is.
     """
-    named = {name: torch.as_tensor(value) for name, value in _tensors(state_dict)}
+    named = dict(_tensors(state_dict))
     own = module.state_dict()
     part, ignored = _part(module, named)
     report, weights = _compare(own, part, ignored)
     if not report.fits:
         raise InputError(
-            f"the weights do not fit this {type(module).__name__}: {report}{_advice(report)}"
+            f"the weights do not fit this {type(module).__name__}: {report}{_advice(module, part)}"
         )
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise InputError(f"the weights hold NaN or infinity{_some(tuple(sorted(broken)))}")
     module.load_state_dict({**own, **weights})
     return report
 
 
-def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names without wrappers, and tensors."""
+def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Names without wrappers, and tensors; other values beside them are left out."""
     for key in _CONTAINERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
     for name, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            value = torch.as_tensor(value)
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            continue
+        if value.layout != torch.strided or value.is_meta or value.is_complex():
+            continue  # no weights that these architectures could have
         while name.startswith(("module.", "model.")):
             name = name.split(".", 1)[1]
-        if isinstance(value, Tensor | np.ndarray | np.generic):
-            yield name, value
+        yield name, value
 
 
 def _part(module: nn.Module, named: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -167,6 +189,7 @@ def _part(module: nn.Module, named: dict[str, Tensor]) -> tuple[dict[str, Tensor
         kept = kept or named
         return kept, ()
     inside = {k.removeprefix("backbone."): v for k, v in named.items() if k.startswith("backbone.")}
+    outside = tuple(name for name in named if not name.startswith("backbone.")) if inside else ()
     named = inside or named
     pretraining = any(name.startswith("decoder_") for name in named)
     ignored = tuple(
@@ -176,7 +199,8 @@ def _part(module: nn.Module, named: dict[str, Tensor]) -> tuple[dict[str, Tensor
         or name.endswith("pes.pe")  # fixed, computed here
         or (pretraining and name == "mask_token")  # the decoder's
     )
-    return {name: value for name, value in named.items() if name not in ignored}, ignored
+    part = {name: value for name, value in named.items() if name not in ignored}
+    return part, ignored + outside
 
 
 def _compare(
@@ -189,7 +213,7 @@ def _compare(
             value = value.view_as(here)
         if value.shape == here.shape:
             matched.append(name)
-        elif name == "temp_embed" and value.shape[2:] == here.shape[2:]:
+        elif name == "temp_embed" and _of_another_length(value, here):
             value = _resized(value, here.shape[1])
             interpolated.append(name)
         else:
@@ -207,6 +231,10 @@ def _compare(
     return report, weights
 
 
+def _of_another_length(there: Tensor, here: Tensor) -> bool:
+    return there.dim() == 4 and there.shape[1] > 0 and there[:, :1].shape == here[:, :1].shape
+
+
 def _resized(embedding: Tensor, steps: int) -> Tensor:
     """(1, S, 1, D) temporal embeddings for another number of steps."""
     line = embedding.squeeze(2).transpose(1, 2).float()
@@ -214,11 +242,41 @@ def _resized(embedding: Tensor, steps: int) -> Tensor:
     return line.transpose(1, 2).unsqueeze(2)
 
 
-def _advice(report: Loaded) -> str:
-    """What the shapes in the file say about the backbone that it was made with."""
-    if "pos_embed" in report.misshaped:
-        there, here = report.misshaped["pos_embed"]
-        if there[-1] != here[-1]:
-            return f"; type the backbone= it was trained with, of dim {there[-1]}"
-        return f"; it was trained on {there[-2]} joints, type the pose= that has them"
-    return "; type the backbone= it was trained with"
+def _advice(module: nn.Module, part: Mapping[str, Tensor]) -> str:
+    """What the names and shapes in the file say about the backbone that it was made with."""
+    if not isinstance(module, Backbone):
+        return "; type the head= that it was trained with"
+    kinds = [kind for start, kind in _KINDS.items() if any(name.startswith(start) for name in part)]
+    if not kinds:
+        return f"; none of {', '.join(_KINDS.values())} has such names"
+    if kinds[0] != type(module).__name__:
+        return f"; they are of {kinds[0]}, type backbone={kinds[0].lower()}"
+    own = _sizes(module.state_dict())
+    sizes = {key: size for key, size in _sizes(part).items() if own.get(key) != size}
+    joints = sizes.pop("joints", None)
+    typed = [f"backbone.{key}={size:g}" for key, size in sizes.items()]
+    if joints:
+        typed.append(f"the pose= that has {joints} joints")
+    return f"; type {' '.join(typed) or 'the backbone= that it was trained with'}"
+
+
+def _sizes(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Sizes, under the names of the constructors' arguments, that names and shapes tell."""
+    first = "blocks_st.0.mlp_s" if "blocks_st.0.mlp_s.fc1.weight" in weights else "blocks.0.mlp"
+    sizes: dict[str, float] = {
+        "dim": _size(weights, f"{first}.fc1.weight", 1),
+        "rep_dim": _size(weights, "pre_logits.fc.weight", 0),
+        "depth": len({name.split(".")[1] for name in weights if name.startswith("blocks")}),
+        "patch_frames": _size(weights, "joints_embed.proj.weight", 2),
+        "heads": _size(weights, "blocks.0.att0s", 1),
+        "joints": _size(weights, "pos_embed", -2),
+    }
+    if sizes["dim"]:
+        sizes["mlp_ratio"] = _size(weights, f"{first}.fc1.weight", 0) / sizes["dim"]
+    return {key: size for key, size in sizes.items() if size}
+
+
+def _size(weights: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """Length of one axis of a tensor; 0 if it has none."""
+    shape = weights[name].shape if name in weights else ()
+    return shape[axis] if -len(shape) <= axis < len(shape) else 0

@@ -2,17 +2,21 @@
 
 import numpy as np
 
-from maskclr_pl.data.store import Recording
+from maskclr_pl.data.store import ATTRIBUTES, Recording
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
+UNSTORABLE = "its name is empty, too long, no Unicode text, or holds a zero character; rename it"
+"""What is wrong with a name that is not `is_storable`."""
+_MOST_CLASSES = 100_000  # each class is named and counted: a wild label would fill the memory
+_LARGEST = 2**31 - 1  # the store keeps numbers in 32 bits
 _OUTSIDE = 0.2  # share of visible joints beyond the image that no estimator produces
 
 
 def check_recording(
     recording: Recording, skeleton: Skeleton, class_names: int | None = None
 ) -> None:
-    """Look at shapes, types, values and label.
+    """Look at name, shapes, types, values, label and what else is known.
 
     Args:
         recording: What a source yielded.
@@ -22,14 +26,22 @@ def check_recording(
     Raises:
         InputError: If it cannot be stored; the message names the recording.
     """
-    problem = _shapes(recording, skeleton) or _values(recording, skeleton)
-    label = recording.label
-    if problem is None and (not isinstance(label, int) or label < 0):
-        problem = f"its label is {label!r}, expected an integer from 0"
-    if problem is None and class_names is not None and label >= class_names:
-        problem = f"its label {label} is out of range of {class_names} class names"
+    problem = (
+        _shapes(recording, skeleton)
+        or _values(recording, skeleton)
+        or _label(recording.label, class_names)
+        or _facts(recording)
+    )
     if problem is not None:
         raise InputError(f"clip {recording.name!r}: {problem}")
+
+
+def is_storable(name: str) -> bool:
+    """Whether the store can hold a name: 1 to 1000 bytes of UTF-8 text without zero characters."""
+    try:
+        return 0 < len(name.encode()) <= 1000 and "\0" not in name
+    except UnicodeEncodeError:  # half of a character
+        return False
 
 
 def _shapes(recording: Recording, skeleton: Skeleton) -> str | None:
@@ -67,13 +79,33 @@ def _values(recording: Recording, skeleton: Skeleton) -> str | None:
             )
     if score is not None and np.abs(score).max() > 65504:
         return f"its scores go up to {np.abs(score).max():g}, expected confidences"
-    if recording.frame_size is not None and _swapped(recording):
+    if keypoint.shape[3] == 2 and recording.frame_size is not None and _swapped(recording):
         height, width = recording.frame_size
         return (
             f"its poses do not fit an image of height {height} and width {width}, but they fit "
             f"one of height {width} and width {height}; image sizes must be (height, width)"
         )
     return None
+
+
+def _label(label: int, class_names: int | None) -> str | None:
+    if not isinstance(label, int) or label < 0:
+        return f"its label is {label!r}, expected an integer from 0"
+    if class_names is not None and label >= class_names:
+        return f"its label {label} is out of range of {class_names} class names"
+    if label >= _MOST_CLASSES:
+        return f"its label is {label}, expected the number of a class, below {_MOST_CLASSES}"
+    return None
+
+
+def _facts(recording: Recording) -> str | None:
+    if not is_storable(recording.name):
+        return UNSTORABLE
+    height, width = recording.frame_size or (0, 0)
+    facts = {"image height": height, "image width": width}
+    facts |= {key: getattr(recording, key) for key in ATTRIBUTES}
+    wild = next((what for what, value in facts.items() if not -1 <= value <= _LARGEST), None)
+    return f"its {wild} is {facts[wild]}, expected -1 to {_LARGEST}" if wild else None
 
 
 def _swapped(recording: Recording) -> bool:

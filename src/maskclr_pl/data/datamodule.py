@@ -134,11 +134,10 @@ def collate(items: list[dict[str, Any]]) -> Batch:
     length = max(len(item["frame"]) for item in items)
     first = items[0]["clip"]
     clip = np.zeros((len(first), len(items), first.shape[1], length, first.shape[3]), np.float32)
-    frame = np.zeros((len(items), length), np.int64)
+    frame = np.full((len(items), length), -1)
     for i, item in enumerate(items):
         frames = len(item["frame"])
         clip[:, i, :, :frames] = item["clip"]
-        frame[i] = item["frame"][-1]
         frame[i, :frames] = item["frame"]
     return {
         "clip": torch.from_numpy(clip).movedim(0, -1),
@@ -206,6 +205,7 @@ class SkeletonDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         train, test = self.store.rows(train_split), self.store.rows(test_split)
         self._disjoint(train_split, train, test_split, test)
+        train = self._without_copies(train_split, train, test_split, test)
         if val_split is None:
             subjects = None if self.store.subject is None else self.store.subject[train]
             kept, held = hold_out(self.store.label[train], subjects, val_fraction, seed)
@@ -213,7 +213,6 @@ class SkeletonDataModule(L.LightningDataModule):
         else:
             val = self.store.rows(val_split)
             self._disjoint(train_split, train, val_split, val)
-        train = self._without_copies(train_split, train, test_split, test)
         train = self._without_copies(train_split, train, "validation", val)
         self.train, self.val, self.test = (
             ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling)

@@ -132,8 +132,8 @@ def _unit_problems(found: Inspection) -> list[str]:
         result.append(f"scores down to {found.score[0]:.3g}, expected 0 or more; 0 is not visible")
     if found.skipped:
         result.append(
-            f"left out when the store was made: {_number(len(found.skipped), 'clip')}: "
-            f"{_few([name for name, _ in found.skipped])}; correct them and prepare again"
+            f"{_number(len(found.skipped), 'clip')} could not be used: "
+            f"{_few([name for name, _ in found.skipped])}; correct them, or go on without them"
         )
     return result
 

@@ -141,14 +141,7 @@ def pose_of(person: Any) -> np.ndarray:
     if key is None:
         found = _keys(person) if isinstance(person, dict) else _short(person)
         raise InputError(f"a person is {found}, expected one with `keypoints`")
-    scores = next(
-        (
-            person[k]
-            for k in ("keypoint_scores", "scores", "score")
-            if isinstance(person.get(k), list)
-        ),
-        None,
-    )
+    scores = next((person[k] for k in _SCORES if isinstance(person.get(k), list)), None)
     try:
         values = np.asarray(person[key], dtype=np.float64)
         score = None if scores is None else np.asarray(scores, dtype=np.float64)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from maskclr_pl.data.pose_files import read_detections
+from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.types import InputError
 
@@ -106,7 +107,7 @@ def read_poses(
     found = read_detections(path)
     layout = _layout(path, found.pose.shape[1], skeleton)
     keypoint, score = _cleaned(path, found.pose)
-    keypoint, size = _in_pixels(path, keypoint, score, found.frame_size or _checked(frame_size))
+    keypoint, size = _in_pixels(path, keypoint, score, found.frame_size or image_size(frame_size))
     there = score > 0
     kept = there.any(axis=1)
     frame, keypoint, score = found.frame[kept], keypoint[kept], score[kept]
@@ -170,15 +171,6 @@ def _layout(path: str | Path, joints: int, skeleton: str | Path | None) -> Skele
             "skeleton=... of this pose estimator"
         )
     return layout
-
-
-def _checked(frame_size: Sequence[int] | None) -> tuple[int, int] | None:
-    if frame_size is None:
-        return None
-    sides = list(frame_size) if isinstance(frame_size, Sequence) else []
-    if len(sides) != 2 or not all(isinstance(side, int) and 0 < side < 2**20 for side in sides):
-        raise InputError(f"frame_size={frame_size}: expected [HEIGHT,WIDTH] in pixels")
-    return sides[0], sides[1]
 
 
 def _are_tracks(frame: np.ndarray, identity: np.ndarray) -> bool:

@@ -120,10 +120,17 @@ def hold_out(
     held = np.zeros(len(labels), dtype=bool)
     known = np.unique(subjects) if subjects is not None else np.empty(0)
     if len(known) >= 3 and known.min() >= 0:
+        sizes = {subject: int(np.count_nonzero(subjects == subject)) for subject in known}
+        # a large subject could be most of the data: none that overshoots by more than half, unless
+        # all do
+        room = max(1.5 * fraction * len(labels), min(sizes.values()))
+        count = 0
         for subject in rng.permutation(known)[:-1]:
-            held |= subjects == subject
-            if held.sum() >= fraction * len(labels):
-                break
+            if count + sizes[subject] <= room and count < fraction * len(labels):
+                held |= subjects == subject
+                count += sizes[subject]
+        if not count:  # the smallest was the last
+            held |= subjects == min(sizes, key=lambda subject: sizes[subject])
     else:
         for label in np.unique(labels):
             members = rng.permutation(np.flatnonzero(labels == label))

@@ -63,8 +63,13 @@ class Spool:
         """Recordings done, stored or skipped."""
         return len(self.columns["name"]) + len(self.skipped)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write out what is buffered."""
+        for file in (self._table, self._keypoint, self._score):
+            file.flush()
+
+    def close(self) -> None:
+        """Write out what is buffered, and let others write here."""
         for file in (self._table, self._keypoint, self._score):
             file.close()
 

@@ -5,6 +5,10 @@ that a clip is one slice; they are uncompressed, so that the file can be memory-
 """
 
 import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +22,7 @@ from maskclr_pl.types import InputError
 
 FORMAT_VERSION = 1
 ATTRIBUTES = ("subject", "camera", "setup")
+_LARGE = 2**31
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,23 @@ class Store:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # unlike Path.is_file, False for an impossible name
             raise InputError(
                 f"{self.path}: no such file; make it with `python -m maskclr_pl.prepare "
                 f"source=pyskl input=FILE.pkl output={self.path} skeleton=coco17`"
             )
+        with self._opened() as file:
+            self._read_metadata(file)
+
+    @contextmanager
+    def _opened(self) -> Iterator[h5py.File]:
+        """The file; whatever goes wrong while it is read becomes an InputError."""
         try:
             with h5py.File(self.path, "r") as file:
-                self._read_metadata(file)
+                yield file
+        except InputError:
+            raise
         except Exception as error:  # a damaged file can raise nearly anything
-            if isinstance(error, InputError):
-                raise
             pickled = self.path.suffix == ".pkl"
             raise InputError(
                 f"{self.path}: {'a pickle, not a store' if pickled else 'not a complete store'}; "
@@ -89,28 +100,46 @@ class Store:
             raise InputError(f"{self.path}: an HDF5 file, but not a store written by prepare")
         self.skeleton = Skeleton.from_dict(json.loads(file.attrs["skeleton"]))
         self.coordinates = str(file.attrs["coordinates"])
-        self.class_names: list[str] = json.loads(file.attrs["class_names"])
+        self.class_names = [_text(name) for name in json.loads(file.attrs["class_names"])]
         self.source_hash = str(file.attrs["source_sha256"])
-        self.start = file["start"][:]
-        self.frames = file["frames"][:]
-        self.persons = file["persons"][:]
-        self.label = file["label"][:]
-        self._name = file["name"][:]
-        self.frame_size = file["frame_size"][:] if "frame_size" in file else None
-        self.subject, self.camera, self.setup = (
-            file[key][:] if key in file else None for key in ATTRIBUTES
-        )
-        self.digest = file["digest"][:] if "digest" in file else None
-        self.splits = {split: indices[:] for split, indices in file.get("splits", {}).items()}
         self._layout = {
             key: (file[key].id.get_offset(), file[key].shape, file[key].dtype)
             for key in ("keypoint", "score")
             if key in file
         }
-        rows = int(self.start[-1]) + int(self.frames[-1]) * int(self.persons[-1])
-        offset, shape, dtype = self._layout["keypoint"]
-        if shape[0] != rows or self.path.stat().st_size < offset + np.prod(shape) * dtype.itemsize:
-            raise InputError(f"{self.path}: the file is cut short; make it again with prepare")
+        self._check_layout()
+        rows = int(self._layout["keypoint"][1][0])
+        clips = file["name"].shape[:1]
+        self._name = _table(file["name"], "S", clips)
+        self.frames = _integers(file["frames"], clips, 1, rows + 1)
+        self.persons = _integers(file["persons"], clips, 1, rows + 1)
+        self.start = _integers(file["start"], clips, 0, rows)
+        end = (self.frames.astype(np.int64) * self.persons).cumsum()
+        if end[-1] != rows or not np.array_equal(self.start[1:], end[:-1]) or self.start[0]:
+            raise ValueError("the recordings are not one after the other")
+        self.label = _integers(file["label"], clips, 0, len(self.class_names))
+        self.frame_size = None
+        if self.coordinates == "pixels":
+            self.frame_size = _integers(file["frame_size"], (*clips, 2), 1, _LARGE)
+        self.subject, self.camera, self.setup = (
+            _integers(file[key], clips, -1, _LARGE) if key in file else None for key in ATTRIBUTES
+        )
+        self.digest = _table(file["digest"], "u", clips) if "digest" in file else None
+        self.splits = {
+            _text(split): _integers(indices, indices.shape[:1], 0, *clips)
+            for split, indices in file.get("splits", {}).items()
+        }
+
+    def _check_layout(self) -> None:
+        """Whether the rows are as large as they must be, and all there."""
+        rows, joints = self._layout["keypoint"][1][0], len(self.skeleton)
+        channels = {"pixels": 2, "metres": 3}[self.coordinates]
+        shapes = {"keypoint": (rows, joints, channels), "score": (rows, joints)}
+        for key, (offset, shape, dtype) in self._layout.items():
+            if shape != shapes[key] or dtype.kind not in "fiu":
+                raise ValueError(f"{key} is {shape} {dtype}")
+            if self.path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
+                raise InputError(f"{self.path}: the file is cut short; make it again with prepare")
 
     def __len__(self) -> int:
         return len(self.label)
@@ -132,13 +161,15 @@ class Store:
 
     def name(self, index: int) -> str:
         """Name of a recording."""
-        return self._name[index].decode()
+        return self._name[index].decode(errors="replace")
 
     def skipped(self) -> list[tuple[str, str]]:
         """(name, reason) of the recordings that `prepare on_error=skip` left out."""
-        with h5py.File(self.path, "r") as file:
-            texts = file["skipped"].asstr()[:] if "skipped" in file else ()
-            return [(str(name), str(reason)) for name, reason in texts]
+        with self._opened() as file:
+            texts = _table(file["skipped"], "O") if "skipped" in file else ()
+            return [
+                (name.decode(errors="replace"), why.decode(errors="replace")) for name, why in texts
+            ]
 
     def rows(self, split: str) -> np.ndarray:
         """Indices of the recordings of a split.
@@ -170,3 +201,26 @@ class Store:
                 for ids in (self.subject, self.camera, self.setup)
             ),
         )
+
+
+def _text(name: Any) -> str:
+    """A name as text that can be shown."""
+    return str(name).encode(errors="replace").decode()
+
+
+def _table(dataset: h5py.Dataset, kind: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A table of a store; an error, whose text nobody sees, if it is another than expected."""
+    bytes_of_file = dataset.file.id.get_filesize()
+    if dataset.size * dataset.dtype.itemsize > bytes_of_file:  # it must not ask for memory
+        raise ValueError(f"{dataset.name} is larger than the file")
+    if dataset.dtype.kind not in kind or (shape is not None and dataset.shape != shape):
+        raise ValueError(f"{dataset.name} is {dataset.shape} {dataset.dtype}")
+    return dataset[:]
+
+
+def _integers(dataset: h5py.Dataset, shape: tuple[int, ...], first: int, end: int) -> np.ndarray:
+    """A table of integers from `first` up to, not including, `end`."""
+    table = _table(dataset, "iu", shape)
+    if not ((table >= first) & (table < end)).all():
+        raise ValueError(f"{dataset.name} has numbers out of range")
+    return table.astype(np.int64)

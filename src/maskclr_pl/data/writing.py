@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
-import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 
 from maskclr_pl import __version__
-from maskclr_pl.data.checking import check_recording
+from maskclr_pl.data.checking import UNSTORABLE, check_recording, is_storable
 from maskclr_pl.data.spool import Spool, Unusable
 from maskclr_pl.data.store import ATTRIBUTES, FORMAT_VERSION, Recording, Store
 from maskclr_pl.skeletons import Skeleton
-from maskclr_pl.types import InputError
+from maskclr_pl.types import InputError, printable
 
 Items = Iterable[Recording | Unusable]
 _COPY_ROWS = 1 << 18
@@ -49,34 +49,38 @@ def write_store(
         source_hash: SHA-256 of the source, stored as an attribute.
         on_error: At a recording that cannot be used, `stop` raises its error; `skip` leaves it
             out, and the store lists it with the reason (`Store.skipped`).
-        resume_key: Says what is converted, and how. If it is given, an interruption keeps what
-            was done, and the next call with this key goes on from there; otherwise nothing is
-            left behind.
+        resume_key: Says what is converted, and how. If it is given, whatever stops the writing
+            but an InputError (an interruption, a reading process that was killed) keeps what was
+            done, and the next call with this key goes on from there; otherwise nothing is left
+            behind.
 
     Raises:
         InputError: If a recording is unusable (see `check_recording`), names repeat, a split names
             absent recordings, or the disk is full.
     """
     given, path = Path(path), Path(os.path.realpath(path))  # a link to another disk stays a link
-    made = [folder for folder in path.parents if not folder.exists()]
-    scratch = path.with_name(f".{path.name}.partial")
+    made = [folder for folder in path.parents if not os.path.exists(folder)]
+    # what cannot be resumed may be written by several processes at a time: the last one stays
+    owner = "" if resume_key else f".{os.getpid()}"
+    scratch = path.with_name(f".{path.name}{owner}.partial")
     spool = _spool(scratch, resume_key, path)
-    finished = False
+    keep = bool(resume_key)
     try:
-        with contextlib.closing(spool):
+        with contextlib.closing(spool):  # and locked until the store is there
             items = recordings(len(spool)) if callable(recordings) else recordings
             _collect(items, spool, skeleton, class_names, on_error)
-        _fill(scratch / "store", spool, skeleton, splits, class_names, source_hash, on_error)
-        os.replace(scratch / "store", path)
-        finished = True
-    except OSError as error:
-        finished = True
-        raise InputError(f"{given}: cannot be written ({error.strerror or error})") from error
-    except Exception:
-        finished = True
+            spool.flush()
+            _fill(scratch / "store", spool, skeleton, splits, class_names, source_hash, on_error)
+            os.replace(scratch / "store", path)
+        keep = False
+    except InputError:
+        keep = False
         raise
+    except OSError as error:
+        keep = False
+        raise InputError(f"{given}: cannot be written ({error.strerror or error})") from error
     finally:
-        if finished or not resume_key:
+        if not keep:
             _clear(scratch, path, made)
     return Store(given)
 
@@ -105,6 +109,9 @@ def _collect(
 ) -> None:
     """Check the recordings and append them to the spool."""
     classes = None if class_names is None else len(class_names)
+    odd = next((name for name in class_names or () if not is_storable(name)), None)
+    if odd is not None:
+        raise InputError(f"class {odd!r}: {UNSTORABLE}")
     for item in items:
         try:
             if isinstance(item, Unusable):
@@ -136,10 +143,10 @@ def split_indices(
     row = {name: i for i, name in enumerate(names)}
     indices, absent = {}, []
     for split, members in splits.items():
-        if not re.fullmatch(r"[^/]+", split) or split in (".", ".."):
+        if not is_storable(split) or "/" in split or split in (".", ".."):
             raise InputError(f"split {split!r}: a split needs a name without slashes")
-        if len(set(members)) < len(members):
-            twice = next(name for name in members if list(members).count(name) > 1)
+        twice = next((name for name, times in Counter(members).items() if times > 1), None)
+        if twice is not None:
             raise InputError(f"split {split!r} names clip {twice!r} twice")
         gone = [name for name in members if name not in row]
         if gone and not skip:
@@ -178,7 +185,7 @@ def _fill(
         if kind["scored"]:
             _copy_rows(file, "score", spool.folder, shape[:2], np.dtype("<f2"))
         file["start"] = np.concatenate([[0], rows.cumsum()[:-1]])
-        file["frames"], file["persons"] = frames.astype(np.int32), persons.astype(np.int16)
+        file["frames"], file["persons"] = frames.astype(np.int32), persons.astype(np.int32)
         file["label"] = np.array(table["label"], dtype=np.int32)
         file["name"] = np.array([name.encode() for name in table["name"]])
         file["digest"] = np.array(table["digest"], dtype=np.uint64)
@@ -190,7 +197,7 @@ def _fill(
         for split, members in indices.items():
             file[f"splits/{split}"] = members
         if skipped:
-            texts = [(one.name, one.reason) for one in skipped]
+            texts = [(printable(one.name), printable(one.reason)) for one in skipped]
             file.create_dataset("skipped", data=texts, dtype=h5py.string_dtype())
         file.attrs.update(
             format_version=FORMAT_VERSION,

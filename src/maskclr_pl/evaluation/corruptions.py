@@ -163,11 +163,13 @@ class FrameDrop:
 
     def __call__(self, clip: Tensor, draws: Tensor, frame: Tensor, level: float) -> Tensor:
         """See `Corruption`."""
-        fate = draws.gather(1, frame)
-        kept = (fate >= level) | (fate == fate.amax(1, keepdim=True))
+        there = frame >= 0
+        fate = draws.gather(1, frame.clamp(min=0)).masked_fill(~there, -1)
+        kept = there & ((fate >= level) | (fate == fate.amax(1, keepdim=True)))
         order = (~kept).int().argsort(dim=1, stable=True)
         step = torch.arange(clip.shape[2], device=clip.device)
-        index = order.gather(1, step * kept.sum(1, keepdim=True) // clip.shape[2])
+        place = step * kept.sum(1, keepdim=True) // there.sum(1, keepdim=True)
+        index = torch.where(there, order.gather(1, place), step)  # padding stays at the end
         return clip.gather(2, index[:, None, :, None, None].expand(clip.shape))
 
 

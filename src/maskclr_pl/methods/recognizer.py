@@ -72,6 +72,9 @@ class Recognizer(Method):
         with_importance: bool = False,
     ) -> Prediction:
         """One pathway: backbone, then head."""
+        for tensor in (x,) if mask is None else (x, mask):
+            # a compiled backbone must not be compiled again for each number of persons
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
         update = mask is None or self.bn_stats == "both"
         with running_stats(self.backbone, update):
             features = self.backbone(x, mask=mask, with_importance=with_importance)

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskclr_pl.skeletons import Skeleton, conversion
-from maskclr_pl.transforms.base import join, planes
+from maskclr_pl.transforms.base import join, planes, seen
+from maskclr_pl.types import InputError
 
 
 def image_normalize(keypoint: np.ndarray, frame_size: Sequence[int]) -> np.ndarray:
@@ -54,12 +55,18 @@ class Convert(nn.Module):
     """Joints of one layout to those of another; the confidence of each joint goes along.
 
     A joint that is built from several has the smallest of their confidences (the released code
-    leaves the confidences in the order of the source). Joints that cannot be built are zeros.
+    leaves the confidences in the order of the source). In metres, where a zero triple is a joint
+    that is missing, it is missing if one of them is. Joints that cannot be built are zeros.
 
     Args:
         source: Layout of the clips.
         target: Layout to convert to; a plain dict (`Skeleton.to_dict`) is accepted for both.
         confidence: Whether channel 2 is a confidence rather than z.
+        released_scores: Leave the confidences in the order of the source, which must have as many
+            joints: what the published checkpoints were trained with.
+
+    Raises:
+        InputError: If the released order is asked for between layouts of different size.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class Convert(nn.Module):
         source: Skeleton | dict[str, Any],
         target: Skeleton | dict[str, Any],
         confidence: bool = True,
+        released_scores: bool = False,
     ):
         super().__init__()
         source, target = (
@@ -75,7 +83,13 @@ class Convert(nn.Module):
         )
         weights, self.missing = conversion(source, target)
         self.identity = source.joints == target.joints
-        self.confidence = confidence
+        self.confidence, self.released_scores = confidence, released_scores
+        if released_scores and len(source) != len(target):
+            raise InputError(
+                f"compat=released keeps the {len(source)} confidences of {source.name} for the "
+                f"{len(target)} joints of {target.name}, which only works for equal numbers; type "
+                "compat=none"
+            )
         parts = [np.flatnonzero(row) for row in weights]
         means = [joint for joint, part in enumerate(parts) if len(part) > 1]
         width = max((len(parts[joint]) for joint in means), default=1)
@@ -99,9 +113,15 @@ class Convert(nn.Module):
         channels = planes(clip)
         with torch.autocast(clip.device.type, enabled=False):  # 8 bits do not hold coordinates
             out = channels @ self.weights
-        if self.confidence:
-            score = out[2]
-            if len(self.means):
-                score[..., self.means] = channels[2][..., self.means_of].amin(-1)
-            out[:2] *= score.sign()
+        if len(self.means):
+            known = channels[2] if self.confidence else seen(channels)
+            weakest = known[..., self.means_of].amin(-1)
+            if self.confidence:
+                out[2, ..., self.means] = weakest
+            else:
+                out[..., self.means] *= weakest
+        if self.confidence and self.released_scores:
+            out[2] = channels[2]
+        elif self.confidence:
+            out[:2] *= out[2].sign()
         return join(out)

@@ -15,6 +15,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from maskclr_pl.data.sources.files import check_no_device
+from maskclr_pl.data.sources.options import one_path
 from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -61,7 +63,8 @@ class CtrGcnSource:
     parallel = False  # reading ahead in one pass beats several processes that each start anew
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = one_path("input", path)
+        check_no_device(self.path)
         with self._damage():
             archive = zipfile.ZipFile(self.path)
         with archive, self._damage():

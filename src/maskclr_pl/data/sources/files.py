@@ -2,11 +2,23 @@
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from maskclr_pl.types import InputError
+
+
+def check_no_device(path: str | Path) -> None:
+    """Refuse what opening would wait for, and what has no end, before it is opened.
+
+    Raises:
+        InputError: If it is a pipe or a device.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise InputError(f"{path}: a pipe or a device, expected a file")
 
 
 def file_hash(path: str | Path) -> str:
@@ -15,6 +27,7 @@ def file_hash(path: str | Path) -> str:
     Raises:
         InputError: If it cannot be read.
     """
+    check_no_device(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -26,16 +39,19 @@ def listing_hash(paths: Sequence[Path]) -> str:
     """SHA-256 of the names and sizes of files: a folder of a hundred gigabytes is not read twice.
 
     Raises:
-        InputError: If a file is gone, or a link leads nowhere.
+        InputError: If a file is gone or none, or a link leads nowhere.
     """
     digest = hashlib.sha256()
     for path in paths:
         try:
-            digest.update(f"{path.name}\0{path.stat().st_size}\n".encode())
+            found = path.stat()
         except OSError as error:
             broken = path.is_symlink()
             reason = "a symbolic link that leads nowhere" if broken else error.strerror
             raise InputError(f"{path}: cannot be read ({reason})") from None
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise InputError(f"{path}: not a file")
+        digest.update(os.fsencode(path.name) + f"\0{found.st_size}\n".encode())
     return digest.hexdigest()
 
 
@@ -48,9 +64,9 @@ def files_under(root: str | Path, suffix: str) -> list[Path]:
         InputError: If there is no such file or folder, or nothing in it.
     """
     root = Path(root)
-    if root.is_file():
+    if os.path.isfile(root):  # unlike Path.is_file, False for whatever cannot be a name
         return [root]
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"{root}: no such file or folder")
     found = sorted(
         path
@@ -68,6 +84,7 @@ def read_json(path: str | Path) -> Any:
     Raises:
         InputError: If it is missing, is not UTF-8, or is not JSON.
     """
+    check_no_device(path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         return json.loads(text)

@@ -7,6 +7,7 @@ either many clips to a pickle (pyskl's kpfiles, which the index names as `raw_fi
 """
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.sources.files import files_under, listing_hash
+from maskclr_pl.data.sources.options import check_number, one_path
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.data.sources.pyskl import PysklSource, array_of, recording_of
 from maskclr_pl.data.store import Recording
@@ -53,14 +55,12 @@ class KineticsSource(PysklSource):
         valid_ratio: float = 0.0,
         frame_size: Sequence[int] | None = None,
     ):
-        if not 0.5 <= box_threshold <= 0.9:  # no box of the index has a lower score
-            raise InputError(f"box_threshold is {box_threshold}, expected 0.5 to 0.9")
-        if max_persons < 1:
-            raise InputError(f"max_persons is {max_persons}, expected 1 or more")
-        if not 0 <= valid_ratio <= 1:
-            raise InputError(f"valid_ratio is {valid_ratio}, expected 0 to 1")
+        # no box of the index has a lower score than 0.5
+        check_number("source.box_threshold", box_threshold, 0.5, 0.9)
+        check_number("source.max_persons", max_persons, 1)
+        check_number("source.valid_ratio", valid_ratio, 0.0, 1.0)
+        self.path = one_path("input", path)
         super().__init__(path, frame_size)
-        self.path = Path(path)
         self.box_threshold, self.max_persons = box_threshold, max_persons
         if not any("frame_inds" in item for item in self._annotations):
             raise InputError(
@@ -73,8 +73,8 @@ class KineticsSource(PysklSource):
                 "OpenMMLab Kinetics400-skeleton, or the kpfiles of pyskl), unpack them and type "
                 "source.skeletons=FOLDER"
             )
-        self.skeletons = Path(skeletons)
-        if not self.skeletons.is_dir():
+        self.skeletons = one_path("source.skeletons", skeletons)
+        if not os.path.isdir(self.skeletons):
             raise InputError(f"{self.skeletons}: no such folder (source.skeletons)")
         paths = files_under(self.skeletons, ".pkl")
         self.hash = hashlib.sha256(f"{self.hash} {listing_hash(paths)}".encode()).hexdigest()

@@ -3,10 +3,12 @@
 import csv
 import difflib
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskclr_pl.data.sources.files import check_no_device
 from maskclr_pl.types import InputError
 
 _COLUMNS = ("clip", "label", "split", "subject", "start", "end")
@@ -45,6 +47,7 @@ def read_labels(path: str | Path) -> list[Row]:
         InputError: If the file is no such table; the message names the line.
     """
     path = Path(path)
+    check_no_device(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -116,6 +119,22 @@ def _row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str]) ->
             "of the first frame that no longer belongs to the clip"
         )
     return Row(line, start=start, end=end, **given)
+
+
+def refuse_overlaps(path: str | Path, rows: Sequence[Row]) -> None:
+    """Parts of one clip that share frames could come to be on both sides of a drawn split.
+
+    Raises:
+        InputError: If there are any, and no column says what split they are in.
+    """
+    ordered = sorted(rows, key=lambda row: (row.clip, row.start or 0))
+    for one, other in itertools.pairwise(ordered):
+        after = one.end is not None and (other.start or 0) >= one.end
+        if one.clip == other.clip and not after and not one.split:
+            raise InputError(
+                f"{path}: lines {one.line} and {other.line} share frames of clip {one.clip!r}, "
+                "which could be trained and tested on; add a column split, or change start and end"
+            )
 
 
 def numbered(names: Sequence[str]) -> tuple[list[str], list[int]]:

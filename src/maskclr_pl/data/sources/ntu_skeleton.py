@@ -10,6 +10,7 @@ from maskclr_pl.data.sources import ntu
 from maskclr_pl.data.sources.files import files_under, listing_hash
 from maskclr_pl.data.sources.ntu_bodies import Slots, actors, assemble
 from maskclr_pl.data.sources.ntu_text import Body, parse
+from maskclr_pl.data.sources.options import one_path
 from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -45,7 +46,7 @@ class NtuSkeletonSource:
         if coordinates not in ("metres", "pixels"):
             raise InputError(f"coordinates={coordinates}: expected metres or pixels")
         self.pixels = coordinates == "pixels"
-        found = files_under(path, ".skeleton")
+        found = files_under(one_path("input", path), ".skeleton")
         files = [file for file in found if _sample(file) not in ntu.MISSING]
         if not files:
             raise InputError(f"{path}: all files are on the official list of missing skeletons")

@@ -1,22 +1,51 @@
-"""Pickles from strangers: arrays and plain values are read, nothing in them is run."""
+"""Pickles from strangers: arrays and plain values are read, nothing in them is run.
 
+A data set of a gigabyte is one pickle, which is read from front to back. Its arrays stay in the
+file until they are asked for, whatever the pickle protocol.
+"""
+
+import math
 import pickle
+import struct
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from maskclr_pl.data.sources.files import check_no_device
 from maskclr_pl.types import InputError
 
+_SMALL = 1024  # bytes that are not worth a second look into the file
+_MOST_AXES = 32
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Bytes as pickle protocols 0 to 2 store them."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
-    return text.encode("latin-1")
+
+class _Stored:
+    """Bytes that stay in the file; in protocols 0 to 2 as a text of characters below 256."""
+
+    __slots__ = ("_file", "_is_text", "_place", "_size")
+
+    def __init__(self, file: BinaryIO, place: tuple[int, int], size: int, is_text: bool):
+        self._file, self._place, self._size, self._is_text = file, place, size, is_text
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __str__(self) -> str:
+        return self.read().decode("latin-1")
+
+    def read(self) -> bytes:
+        """The bytes."""
+        offset, size = self._place
+        with reading_pickle(self._file.name):
+            self._file.seek(offset)
+            data = self._file.read(size)
+            data = data.decode("utf-8").encode("latin-1") if self._is_text else data
+            if len(data) < self._size:
+                raise EOFError
+        return data
 
 
 class _DType:
@@ -31,50 +60,154 @@ class _DType:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _Array(np.ndarray):
-    """An array whose dtype is one of ours."""
+class LazyArray:
+    """An array in a pickle; `np.asarray` reads it."""
+
+    __slots__ = ("_data", "_dtype", "_fortran", "_shape")
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] = (0,)
+        self._dtype, self._fortran = np.dtype("i1"), False
+        self._data: bytes | bytearray | _Stored = b""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        version, shape, dtype, order, data = state
-        if not isinstance(dtype, _DType):
+        _, shape, dtype, fortran, data = state
+        self.fill(shape, dtype, bool(fortran), data)
+
+    def fill(self, shape: Any, dtype: _DType, fortran: bool, data: Any) -> None:
+        """Take what the pickle says of the array, if it can be true."""
+        if not isinstance(dtype, _DType) or not isinstance(data, bytes | bytearray | _Stored):
             raise pickle.UnpicklingError("an array without a dtype")
-        super().__setstate__((version, shape, dtype.dtype, order, data))
+        sides = tuple(int(side) for side in shape)
+        if len(sides) > _MOST_AXES or min(sides, default=0) < 0:
+            raise pickle.UnpicklingError("an array with impossible axes")
+        if math.prod(sides) * dtype.dtype.itemsize != len(data):
+            raise pickle.UnpicklingError("an array of another size than its data")
+        np.broadcast_to(np.empty((), dtype.dtype), sides)  # fails if NumPy cannot count so far
+        self._shape, self._dtype, self._fortran, self._data = sides, dtype.dtype, fortran, data
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The values; a copy that may be written to."""
+        data = self._data.read() if isinstance(self._data, _Stored) else self._data
+        order: Any = "F" if self._fortran else "C"
+        values = np.ndarray(self._shape, self._dtype, bytearray(data), order=order)
+        return values if dtype is None else values.astype(dtype)
+
+
+def _from_buffer(buffer: Any, dtype: _DType, shape: Any, order: str) -> LazyArray:
+    """What protocol 5 calls to make an array."""
+    array = LazyArray()
+    array.fill(shape, dtype, order == "F", buffer)
+    return array
+
+
+def _encode(text: str | _Stored, encoding: str) -> bytes | _Stored:
+    """Bytes as pickle protocols 0 to 2 store them."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
+    return text if isinstance(text, _Stored) else text.encode("latin-1")
+
+
+def _bytearray(data: bytes = b"") -> bytearray:
+    """A bytearray of bytes; of a number it would be as large as a stranger likes."""
+    if not isinstance(data, bytes):
+        raise pickle.UnpicklingError("a bytearray of something else than bytes")
+    return bytearray(data)
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,
+    # only ever an argument of `_reconstruct`; to call it could turn bytes into pointers
+    ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _DType,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
-    # `list`, `dict`: the factories of a defaultdict; `bytearray` etc. hold data only
-    **{("builtins", t.__name__): t for t in (list, dict, set, int, float, bytearray, complex)},
+    ("builtins", "bytearray"): _bytearray,
+    # `list`, `dict`: the factories of a defaultdict
+    **{("builtins", t.__name__): t for t in (list, dict, set, int, float, complex)},
 }
 for _numpy in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
-    _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = lambda *_: _Array((0,), "i1")
+    _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = lambda *_: LazyArray()
     _ALLOWED[_numpy + ".multiarray", "scalar"] = lambda dtype, data: np.frombuffer(
         data, dtype.dtype
     )[0]
-    # what protocol 5 calls to make an array from a buffer
-    _ALLOWED[_numpy + ".numeric", "_frombuffer"] = lambda buffer, dtype, shape, order: (
-        np.frombuffer(buffer, dtype=dtype.dtype).reshape(shape, order=order)
-    )
+    _ALLOWED[_numpy + ".numeric", "_frombuffer"] = _from_buffer
 
 
-def allowed(module: str, name: str) -> Callable[..., Any]:
-    """The harmless stand-in for a global; an UnpicklingError for any other."""
-    try:
-        return _ALLOWED[module, name]
-    except KeyError:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+class _Guarded:
+    """A file that is not asked for more than it has, before so much memory is taken."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.readline = file, file.readline
+        self._size = file.seek(0, 2)
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        if size > self._size - self._file.tell():
+            raise EOFError
+        return self._file.read(size)
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Loads NumPy arrays and plain containers; anything else is refused before it is called."""
+_PythonUnpickler: Any = pickle._Unpickler  # not in the type stubs
 
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """The allowed global of that name."""
-        return allowed(module, name)
+
+class _Unpickler(_PythonUnpickler):
+    """Leaves arrays in the file, and refuses all but plain values before it is called.
+
+    It is the unpickler in Python: the one in C cannot leave anything in the file.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_PythonUnpickler.dispatch)
+
+    def __init__(self, file: BinaryIO):
+        self._source = file
+        super().__init__(_Guarded(file))
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The harmless stand-in for a global."""
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+    def load_build(self) -> None:
+        """Only arrays and dtypes have a state; that of a class would change it for good."""
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], LazyArray | _DType):
+            raise pickle.UnpicklingError(f"a state for a {type(self.stack[-1]).__name__}")
+        self.stack[-1].__setstate__(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+    def load_binbytes(self) -> None:
+        self._load_bytes(*struct.unpack("<I", self.read(4)))
+
+    dispatch[pickle.BINBYTES[0]] = load_binbytes
+
+    def load_binbytes8(self) -> None:
+        self._load_bytes(*struct.unpack("<Q", self.read(8)))
+
+    dispatch[pickle.BINBYTES8[0]] = load_binbytes8
+    dispatch[pickle.BYTEARRAY8[0]] = load_binbytes8
+
+    def _load_bytes(self, size: int) -> None:
+        data = self.read(size)
+        self.append(data if size < _SMALL else self._stored(size, size, is_text=False))
+
+    def load_binunicode(self) -> None:
+        (size,) = struct.unpack("<I", self.read(4))
+        text = str(self.read(size), "utf-8", "surrogatepass")
+        is_data = size >= _SMALL and len(text.encode("latin-1", "ignore")) == len(text)
+        self.append(self._stored(size, len(text), is_text=True) if is_data else text)
+
+    dispatch[pickle.BINUNICODE[0]] = load_binunicode
+
+    def _stored(self, taken: int, size: int, *, is_text: bool) -> _Stored:
+        """Stands for the `size` bytes that the `taken` bytes read just now mean."""
+        frame = self._unframer.current_frame
+        ahead = 0 if frame is None else frame.getbuffer().nbytes - frame.tell()
+        place = self._source.tell() - ahead - taken, taken
+        return _Stored(self._source, place, size, is_text)
 
 
 @contextmanager
@@ -102,8 +235,11 @@ def reading_pickle(path: str | Path) -> Iterator[None]:
 def load_pickle(path: str | Path) -> Any:
     """The content of a pickle that holds arrays, numbers, texts and plain containers.
 
+    Arrays are `LazyArray`s, so the file stays open as long as one of them is left.
+
     Raises:
         InputError: If the file is missing, is not such a pickle, or is cut short.
     """
-    with reading_pickle(path), open(path, "rb") as file:
-        return RestrictedUnpickler(file).load()
+    check_no_device(path)
+    with reading_pickle(path):
+        return _Unpickler(open(path, "rb")).load()

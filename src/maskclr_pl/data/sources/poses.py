@@ -11,7 +11,8 @@ import numpy as np
 from maskclr_pl.data.poses import PoseVideo, read_poses
 from maskclr_pl.data.sources.dividing import Part, Span, draw_test, window_length
 from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
-from maskclr_pl.data.sources.labels import numbered, read_labels
+from maskclr_pl.data.sources.labels import numbered, read_labels, refuse_overlaps
+from maskclr_pl.data.sources.options import check_number, image_size, one_path
 from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import load_skeleton
 from maskclr_pl.types import InputError
@@ -64,14 +65,15 @@ class PosesSource:
         stride: int | None = None,
     ):
         for option, value in (("max_persons", max_persons), ("window", window), ("stride", stride)):
-            if value is not None and not (isinstance(value, int) and value > 0):
-                raise InputError(f"source.{option}={value}: expected a number from 1")
-        self.path, self.labels = Path(path), Path(labels)
-        self.frame_size, self.max_persons = frame_size, max_persons
+            if value is not None:
+                check_number(f"source.{option}", value, 1)
+        self.path, self.labels = one_path("input", path), one_path("source.labels", labels)
+        self.frame_size, self.max_persons = image_size(frame_size), max_persons
         self._layout = skeleton
         self._read: tuple[Path, PoseVideo] | None = None
         self.notes: list[str] = []
         self._rows = read_labels(labels)
+        refuse_overlaps(labels, self._rows)
         files = files_under(path, ".json")
         digest = listing_hash(files) + file_hash(labels)
         self.hash = hashlib.sha256(digest.encode()).hexdigest()

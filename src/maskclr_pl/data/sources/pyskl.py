@@ -5,6 +5,7 @@ the older layout is the bare list of annotations.
 """
 
 import hashlib
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import numpy as np
 
 from maskclr_pl.data.sources import ntu
 from maskclr_pl.data.sources.files import file_hash
-from maskclr_pl.data.sources.lazy_pickles import LazyArray, load_lazily
+from maskclr_pl.data.sources.options import image_size, one_path
+from maskclr_pl.data.sources.pickles import LazyArray, load_pickle
 from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
+
+_LARGEST = 2**31 - 1  # of a number that means something; a pickle may hold one of a million digits
 
 
 class PysklSource:
@@ -39,13 +43,16 @@ class PysklSource:
     def __init__(
         self, path: str | Path | Sequence[str | Path], frame_size: Sequence[int] | None = None
     ):
-        paths = [path] if isinstance(path, str | Path) else list(path)
-        self.frame_size = frame_size
+        given = path if isinstance(path, list | tuple) else [path]
+        paths = [one_path("input", one) for one in given]
+        if not paths:
+            raise InputError("input=[]: expected a file, or several")
+        self.frame_size = image_size(frame_size)
         self.splits: dict[str, list[str]] = {}
         self._names: list[str] = []
         self._annotations: list[Any] = []
         self._file_of: list[Path] = []
-        for one in map(Path, paths):
+        for one in paths:
             splits, annotations = _content(one)
             names = [_name(one, i, item) for i, item in enumerate(annotations)]
             if not splits and len(paths) > 1:
@@ -76,7 +83,7 @@ class PysklSource:
 
 def _content(path: Path) -> tuple[dict[str, list[str]], list[Any]]:
     """Splits and annotations of a file."""
-    content = load_lazily(path)
+    content = load_pickle(path)
     if isinstance(content, list):  # MMAction2 0.x: one file per split
         content = {"split": {}, "annotations": content}
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
@@ -86,7 +93,8 @@ def _content(path: Path) -> tuple[dict[str, list[str]], list[Any]]:
         )
     splits = content.get("split") or {}
     if not isinstance(splits, dict) or not all(
-        isinstance(names, list | tuple | set) for names in splits.values()
+        isinstance(names, list | tuple | set) and all(map(_is_name, [split, *names]))
+        for split, names in splits.items()
     ):
         raise InputError(f"{path}: `split` is not a dict of lists of clip names")
     named = {str(split): [str(name) for name in names] for split, names in splits.items()}
@@ -97,9 +105,13 @@ def _name(path: Path, index: int, item: Any) -> str:
     if not isinstance(item, dict):
         raise InputError(f"{path}: annotation {index} is not a dict but {_describe(item)}")
     name = item.get("frame_dir", item.get("filename"))
-    if name is None:
-        raise InputError(f"{path}: annotation {index} has no `frame_dir`")
+    if not _is_name(name):
+        raise InputError(f"{path}: annotation {index} has no `frame_dir`, the name of its clip")
     return str(name)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def recording_of(
@@ -119,11 +131,11 @@ def recording_of(
             raise InputError(f"{path}: clip {name!r} has no `{key}`{hint}")
     try:
         label = int(item["label"])
-        if label != item["label"]:
+        if label != item["label"] or abs(label) > _LARGEST:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise InputError(
-            f"{path}: clip {name!r} has label {item['label']!r}, expected an integer"
+            f"{path}: clip {name!r} has label {_shown(item['label'])}, expected an integer"
         ) from None
     score, size = item.get("keypoint_score"), item.get("img_shape")
     return Recording(
@@ -137,14 +149,15 @@ def recording_of(
 
 
 def _subject(given: Any) -> dict[str, int]:
-    return {"subject": int(given)} if isinstance(given, int | np.integer) else {}
+    known = isinstance(given, int | np.integer) and 0 <= given <= _LARGEST
+    return {"subject": int(given)} if known else {}
 
 
 def array_of(path: Path, name: str, values: Any) -> np.ndarray:
     """A value of an annotation as an array."""
     try:
         return np.asarray(values)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: clip {name!r} has ragged arrays ({error})") from None
 
 
@@ -153,15 +166,25 @@ def _size(path: Path, name: str, size: Any) -> tuple[int, int] | None:
         return None
     try:
         height, width = (int(side) for side in size)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         height = width = 0
-    if height <= 0 or width <= 0:
-        raise InputError(f"{path}: clip {name!r} has img_shape {size!r}, expected (height, width)")
+    if not (0 < height <= _LARGEST and 0 < width <= _LARGEST):
+        raise InputError(
+            f"{path}: clip {name!r} has img_shape {_shown(size)}, expected (height, width)"
+        )
     return height, width
 
 
 def _describe(content: Any) -> str:
     if isinstance(content, dict):
-        keys = ", ".join(repr(key) for key in list(content)[:4])
+        keys = ", ".join(_shown(key) for key in list(content)[:4])
         return f"a dict with {keys or 'nothing'}"
     return f"a value of type {type(content).__name__}"
+
+
+def _shown(value: Any) -> str:
+    """A value as far as a line can show it: it may be nested deeply, or have a million digits."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a huge number"

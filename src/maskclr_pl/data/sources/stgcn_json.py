@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.sources.files import files_under, listing_hash, read_json
+from maskclr_pl.data.sources.options import check_number, image_size, one_path
 from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -47,13 +48,12 @@ class StgcnJsonSource:
         frame_size: Sequence[int] = (256, 340),
         persons: int = 5,
     ):
-        if persons < 1:
-            raise InputError(f"persons is {persons}, expected 1 or more")
-        if len(frame_size) != 2 or min(frame_size) < 1:
-            raise InputError(f"frame_size is {list(frame_size)}, expected [HEIGHT,WIDTH]")
-        self.path = Path(path)
-        self.frame_size = int(frame_size[0]), int(frame_size[1])
-        self.persons = persons
+        check_number("source.persons", persons, 1)
+        self.path = one_path("input", path)
+        size = image_size(frame_size)
+        if size is None:
+            raise InputError("frame_size is missing; type frame_size=[HEIGHT,WIDTH]")
+        self.frame_size, self.persons = size, persons
         self.notes: list[str] = []
         found = files_under(self.path, ".json")
         label_files = _label_files(self.path, found)

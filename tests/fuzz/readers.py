@@ -1,0 +1,225 @@
+"""Reads thousands of damaged files: each must be read or refused in one line.
+
+`python -m tests.fuzz.readers [COUNT] [SEED] [FIRST]`: damage number FIRST, FIRST + 1, ... The same
+number is the same damage, so that one that was found can be looked at alone.
+"""
+
+import faulthandler
+import json
+import os
+import resource
+import sys
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+
+from maskclr_pl.data import Store
+from maskclr_pl.data.converting import convert
+from maskclr_pl.data.inspection import inspect, lines, problems
+from maskclr_pl.data.sources import ntu
+from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.types import InputError
+from tests.fuzz.mutations import mutate
+from tests.fuzz.samples import Sample, samples
+
+SECONDS = 20
+"""A small file that takes longer hangs."""
+GROWTH = 400
+"""Megabytes that a small file may ask for."""
+MEMORY = 6
+"""Gigabytes of address space, so that a failure does not take the machine along."""
+LONGEST = 1000
+"""Characters of a clear line."""
+GOOD = ("read", "in part", "refused")
+
+
+Files = dict[Path, bytes]
+
+
+class Outcome(NamedTuple):
+    """What became of a damaged example."""
+
+    number: int
+    sample: str
+    result: str
+    """`read`, `in part` (without some recordings), `refused`, or what went wrong."""
+    damage: str = ""
+    detail: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether it is as it should be."""
+        return self.result in GOOD
+
+
+def outcomes(numbers: Sequence[int], seed: int) -> Iterator[Outcome]:
+    """Damage and read; in a child process, since a crash is an outcome, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        valid = _valid(Path(folder))
+        done = 0
+        while done < len(numbers):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if not child:
+                os.close(reader)
+                _child(Path(folder), writer, numbers[done:], seed, valid)
+            os.close(writer)
+            with os.fdopen(reader) as stream:
+                for line in stream:
+                    done += 1
+                    yield Outcome(*json.loads(line))
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if done < len(numbers):
+                name = _chosen(numbers[done], valid)[0].name
+                yield Outcome(numbers[done], name, f"the process ended, {status}")
+                done += 1
+
+
+def _valid(folder: Path) -> dict[str, list[tuple[Sample, Files]]]:
+    """Source -> its examples, and the files of each."""
+    valid: dict[str, list[tuple[Sample, Files]]] = {}
+    for source, forms in samples().items():
+        for sample in forms:
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                root = Path(scratch)
+                sample.make(root)
+                paths = sorted(path for path in root.rglob("*") if path.is_file())
+                files = {path.relative_to(root): path.read_bytes() for path in paths}
+            valid.setdefault(source, []).append((sample, files))
+    return valid
+
+
+def _chosen(number: int, valid: dict[str, list[tuple[Sample, Files]]]) -> tuple[Sample, Files]:
+    """The sources in turn, and the forms of each in turn."""
+    forms = list(valid.values())[number % len(valid)]
+    return forms[number // len(valid) % len(forms)]
+
+
+def _child(
+    folder: Path,
+    pipe: int,
+    numbers: Sequence[int],
+    seed: int,
+    valid: dict[str, list[tuple[Sample, Files]]],
+) -> None:
+    """Write an outcome a line, and leave without the clean-up of the parent."""
+    status = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY << 30, MEMORY << 30))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of files that wait for the collector
+        with os.fdopen(pipe, "w", buffering=1) as stream:
+            for number in numbers:
+                faulthandler.dump_traceback_later(SECONDS, exit=True)
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    outcome = _one(number, *_chosen(number, valid), Path(scratch), seed)
+                faulthandler.cancel_dump_traceback_later()
+                stream.write(json.dumps(outcome) + "\n")
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _one(number: int, sample: Sample, files: Files, scratch: Path, seed: int) -> Outcome:
+    root = scratch / "files"
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    damage = mutate(root, Random(f"{seed} {number}"))
+    before = _peak()
+    try:
+        result, detail = read(sample, root, scratch / "store.h5")
+    except Exception as error:
+        result, detail = type(error).__name__, traceback.format_exc()
+    if list(root.rglob("RAN")):
+        result = "code was run"
+    elif _peak() - before > GROWTH:
+        result = f"{_peak() - before:.0f} MB of memory"
+    return Outcome(number, sample.name, result, damage, detail)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
+    """Read an example as the commands do: one of `GOOD` and why; else an exception."""
+    try:
+        if sample.read is None:
+            look(Store(root / "s.h5"))
+            return "read", ""
+        source = sample.read(root)
+        names = [source.name(i) for i in range(len(source))]
+        ntu.check_splits(source.splits, names)
+        splits = {**ntu.protocols(names), **source.splits} or {"all": names}
+    except InputError as error:
+        return "refused", _line(error)
+    reason = ""
+    for on_error, result in (("stop", "read"), ("skip", "in part")):
+        try:
+            store = convert(
+                source,
+                output,
+                skeleton=SKELETONS[sample.skeleton],
+                splits=splits,
+                class_names=source.class_names,
+                on_error=on_error,  # type: ignore[arg-type]
+            )
+        except InputError as error:
+            reason = _line(error)
+        else:
+            look(store)
+            return result, reason
+    return "refused", reason
+
+
+def _line(error: InputError) -> str:
+    text = str(error)
+    assert len(text.splitlines()) == 1, f"not one line: {text!r}"
+    assert len(text) <= LONGEST, f"{len(text)} characters: {text[:LONGEST]}"
+    return text
+
+
+def look(store: Store) -> None:
+    """Everything in a store."""
+    for i in range(len(store)):
+        recording = store.recording(i)
+        persons, frames, joints, channels = recording.keypoint.shape
+        assert (joints, channels) in ((len(store.skeleton), 2), (len(store.skeleton), 3))
+        assert recording.score is None or recording.score.shape == (persons, frames, joints)
+        np.isfinite(recording.keypoint).all()
+    found = inspect(store)
+    assert len("\n".join([*lines(found, full=True), *problems(found)])) > 0
+
+
+def main() -> None:
+    """Read, count, and show what went wrong."""
+    count, seed, first = [*map(int, sys.argv[1:]), *(20_000, 0, 0)[len(sys.argv) - 1 :]]
+    table: Counter[tuple[str, str]] = Counter()
+    for outcome in outcomes(range(first, first + count), seed):
+        table[outcome.sample.split()[0], outcome.result if outcome.good else "wrong"] += 1
+        if not outcome.good or count == 1:
+            print(f"{outcome.number}  {outcome.sample}: {outcome.result} ({outcome.damage})")
+            print(outcome.detail, flush=True)
+    for name in samples():
+        print(f"{name:14}", *(f"{table[name, result]:6} {result}" for result in (*GOOD, "wrong")))
+    wrong = sum(number for (_, result), number in table.items() if result == "wrong")
+    if wrong:
+        sys.exit(
+            f"{wrong} of {count} went wrong; one: python -m tests.fuzz.readers 1 {seed} NUMBER"
+        )
+    print(f"{count} damaged files: each was read or refused in one line")
+
+
+if __name__ == "__main__":
+    main()

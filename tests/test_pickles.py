@@ -1,0 +1,208 @@
+"""What a stranger's pickle cannot do, and what it does not cost."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from maskclr_pl.data.sources import pickles
+from maskclr_pl.data.sources.pickles import load_pickle
+from maskclr_pl.data.sources.pyskl import PysklSource
+from maskclr_pl.types import InputError
+
+
+def annotation(name="clip", **values):
+    return {"frame_dir": name, "label": 0, "keypoint": np.ones((1, 3, 17, 2)), **values}
+
+
+def content(*annotations):
+    return {"split": {"train": ["good"]}, "annotations": list(annotations)}
+
+
+class Call:
+    """Pickles to a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class Name:
+    """Pickles to a global that may not exist here."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+
+class NamingPickler(pickle._Pickler):
+    """Writes a `Name` as the global of that name."""
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, Name):
+            self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+        else:
+            super().save(obj, save_persistent_id)
+
+    def save_reduce(self, func, args, *rest, **options):
+        if isinstance(func, Call):
+            func, args = func.call
+        if isinstance(args, tuple) and isinstance(func, Name):
+            self.save(func)
+            self.save(args)
+            self.write(pickle.REDUCE)
+        else:
+            super().save_reduce(func, args, *rest, **options)
+
+
+def touch(marker):
+    return f"__import__('pathlib').Path({str(marker)!r}).touch()"
+
+
+ATTACKS = {
+    "os.system": lambda m: Call(os.system, f"touch {m}"),
+    "eval": lambda m: Call(eval, touch(m)),
+    "exec": lambda m: Call(exec, touch(m)),
+    "open": lambda m: Call(open, str(m), "w"),
+    "subprocess": lambda m: Call(subprocess.check_call, ["touch", str(m)]),
+    "getattr": lambda m: Call(Call(getattr, os, "system"), f"touch {m}"),
+    "numpy.save": lambda m: Call(np.save, str(m), 0),
+    "numpy.load": lambda m: Call(np.load, str(m), None, True),
+    "numpy.memmap": lambda m: Call(np.memmap, str(m), "u1", "w+", 0, (1,)),
+    "runstring": lambda m: Name("numpy.testing._private.utils", "runstring"),
+    "dotted": lambda m: Name("builtins", "list.__class__"),
+    "through our module": lambda m: Name("maskclr_pl.data.sources.pyskl", "os.system"),
+    "builtins of python 2": lambda m: Name("__builtin__", "eval"),
+}
+
+
+def attack_pickle(value, path):
+    buffer = io.BytesIO()
+    NamingPickler(buffer, 2).dump(value)
+    path.write_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("where", ["top", "nested"])
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if a != "getattr"])
+def test_code_in_a_pickle_never_runs(tmp_path, attack, where):
+    marker, path = tmp_path / "marker", tmp_path / "data.pkl"
+    payload = ATTACKS[attack](marker)
+    if where == "nested":
+        payload = content(annotation("good"), annotation("bad", meta={"deep": [(payload,)]}))
+    attack_pickle(payload, path)
+    with pytest.raises(InputError, match=r"data\.pkl: refused, it asks for \S+, and a data file"):
+        PysklSource(path)
+    assert not marker.exists()
+
+
+def test_the_attacks_would_work_without_the_protection(tmp_path):
+    """Otherwise the test above proves nothing."""
+    for attack in ("os.system", "eval", "exec", "open", "subprocess", "numpy.memmap"):
+        marker = tmp_path / attack
+        attack_pickle(content(annotation("a", meta=ATTACKS[attack](marker))), tmp_path / "x.pkl")
+        pickle.loads((tmp_path / "x.pkl").read_bytes())
+        assert marker.exists(), attack
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+@pytest.mark.parametrize("name", ["fromfile", "load", "set_typeDict", "_reconstruct.__class__"])
+def test_other_names_of_the_array_module_are_refused(tmp_path, module, name):
+    attack_pickle(Name(module, name), tmp_path / "data.pkl")
+    with pytest.raises(InputError, match=f"refused, it asks for {module}.{name}"):
+        load_pickle(tmp_path / "data.pkl")
+
+
+class Forged:
+    """An array of objects whose dtype was told that it holds none: bytes become pointers."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __reduce__(self):
+        state = (3, "|", None, None, None, -1, -1, 0)
+        if self.how == "dtype":
+            return np.dtype, ("O8", False, True), state
+        if self.how == "buffer":
+            return np.ndarray, ((1,), Forged("dtype"), b"ABCDEFGH")
+        if self.how == "array":
+            return np.ndarray, ((1,), "O", b"ABCDEFGH")
+        rebuild, arguments, _ = np.zeros(1).__reduce__()
+        return rebuild, arguments, (1, (1,), Forged("dtype"), False, b"ABCDEFGH")
+
+
+READ = """
+import sys
+from maskclr_pl.data.sources.pyskl import PysklSource
+from maskclr_pl.types import InputError
+for path in sys.argv[1:]:
+    try:
+        list(PysklSource(path))
+    except InputError as error:
+        print("refused", flush=True)
+"""
+
+
+def test_bytes_never_become_pointers(tmp_path):
+    paths = []
+    for how in ("state", "buffer", "array"):
+        paths.append(tmp_path / f"{how}.pkl")
+        paths[-1].write_bytes(pickle.dumps([{**annotation(), "frame_dir": Forged(how)}]))
+    command = [sys.executable, "-c", READ, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"ended with {done.returncode}"  # a negative number: it crashed
+    assert done.stdout.split() == ["refused"] * len(paths)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"cnumpy\ndtype\n(N(dVharm\nI1\nstb.",  # a state for a class, which would stay
+        b"ccollections\nOrderedDict\n)R}Vget\nI1\nsb.",
+        b"cbuiltins\nbytearray\n(L1000000000000L\ntR.",  # more memory than there is
+        b"cnumpy\nndarray\n((L1000000000000L\ntVi1\ntR.",
+    ],
+)
+def test_other_calls_are_refused(tmp_path, text):
+    (tmp_path / "data.pkl").write_bytes(text)
+    with pytest.raises(InputError, match="not a pickle, or a damaged one"):
+        load_pickle(tmp_path / "data.pkl")
+    assert not hasattr(pickles._DType, "harm")
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("frames", [40, 2000])  # small ones share a frame of the pickle
+def test_poses_stay_in_the_file(tmp_path, protocol, frames):
+    rng = np.random.default_rng(0)
+    poses = [
+        rng.normal(9, 3, (1, frames, 17, 2)).astype(np.float16) for _ in range(40_000 // frames)
+    ]
+    poses[1] = np.asfortranarray(poses[1])
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(poses, protocol))
+    tracemalloc.start()
+    try:
+        found = load_pickle(tmp_path / "data.pkl")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # the rest is the objects, about 1 KB each, and copies of a single array
+    assert peak < sum(pose.nbytes for pose in poses) / 2
+    for one, pose in zip(found, poses, strict=True):
+        assert np.array_equal(np.asarray(one), pose)
+
+
+def test_a_file_that_changes_after_it_was_opened(tmp_path):
+    path = tmp_path / "data.pkl"
+    path.write_bytes(pickle.dumps([np.ones(5000)]))
+    [one] = load_pickle(path)
+    os.truncate(path, 100)
+    with pytest.raises(InputError, match=r"data\.pkl: not a pickle, or a damaged one"):
+        np.asarray(one)
