@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study setup dev test lint format bench clean
+.PHONY: help demo study setup dev test lint format bench fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint    ruff, mypy, import layers"
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make bench   speed, as ratios measured side by side"
+	@echo "make fuzz    20,000 damaged files for the readers (many minutes)"
 	@echo "make setup   only install into $(VENV)"
 	@echo "make clean   remove $(VENV) and caches (runs/ and data/ stay)"
 
@@ -89,6 +90,10 @@ bench: $(VENV)/.dev
 	@$(PY) -m tests.benchmarks.convert
 	@$(PY) -m tests.benchmarks.store
 	@$(PY) -m tests.benchmarks.loader
+	@$(PY) -m tests.benchmarks.step
+
+fuzz: $(VENV)/.dev
+	@$(PY) -m tests.fuzz.readers 20000
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -152,6 +152,20 @@ def test_whatever_was_written_before_a_crash_is_taken_over_or_made_again(tmp_pat
     assert [name for name, _ in store.skipped()] == ["c4"]
 
 
+@given(st.data())
+def test_a_table_that_was_damaged_is_taken_over_up_to_there(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    with pytest.raises(KeyboardInterrupt):
+        run(Clips(stop_at=12, bad=(4,)), folder, on_error="skip")
+    table = folder / ".s.h5.partial" / "table"
+    content = bytearray(table.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1), label="at")
+    content[at] = data.draw(st.integers(0, 255), label="value")
+    table.write_bytes(content)
+    store = run(Clips(bad=(4,)), folder, on_error="skip")
+    assert_clips(store, [i for i in range(20) if i != 4])
+
+
 def test_two_commands_cannot_write_the_same_store(tmp_path):
     spool = Spool(tmp_path / ".s.h5.partial", "key")
     try:

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
@@ -173,6 +174,36 @@ def test_other_calls_are_refused(tmp_path, text):
     with pytest.raises(InputError, match="not a pickle, or a damaged one"):
         load_pickle(tmp_path / "data.pkl")
     assert not hasattr(pickles._DType, "harm")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"}" + b")" + b"\x85" * 1000 + b"K\x01s.",  # a tuple, nested deeply, as a key
+        b"}(" + b")" + b"\x85" * 1000 + b"K\x01u.",
+        b"(" + b")" + b"\x85" * 1000 + b"K\x01d.",
+        b"\x8f(" + b")" + b"\x85" * 1000 + b"\x90.",
+        b"(" + b")" + b"\x85" * 1000 + b"\x91.",
+        b"cbuiltins\nset\n]" + b")" + b"\x85" * 1000 + b"a\x85R.",
+        b"ccollections\nOrderedDict\n])" + b"\x85" * 1000 + b"K\x01\x86a\x85R.",
+        # a tuple that twice holds a tuple that twice holds ...
+        b"K\x01" + b"q\x01h\x01\x86" * 40 + b"}h\x01K\x01s.",
+    ],
+)
+def test_a_key_that_cannot_be_looked_up_is_refused(tmp_path, text):
+    """Python ends with a fault of the memory, or does not end, at a million nested tuples."""
+    (tmp_path / "data.pkl").write_bytes(b"\x80\x04" + text)
+    with pytest.raises(InputError, match="a key of type tuple"):
+        load_pickle(tmp_path / "data.pkl")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_dicts_and_sets_are_plain_ones(tmp_path, protocol):
+    counts = defaultdict(list)
+    counts["a"].append(1)
+    values = [{1: "a", "b": 2.5, None: b"c"}, OrderedDict(x=1, y=2), counts, {"a", 1}, {np.int8(3)}]
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(values, protocol))
+    assert load_pickle(tmp_path / "data.pkl") == values
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 import pickle
 import random
 import struct
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -147,7 +148,30 @@ def test_3d_needs_neither_size_nor_score(tmp_path):
     assert found.keypoint.shape == (1, 2, 25, 3)
 
 
+def test_a_subject_that_is_no_number_of_a_person_is_unknown(tmp_path):
+    items = [annotation("a", subject=one) for one in (HUGE, -5, 2**31, "x", None, 1.5)]
+    assert [one.subject for one in PysklSource(saved(tmp_path, items))] == [-1] * 6
+
+
 # --- files that are wrong -------------------------------------------------------------------------
+
+HUGE = 10**5000  # Python refuses to write it out
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def doubled(times):
+    """A list that twice holds a list that twice holds ...: small in a pickle."""
+    value = [1.0, 2.0]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
 
 WRONG = {
     "a number": (7, "type int"),
@@ -165,6 +189,20 @@ WRONG = {
     "size": ([annotation("a", img_shape=(480,))], "'a' has img_shape"),
     "size 0": ([annotation("a", img_shape=(0, 640))], "'a' has img_shape"),
     "size text": ([annotation("a", img_shape="big")], "'a' has img_shape"),
+    "size inf": ([annotation("a", img_shape=(float("inf"), 640))], "'a' has img_shape"),
+    "size huge": ([annotation("a", img_shape=(HUGE, 640))], "'a' has img_shape"),
+    "label huge": ([annotation("a", HUGE)], "'a' has label a huge number, expected an integer"),
+    "label deep": ([annotation("a", nested(5000))], r"'a' has label \[\[.*\.\.\..*, expected"),
+    "label array": ([annotation("a", np.eye(9))], r"'a' has label .*array.*, expected"),
+    "name of a list": ([annotation(["a"])], "annotation 0 has no `frame_dir`, the name"),
+    "name huge": ([annotation(HUGE)], "annotation 0 has no `frame_dir`, the name"),
+    "name deep": ([annotation(nested(5000))], "annotation 0 has no `frame_dir`, the name"),
+    "split of arrays": ({"split": {"a": [np.ones(3)]}, "annotations": []}, "`split` is not"),
+    "split of None": ({"split": {None: ["a"]}, "annotations": []}, "`split` is not"),
+    "keys": ({HUGE: 1, "b": 2}, r"found a dict with a huge number, 'b'"),
+    "deep": ([annotation("a", keypoint=nested(5000))], "'a' has ragged arrays"),
+    "float of a huge one": ([annotation("a", keypoint=[0.5, HUGE])], "'a'"),
+    "too many": ([annotation("a", keypoint=doubled(40))], "'a' has lists of more than 10000000"),
     "ragged": ([annotation("a", keypoint=[[[1, 2]], [[1]]])], "'a'"),
     "texts": ([annotation("a", keypoint="none")], "'a'.*numbers"),
     "ragged score": ([annotation("a", keypoint_score=[[1], [1, 2]])], "'a'"),
@@ -175,8 +213,12 @@ WRONG = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_another_layout_is_described(tmp_path, mistake):
     values, message = WRONG[mistake]
-    path = saved(tmp_path, values)
-
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(100_000)  # of the pickler
+        path = saved(tmp_path, values)
+    finally:
+        sys.setrecursionlimit(limit)
     with pytest.raises(InputError, match=message) as caught:
         convert(PysklSource(path), tmp_path / "s.h5", skeleton=SKELETONS["coco17"], splits={})
     assert "\n" not in str(caught.value)

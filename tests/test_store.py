@@ -329,8 +329,9 @@ UNUSABLE = {
     "zero character": ([recording("w\0")], {}, r"its name is .*rename it"),
     "no name": ([recording("")], {}, r"its name is empty.*rename it"),
     "long name": ([recording("w" * 1001)], {}, r"its name is .*too long.*rename it"),
-    "split name": ([GOOD], {"splits": {"a\ud800": []}}, r"a split needs a name"),
-    "split with a zero": ([GOOD], {"splits": {"a\0b": []}}, r"a split needs a name"),
+    "split name": ([GOOD], {"splits": {"a\ud800": []}}, r"a split needs a name of plain text"),
+    "split with a zero": ([GOOD], {"splits": {"a\0b": []}}, r"a split needs a name of plain text"),
+    "class name": ([GOOD], {"class_names": ["x", "y\ud800"]}, r"class 'y.*its name is .*rename it"),
     "twice": ([GOOD, recording("b"), replace(GOOD)], {}, r"'good' occurs twice"),
     "2D and 3D": ([GOOD, recording("w", channels=3)], {}, r"clip 'w'.*unlike clip 'good'"),
     "with and without score": (

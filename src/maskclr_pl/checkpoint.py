@@ -75,7 +75,7 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
     confidence = cfg.augment.coordinates == "pixels"
     convert = Convert(source, target, confidence, cfg.clip.get("released_scores", False))
     stream = []
-    if cfg.clip.stream != "joint":
+    if cfg.clip.get("stream", "joint") != "joint":
         stream.append(Stream(target, cfg.clip.stream, confidence))
     for name in ("augment", "preprocess"):
         steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")

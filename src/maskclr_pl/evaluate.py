@@ -70,8 +70,7 @@ def _data(cfg: DictConfig, info: dict[str, Any]) -> SkeletonDataModule:
     settings |= {key: value for key, value in plain(cfg.data).items() if value is not None}
     if not Path(settings["path"]).exists():
         raise InputError(
-            f"{settings['path']}: the data that the model was trained on is not there; type "
-            "data.path=STORE.h5"
+            f"{settings['path']}: no such file; type data.path=STORE.h5 for the data to evaluate on"
         )
     data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
     trained_on = Skeleton.from_dict(info["source_skeleton"])

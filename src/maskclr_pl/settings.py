@@ -111,6 +111,11 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             f"{store.path} holds {store.coordinates}, but augment= is made for "
             f"{cfg.augment.coordinates}; type augment={fitting}"
         )
+    if cfg.data.sampling != cfg.augment.sampling:
+        raise InputError(
+            f"data.sampling={cfg.data.sampling}, but this augment= works on "
+            f"{cfg.augment.sampling}; leave data.sampling out"
+        )
     if problem := method.backbone.check_frames(cfg.clip.frames):
         raise InputError(problem)
     if cfg.select_on not in ("val", "last", "test"):
@@ -140,6 +145,8 @@ def saved_settings(folder: Path, overrides: list[str]) -> DictConfig:
         raise InputError(f"resume={folder}: no config.yaml in this folder; is it a run folder?")
     cfg = OmegaConf.load(file)
     assert isinstance(cfg, DictConfig)
+    if "compile" not in cfg:
+        raise InputError(f"resume={folder}: the run is from an older version of maskclr_pl")
     OmegaConf.set_struct(cfg, True)
     for override in overrides:
         key, _, _ = override.partition("=")

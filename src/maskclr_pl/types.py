@@ -20,9 +20,9 @@ def printable(text: str) -> str:
     Names of files and of recordings may hold anything. Of more than 800 characters, those in the
     middle are left out.
     """
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    line = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    half = _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 class InputError(ValueError):

@@ -209,16 +209,17 @@ def main() -> None:
     for outcome in outcomes(range(first, first + count), seed):
         table[outcome.sample.split()[0], outcome.result if outcome.good else "wrong"] += 1
         if not outcome.good or count == 1:
-            print(f"{outcome.number}  {outcome.sample}: {outcome.result} ({outcome.damage})")
-            print(outcome.detail, flush=True)
+            number, sample, result, damage, detail = outcome
+            sys.stdout.write(f"{number}  {sample}: {result} ({damage})\n{detail}\n")
     for name in samples():
-        print(f"{name:14}", *(f"{table[name, result]:6} {result}" for result in (*GOOD, "wrong")))
+        results = (f"{table[name, result]:6} {result}" for result in (*GOOD, "wrong"))
+        sys.stdout.write(f"{name:14} {' '.join(results)}\n")
     wrong = sum(number for (_, result), number in table.items() if result == "wrong")
     if wrong:
         sys.exit(
-            f"{wrong} of {count} went wrong; one: python -m tests.fuzz.readers 1 {seed} NUMBER"
+            f"{wrong} of {count} are wrong; to see one: python -m tests.fuzz.readers 1 {seed} N"
         )
-    print(f"{count} damaged files: each was read or refused in one line")
+    sys.stdout.write(f"{count} damaged files: each was read, or refused in one line\n")
 
 
 if __name__ == "__main__":

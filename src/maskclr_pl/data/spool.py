@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,14 +103,18 @@ class Spool:
             "digest": _digest(rows),
             **{key: getattr(recording, key) for key in ATTRIBUTES},
         }
-        self._table.write(json.dumps(line | kind).encode() + b"\n")
+        self._write(line | kind)
         self._take(line, kind)
 
     def skip(self, unusable: Unusable) -> None:
         """Note a recording that is left out."""
         line = {"name": unusable.name, "skipped": unusable.reason}
-        self._table.write(json.dumps(line).encode() + b"\n")
+        self._write(line)
         self.skipped.append(unusable)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        data = json.dumps(line).encode()
+        self._table.write(_checksum(data) + b" " + data + b"\n")
 
     def _lock(self) -> None:
         if fcntl is None:
@@ -159,12 +164,10 @@ class Spool:
             self._table.write(header)
 
     def _restore_line(self, raw: bytes, ends: dict[str, int], there: Mapping[str, int]) -> bool:
-        try:
-            line = json.loads(raw)
-        except ValueError:  # cut in the middle
+        checksum, _, data = raw.removesuffix(b"\n").partition(b" ")
+        if not raw.endswith(b"\n") or checksum != _checksum(data):  # cut in the middle, or damaged
             return False
-        if not raw.endswith(b"\n"):
-            return False
+        line = json.loads(data)
         if "skipped" in line:
             self.skipped.append(Unusable(line["name"], line["skipped"]))
         else:
@@ -178,6 +181,10 @@ class Spool:
             self._take(line, kind)
         ends["table"] += len(raw)
         return True
+
+
+def _checksum(data: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(data)
 
 
 def _digest(rows: np.ndarray) -> int:

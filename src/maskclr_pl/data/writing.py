@@ -144,7 +144,9 @@ def split_indices(
     indices, absent = {}, []
     for split, members in splits.items():
         if not is_storable(split) or "/" in split or split in (".", ".."):
-            raise InputError(f"split {split!r}: a split needs a name without slashes")
+            raise InputError(
+                f"split {split!r}: a split needs a name of plain text, without slashes"
+            )
         twice = next((name for name, times in Counter(members).items() if times > 1), None)
         if twice is not None:
             raise InputError(f"split {split!r} names clip {twice!r} twice")

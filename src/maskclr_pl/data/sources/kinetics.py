@@ -100,7 +100,7 @@ class KineticsSource(PysklSource):
         """Whether enough frames have a person; True for what only reading can complain about."""
         try:
             frame, kept = self._boxes(index)
-            total = int(self._annotations[index]["total_frames"]) if valid_ratio > 0 else 1
+            total = float(self._annotations[index]["total_frames"]) if valid_ratio > 0 else 1.0
         except (InputError, KeyError, TypeError, ValueError, OverflowError):
             return True
         if valid_ratio == 0 or not kept.any():
@@ -172,7 +172,7 @@ class KineticsSource(PysklSource):
             raw = self._annotations[index].get("raw_file")
             raise InputError(
                 f"{self.skeletons}: no skeletons of clip {name!r}; expected {name}.pkl"
-                + ("" if raw is None else f" or {str(raw)!r}")
+                + (f" or {raw!r}" if isinstance(raw, str) else "")
             )
         content = self._load(path)
         entry = content.get(name, content) if isinstance(content, dict) else None
@@ -209,7 +209,8 @@ def _file(named: dict[str, list[Path]], name: str, item: dict[str, Any]) -> Path
     own = named.get(f"{name}.pkl")
     if own:
         return own[0]
-    raw = Path(str(item.get("raw_file", "")))
+    given = item.get("raw_file")
+    raw = Path(given if isinstance(given, str) else "")
 
     def alike(path: Path) -> int:
         ends = zip(reversed(path.parts), reversed(raw.parts), strict=False)

@@ -7,8 +7,7 @@ file until they are asked for, whatever the pickle protocol.
 import math
 import pickle
 import struct
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -20,6 +19,7 @@ from maskclr_pl.types import InputError
 
 _SMALL = 1024  # bytes that are not worth a second look into the file
 _MOST_AXES = 32
+_KEYS = (str, bytes, int, float, complex, type(None), np.generic)
 
 
 class _Stored:
@@ -108,6 +108,26 @@ def _encode(text: str | _Stored, encoding: str) -> bytes | _Stored:
     return text if isinstance(text, _Stored) else text.encode("latin-1")
 
 
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Refuse containers: to look for one that is nested a million times ends the process."""
+    for key in keys:
+        if not isinstance(key, _KEYS):
+            raise pickle.UnpicklingError(f"a key of type {type(key).__name__}")
+
+
+def _dict(pairs: Any = ()) -> dict[Any, Any]:
+    """Stands for every kind of dict."""
+    pairs = [(key, value) for key, value in pairs]
+    _check_keys(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _set(members: Any = ()) -> set[Any]:
+    members = list(members)
+    _check_keys(members)
+    return set(members)
+
+
 def _bytearray(data: bytes = b"") -> bytearray:
     """A bytearray of bytes; of a number it would be as large as a stranger likes."""
     if not isinstance(data, bytes):
@@ -120,11 +140,13 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _DType,
     ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("collections", "defaultdict"): defaultdict,
+    ("collections", "OrderedDict"): _dict,
+    ("collections", "defaultdict"): lambda *_: {},
+    ("builtins", "dict"): _dict,
+    ("builtins", "set"): _set,
     ("builtins", "bytearray"): _bytearray,
-    # `list`, `dict`: the factories of a defaultdict
-    **{("builtins", t.__name__): t for t in (list, dict, set, int, float, complex)},
+    # `list`, `int`: factories of a defaultdict
+    **{("builtins", t.__name__): t for t in (list, int, float, complex)},
 }
 for _numpy in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
     _ALLOWED[_numpy + ".multiarray", "_reconstruct"] = lambda *_: LazyArray()
@@ -166,7 +188,7 @@ class _Unpickler(_PythonUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The harmless stand-in for a global."""
         try:
-            return _ALLOWED[module, name]
+            return _ALLOWED[module.replace("__builtin__", "builtins"), name]  # of Python 2
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
 
@@ -208,6 +230,27 @@ class _Unpickler(_PythonUnpickler):
         ahead = 0 if frame is None else frame.getbuffer().nbytes - frame.tell()
         place = self._source.tell() - ahead - taken, taken
         return _Stored(self._source, place, size, is_text)
+
+
+def _with_plain_keys(load: Callable[..., None], keys: slice) -> Callable[..., None]:
+    """An opcode, after a look at those keys on the stack."""
+
+    def checked(self: _Unpickler) -> None:
+        _check_keys(self.stack[keys])
+        load(self)
+
+    return checked
+
+
+for _opcode, _keys in (
+    (pickle.SETITEM, slice(-2, -1)),
+    (pickle.SETITEMS, slice(0, None, 2)),
+    (pickle.DICT, slice(0, None, 2)),
+    (pickle.ADDITEMS, slice(None)),
+    (pickle.FROZENSET, slice(None)),
+):
+    _load = _Unpickler.dispatch[_opcode[0]]
+    _Unpickler.dispatch[_opcode[0]] = _with_plain_keys(_load, _keys)
 
 
 @contextmanager

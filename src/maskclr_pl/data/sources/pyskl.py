@@ -20,6 +20,7 @@ from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
+_MOST_VALUES = 10**7  # of a recording that is written as lists; a long one has 10**5
 _LARGEST = 2**31 - 1  # of a number that means something; a pickle may hold one of a million digits
 
 
@@ -155,10 +156,26 @@ def _subject(given: Any) -> dict[str, int]:
 
 def array_of(path: Path, name: str, values: Any) -> np.ndarray:
     """A value of an annotation as an array."""
+    if isinstance(values, list | tuple) and not _is_countable(values):
+        raise InputError(f"{path}: clip {name!r} has lists of more than {_MOST_VALUES} values")
     try:
         return np.asarray(values)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: clip {name!r} has ragged arrays ({error})") from None
+
+
+def _is_countable(values: Sequence[Any]) -> bool:
+    """Whether lists in lists have a sensible number of values.
+
+    A small pickle can hold a list that twice holds a list that twice holds ...
+    """
+    level, count = [values], 0
+    for _ in range(32):  # NumPy refuses deeper ones
+        count += sum(map(len, level))
+        if count > _MOST_VALUES:
+            return False
+        level = [inner for outer in level for inner in outer if isinstance(inner, list | tuple)]
+    return True
 
 
 def _size(path: Path, name: str, size: Any) -> tuple[int, int] | None:
