@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from maskclr_pl.data import write_store
+from maskclr_pl.data.converting import convert
 from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
 from maskclr_pl.skeletons import SKELETONS
 from maskclr_pl.types import InputError
@@ -210,7 +211,7 @@ def test_the_published_samples():
     assert source.splits == {"train": ntu}
     assert source.class_names is not None
     assert source.class_names[:2] == ["0", "drink water"]
-    assert len(source.class_names) == 61
+    assert len(source.class_names) == 130  # the class of the Kinetics clip comes on top
     assert any("label_index counts from 1" in note for note in source.notes)
     recordings = [source[i] for i in range(3)]
     assert [one.label for one in recordings] == [129, 55, 7]
@@ -368,3 +369,20 @@ def test_damaged_bytes_are_refused_or_read(tmp_path_factory, edits, in_labels):
     for name, content in data.items():
         (folder / name).write_bytes(content)
     assert "\n" not in message_of(folder, folder.parent)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/samples")
+def test_the_whole_sample_folder_becomes_a_store(tmp_path):
+    """Its label files are of another set than one of its clips, whose class comes on top."""
+    source = StgcnJsonSource(SAMPLES)
+    splits = source.splits
+    store = convert(
+        source,
+        tmp_path / "s.h5",
+        skeleton=SKELETONS["openpose18"],
+        splits=splits,
+        class_names=source.class_names,
+    )
+    assert {store.name(i): int(store.label[i]) for i in range(len(store))}["--33Lscn6sk"] == 129
+    assert len(store) == len(list(SAMPLES.glob("*.json"))) - 2  # the label files
+    assert len(store.class_names) == 130

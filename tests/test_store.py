@@ -324,6 +324,7 @@ UNUSABLE = {
     "negative label": ([recording("w", label=-1)], {}, r"clip 'w'.*label is -1"),
     "wild label": ([recording("w", label=2**33)], {}, r"clip 'w'.*label.*below 100000"),
     "wild subject": ([recording("w", subject=2**40)], {}, r"clip 'w'.*subject is 1099511627776"),
+    "no height": ([replace(GOOD, frame_size=(0, 9))], {}, r"clip 'good'.*image height is 0, expe"),
     "wild size": ([replace(GOOD, frame_size=(9, 2**40))], {}, r"clip 'good'.*image width is 1099"),
     "half a character": ([recording("\ud800")], {}, r"its name is .*rename it"),
     "zero character": ([recording("w\0")], {}, r"its name is .*rename it"),

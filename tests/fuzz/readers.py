@@ -29,8 +29,8 @@ from maskclr_pl.types import InputError
 from tests.fuzz.mutations import mutate
 from tests.fuzz.samples import Sample, samples
 
-SECONDS = 20
-"""A small file that takes longer hangs."""
+SECONDS = 60
+"""A small file that takes longer hangs, also on a busy machine."""
 GROWTH = 400
 """Megabytes that a small file may ask for."""
 MEMORY = 6

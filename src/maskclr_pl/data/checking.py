@@ -101,11 +101,13 @@ def _label(label: int, class_names: int | None) -> str | None:
 def _facts(recording: Recording) -> str | None:
     if not is_storable(recording.name):
         return UNSTORABLE
-    height, width = recording.frame_size or (0, 0)
-    facts = {"image height": height, "image width": width}
-    facts |= {key: getattr(recording, key) for key in ATTRIBUTES}
-    wild = next((what for what, value in facts.items() if not -1 <= value <= _LARGEST), None)
-    return f"its {wild} is {facts[wild]}, expected -1 to {_LARGEST}" if wild else None
+    height, width = recording.frame_size or (1, 1)
+    facts = {"image height": (1, height), "image width": (1, width)}
+    facts |= {key: (-1, getattr(recording, key)) for key in ATTRIBUTES}
+    for what, (lowest, value) in facts.items():
+        if not lowest <= value <= _LARGEST:
+            return f"its {what} is {value}, expected {lowest} to {_LARGEST}"
+    return None
 
 
 def _swapped(recording: Recording) -> bool:

@@ -114,7 +114,7 @@ class Store:
         self.frames = _integers(file["frames"], clips, 1, rows + 1)
         self.persons = _integers(file["persons"], clips, 1, rows + 1)
         self.start = _integers(file["start"], clips, 0, rows)
-        end = (self.frames.astype(np.int64) * self.persons).cumsum()
+        end = (self.frames * self.persons).cumsum()
         if end[-1] != rows or not np.array_equal(self.start[1:], end[:-1]) or self.start[0]:
             raise ValueError("the recordings are not one after the other")
         self.label = _integers(file["label"], clips, 0, len(self.class_names))

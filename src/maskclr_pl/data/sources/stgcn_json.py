@@ -5,6 +5,7 @@ One JSON file a clip, and a label file for each split: `kinetics_train/`, `kinet
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class StgcnJsonSource:
         self.class_names = _class_names(label_files, labels)
         self._labels = {name: one for table in labels.values() for name, one in table.items()}
         self._leave_out()
+        self._name_classes_of_others()
         if not self._clips:
             raise InputError(f"{self.path}: no clips (.json) in it, or none with a skeleton")
         here = {file.stem for file in self._clips}
@@ -71,6 +73,23 @@ class StgcnJsonSource:
             for split, table in labels.items()
             if not here.isdisjoint(table)
         }
+
+    def _name_classes_of_others(self) -> None:
+        """Clips that no label file names have a class of their own, which needs a name, too."""
+        others = [file for file in self._clips if file.stem not in self._labels]
+        if self.class_names is None or not others:
+            return
+        self.notes.append(
+            f"{len(others)} clips are in no label file and so in no split, the first is "
+            f"{others[0].stem}"
+        )
+        for file in others:
+            with suppress(InputError):  # raised again, with its name, when the clip is read
+                content = read_json(file)
+                content = content if isinstance(content, dict) else {}
+                index = _index(file, "its `label_index`", content.get("label_index"))
+                while len(self.class_names) <= index:
+                    self.class_names.append(str(len(self.class_names)))
 
     def _leave_out(self) -> None:
         """Leave out clips without a skeleton, and note what is missing."""
