@@ -10,7 +10,7 @@ from maskclr_pl.checkpoint import clip_skeleton
 from maskclr_pl.cli import log
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
-from maskclr_pl.methods import Method
+from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.skeletons import Skeleton, conversion
 from maskclr_pl.transforms.streams import Kind
 from maskclr_pl.types import InputError
@@ -120,6 +120,11 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         raise InputError(problem)
     if cfg.select_on not in ("val", "last", "test"):
         raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
+    if cfg.select_on != "last" and not isinstance(method, Classifier):
+        raise InputError(
+            f"{type(method).__name__} learns without labels, so that no checkpoint is the best; "
+            "type select_on=last"
+        )
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
     if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
         raise InputError(

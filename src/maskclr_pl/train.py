@@ -29,7 +29,7 @@ from maskclr_pl.evaluation.results import (
 from maskclr_pl.evaluation.runs import curves, masked_shares
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
-from maskclr_pl.methods import Method, Recognizer
+from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.settings import check, complete, saved_settings
 from maskclr_pl.types import InputError
 
@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> float | None:
     method = build_method(cfg, store.skeleton, with_weights=last is None)
     check(cfg, store, method)
     if cfg.compile:
-        method.backbone.compile(fullgraph=True)
+        method.compile_backbone()
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
     data.train_dataloader()
     start = checkpoint_path(cfg.init_from) if cfg.init_from and last is None else None
@@ -169,23 +169,32 @@ def _fit_and_test(
         if (folder / "checkpoints" / "last.ckpt").is_file():
             log.info("continue   python -m maskclr_pl.train resume=%s", folder)
         raise KeyboardInterrupt from None
-    seconds = time.monotonic() - began
+    metrics = {
+        "train/seconds": round(time.monotonic() - began, 1),
+        "parameters": sum(p.numel() for p in method.parameters()),
+    }
+    if isinstance(method, Classifier):
+        metrics |= _test(trainer, method, data, folder)
+    else:  # without labels there is nothing to test
+        found = trainer.callback_metrics
+        metrics |= {key: float(found[key]) for key in found if key.startswith("train/")}
+    if trainer.is_global_zero:
+        write_run_metrics(folder, metrics)
+        _draw(folder, method, data)
+    return metrics
+
+
+def _test(
+    trainer: L.Trainer, method: Classifier, data: SkeletonDataModule, folder: Path
+) -> dict[str, float]:
+    """Test the chosen checkpoint and keep its predictions."""
     chosen = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
     val = trainer.callback_metrics["val/top1"] if chosen is None else chosen
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
-    metrics = {
-        **tested,
-        "val/top1": float(val),
-        "train/seconds": round(seconds, 1),
-        "parameters": sum(p.numel() for p in method.parameters()),
-    }
     if trainer.is_global_zero:
-        write_run_metrics(folder, metrics)
-        if isinstance(method, Recognizer):
-            write_predictions(folder, data.test.names, method.predictions)
-        _draw(folder, method, data)
-    return metrics
+        write_predictions(folder, data.test.names, method.predictions)
+    return {**tested, "val/top1": float(val)}
 
 
 def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
@@ -217,12 +226,19 @@ def _pose(method: Method, data: SkeletonDataModule) -> np.ndarray:
 
 
 def _last_words(folder: Path, metrics: dict[str, Any]) -> None:
-    log.info(
-        "result     test top1 %.2f   top5 %.2f   (the checkpoint with val top1 %.2f)   %.0f s",
-        *(metrics[key] for key in ("test/top1", "test/top5", "val/top1", "train/seconds")),
-    )
+    following = f"evaluate ckpt_path={folder}"
+    if "test/top1" in metrics:
+        log.info(
+            "result     test top1 %.2f   top5 %.2f   (the checkpoint with val top1 %.2f)   %.0f s",
+            *(metrics[key] for key in ("test/top1", "test/top5", "val/top1", "train/seconds")),
+        )
+    else:
+        log.info("result     loss %.4f   %.0f s", metrics["train/loss"], metrics["train/seconds"])
+        choices = HydraConfig.get().runtime.choices
+        same = " ".join(f"{group}={choices[group]}" for group in ("backbone", "data"))
+        following = f"train method=linear_probe {same} init_from={folder}"
     log.info("figures    %s", folder / "figures")
-    log.info("next       python -m maskclr_pl.evaluate ckpt_path=%s", folder)
+    log.info("next       python -m maskclr_pl.%s", following)
     log.info("%s", folder)
 
 

@@ -29,7 +29,7 @@ from maskclr_pl.methods import Recognizer
 from maskclr_pl.skeletons import SKELETONS
 
 FRAMES = {"dstformer_lite": 81, "dstformer": 243, "transformer": 120, "sttformer": 120}
-VARIANTS = ("baseline", "fused attention", "+ packed persons", "+ bf16", "+ compiled")
+VARIANTS = ("baseline", "fused attention", "+ packed persons", "+ compiled", "+ bf16")
 SINGLE, BATCHES = 0.82, 5
 
 
@@ -86,12 +86,12 @@ def stepper(variant: str, name: str, frames: int, device: torch.device) -> Calla
         for layer in method.modules():
             if isinstance(layer, Attention):
                 layer.forward = explicit_attention.__get__(layer)  # type: ignore[method-assign]
-    if level >= 4:
-        method.backbone.compile(fullgraph=True)
+    if level >= 3:
+        method.compile_backbone()
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-4, fused=level >= 1)
 
     def step(clips: dict[str, Tensor]) -> None:
-        half = torch.autocast(device.type, torch.bfloat16) if level >= 3 else nullcontext()
+        half = torch.autocast(device.type, torch.bfloat16) if level >= 4 else nullcontext()
         with half:
             loss = method.training_step(clips, 0)["loss"]
         optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.backbones.layers import MLP, Attention
+from maskclr_pl.backbones.layers import MLP, Attention, hide
 from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
@@ -158,14 +158,9 @@ class DSTformer(Backbone):
         frames = x.shape[1]
         if problem := self.check_frames(frames):
             raise InputError(problem)
-        x = self.joints_embed(x)
         position = self.pos_embed.unsqueeze(1) + self.temp_embed[:, :frames]
-        if mask is None:
-            # a gradient (of zero) in every step: DDP needs one for each parameter
-            position = position + 0.0 * self.mask_token
-        else:
-            x = torch.where(mask.unsqueeze(-1), self.mask_token.to(x.dtype), x)
-        x = x + position
+        hidden = None if mask is None else mask.unsqueeze(-1)
+        x = hide(self.joints_embed(x), hidden, self.mask_token, position)
         received: list[Tensor] = []
         for layer, (st, ts, fuse) in enumerate(
             zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True)

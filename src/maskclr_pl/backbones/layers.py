@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -56,6 +56,28 @@ def attention_received(
             scores = q.float() @ k.float().transpose(-2, -1) * query.shape[-1] ** -0.5
             sums += scores.softmax(-1).sum((-3, -2))
         return sums / query.shape[-3]
+
+
+def hide(
+    x: Float[Tensor, "*grid D"],
+    mask: Bool[Tensor, "..."] | None,
+    token: Float[Tensor, "..."],
+    position: Float[Tensor, "..."] | None = None,
+) -> Float[Tensor, "*grid D"]:
+    """Embeddings with the hidden ones replaced by a learned token; positions are added after.
+
+    Args:
+        x: Embeddings.
+        mask: True where hidden; broadcasts against `x`.
+        token: Likewise.
+        position: Likewise.
+    """
+    if mask is None:
+        # a gradient (of zero) for the token in every step: DDP needs one for each parameter
+        nothing = 0.0 * token
+        return x + (nothing if position is None else position + nothing)
+    x = torch.where(mask, token.to(x.dtype), x)
+    return x if position is None else x + position
 
 
 class MLP(nn.Module):

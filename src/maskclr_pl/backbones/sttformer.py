@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.backbones.layers import BatchNorm2d
+from maskclr_pl.backbones.layers import BatchNorm2d, hide
 from maskclr_pl.backbones.transformer import lengths_that_fit
 from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
@@ -193,12 +193,8 @@ class STTFormer(Backbone):
         tuples = frames // self.tuple_frames
         x = x.permute(0, 3, 1, 2).reshape(len(x), channels, tuples, self.tuple_frames * joints)
         x = self.input_map(x)
-        if mask is None:
-            # a gradient (of zero) in every step: DDP needs one for each parameter
-            x = x + 0.0 * self.mask_token
-        else:
-            hidden = mask.reshape(len(x), 1, *x.shape[2:])
-            x = torch.where(hidden, self.mask_token.to(x.dtype), x)
+        hidden = None if mask is None else mask.reshape(len(x), 1, *x.shape[2:])
+        x = hide(x, hidden, self.mask_token)
         scores = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1

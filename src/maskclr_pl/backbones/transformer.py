@@ -7,11 +7,11 @@ section 3.1. Parameter names are those of the published checkpoints.
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.backbones.layers import MLP, Attention, DropPath
+from maskclr_pl.backbones.layers import MLP, Attention, DropPath, hide
 from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
@@ -126,17 +126,7 @@ class Transformer(Backbone):
         with_importance: bool = False,
     ) -> Features:
         """See `Backbone.forward`."""
-        if problem := self.check_frames(x.shape[1]):
-            raise InputError(problem)
-        x = self.joints_embed(x)
-        grid = x.shape[1:3]
-        position = self.pos_embed + self.temp_embed[:, : grid[0]]
-        if mask is None:
-            # a gradient (of zero) in every step: DDP needs one for each parameter
-            position = position + 0.0 * self.mask_token
-        else:
-            x = torch.where(mask.unsqueeze(-1), self.mask_token.to(x.dtype), x)
-        x = (x + position).flatten(1, 2)
+        x, grid = self._embed(x, mask)
         received = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
@@ -146,6 +136,34 @@ class Transformer(Backbone):
             return Features(tokens)
         share = received / (received.shape[1] * self.stride)
         return Features(tokens, share.unflatten(1, grid).repeat_interleave(self.stride, dim=1))
+
+    def encode_visible(
+        self, x: Float[Tensor, "N T V C"], keep: Int[Tensor, "N K"]
+    ) -> Float[Tensor, "N K D"]:
+        """Tokens of some patches, computed as if the others did not exist.
+
+        Args:
+            x: Sequences.
+            keep: The patches of each sequence that are seen, as indices into its S * V ones (step
+                by step).
+        """
+        x, _ = self._embed(x, None)
+        x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        for block in self.blocks:
+            x, _ = block(x)
+        return self.norm(x)
+
+    def _embed(
+        self, x: Float[Tensor, "N T V C"], mask: Bool[Tensor, "N S V"] | None
+    ) -> tuple[Float[Tensor, "N L D"], torch.Size]:
+        """The embedded patches, and the sizes (S, V) of their grid."""
+        if problem := self.check_frames(x.shape[1]):
+            raise InputError(problem)
+        x = self.joints_embed(x)
+        grid = x.shape[1:3]
+        position = self.pos_embed + self.temp_embed[:, : grid[0]]
+        hidden = None if mask is None else mask.unsqueeze(-1)
+        return hide(x, hidden, self.mask_token, position).flatten(1, 2), grid
 
     def check_frames(self, frames: int) -> str | None:
         """Why a clip length does not fit, in one line; None if it does."""

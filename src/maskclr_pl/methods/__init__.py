@@ -1,6 +1,7 @@
 """Ways of learning; each is a LightningModule that reads like its paper's algorithm."""
 
 from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.methods.recognizer import Recognizer
 
-__all__ = ["Method", "Recognizer"]
+__all__ = ["Classifier", "Method", "Recognizer"]

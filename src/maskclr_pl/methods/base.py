@@ -4,13 +4,14 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
+from maskclr_pl.heads import pool_persons
 from maskclr_pl.optim import Optim
 from maskclr_pl.skeletons import Skeleton
-from maskclr_pl.types import Batch
+from maskclr_pl.types import Batch, Features
 
 
 class Method(L.LightningModule):
@@ -44,6 +45,7 @@ class Method(L.LightningModule):
         self.metadata: dict[str, Any] = {}
         """Plain values that make a checkpoint self-contained (see `maskclr_pl.checkpoint`)."""
         self._random_state: dict[str, Any] = {}
+        self._compiled = False
 
     def pack(
         self, clip: Float[Tensor, "B M T V C"], batch: Batch
@@ -55,6 +57,34 @@ class Method(L.LightningModule):
             return sequences.contiguous(), index // clip.shape[1]
         chosen = sequences.index_select(0, batch["sequence"])
         return chosen.contiguous(), batch["sequence"] // clip.shape[1]
+
+    def encode(
+        self,
+        x: Float[Tensor, "N T V C"],
+        mask: Bool[Tensor, "N S V"] | None = None,
+        with_importance: bool = False,
+    ) -> Features:
+        """The backbone on person sequences, compiled or not."""
+        if self._compiled:
+            for tensor in (x,) if mask is None else (x, mask):
+                # not compiled again for each number of persons
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return self.backbone(x, mask=mask, with_importance=with_importance)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "B D"]:
+        """Features of clips as frozen encoders are compared by.
+
+        The mean over steps and joints of the tokens, and over the persons that are there; zeros
+        for a clip without any. Neither training mode nor gradients are changed here.
+        """
+        x, owner = self.pack(self.preprocess(batch["clip"]), batch)
+        tokens = self.encode(x).tokens
+        return pool_persons(tokens.mean((1, 2)), owner, len(batch["label"]))
+
+    def compile_backbone(self) -> None:
+        """Compile it as one graph that any number of persons runs through."""
+        self.backbone.compile(fullgraph=True)
+        self._compiled = True
 
     def configure_optimizers(self) -> Any:
         """The optimiser of `optim` over all parameters, stepped after every batch."""

@@ -6,21 +6,18 @@ Representation Learning", CVPR 2024.
 
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, distributed, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.backbones.layers import running_stats
 from maskclr_pl.losses import WeightedSum
 from maskclr_pl.masking import Masking
-from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.types import Batch, Prediction
 
 
-class Recognizer(Method):
+class Recognizer(Classifier):
     """Two pathways through the same weights: the clip in full, and with tokens hidden.
 
     `masking` is filled and emptied by `callbacks.MaskingCallback`; while it is None this is the
@@ -46,22 +43,10 @@ class Recognizer(Method):
         bn_stats: Literal["standard", "both"] = "standard",
         **shared: Any,
     ):
-        super().__init__(backbone, **shared)
+        super().__init__(backbone, num_classes, **shared)
         if bn_stats not in ("standard", "both"):
             raise ValueError(f"bn_stats must be standard or both, got {bn_stats!r}")
         self.head, self.loss, self.bn_stats = head, loss, bn_stats
-        accuracy = MetricCollection(
-            {
-                f"top{k}": MulticlassAccuracy(
-                    num_classes, top_k=min(k, num_classes), average="micro"
-                )
-                for k in (1, 5)
-            }
-        )
-        self.val_accuracy, self.test_accuracy = accuracy.clone("val/"), accuracy.clone("test/")
-        self.predictions: dict[str, Tensor] = {}
-        """Of the last test: index (n,), label (n,), logits (n, K), on the CPU."""
-        self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def view(
         self,
@@ -72,12 +57,9 @@ class Recognizer(Method):
         with_importance: bool = False,
     ) -> Prediction:
         """One pathway: backbone, then head."""
-        for tensor in (x,) if mask is None else (x, mask):
-            # a compiled backbone must not be compiled again for each number of persons
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)
         update = mask is None or self.bn_stats == "both"
         with running_stats(self.backbone, update):
-            features = self.backbone(x, mask=mask, with_importance=with_importance)
+            features = self.encode(x, mask, with_importance)
         prediction = self.head(features.tokens, owner, clips, update_stats=update)
         return prediction._replace(importance=features.importance)
 
@@ -100,40 +82,3 @@ class Recognizer(Method):
         """The standard pathway on clips as the data module delivers them (maybe corrupted)."""
         x, owner = self.pack(self.preprocess(clip), batch)
         return self.view(x, owner, len(clip))
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy and loss of the standard pathway."""
-        prediction = self.predict_clips(batch["clip"], batch)
-        loss = nn.functional.cross_entropy(prediction.logits.float(), batch["label"])
-        self.log("val/loss", loss, on_epoch=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.val_accuracy.update(prediction.logits, batch["label"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log accuracies in percent."""
-        self._log_percent(self.val_accuracy)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy of the standard pathway; the logits are kept."""
-        logits = self.predict_clips(batch["clip"], batch).logits.float()
-        self.test_accuracy.update(logits, batch["label"])
-        self._tested.append((batch["index"], batch["label"], logits))
-
-    def on_test_epoch_end(self) -> None:
-        """Log accuracies in percent and put the predictions of all ranks in order."""
-        self._log_percent(self.test_accuracy)
-        columns = [torch.cat(column).cpu() for column in zip(*self._tested, strict=True)]
-        self._tested.clear()
-        if distributed.is_available() and distributed.is_initialized():
-            ranks: list[Any] = [None] * distributed.get_world_size()
-            distributed.all_gather_object(ranks, columns)
-            columns = [torch.cat(column) for column in zip(*ranks, strict=True)]
-        order = columns[0].argsort()
-        self.predictions = {
-            name: column[order]
-            for name, column in zip(("index", "label", "logits"), columns, strict=True)
-        }
-
-    def _log_percent(self, accuracy: MetricCollection) -> None:
-        values = {name: 100 * value for name, value in accuracy.compute().items()}
-        self.log_dict(values, prog_bar=True)
-        accuracy.reset()
