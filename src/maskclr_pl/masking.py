@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 Scope = Literal["clip", "frame", "tube"]
@@ -35,6 +35,9 @@ class Masking(Protocol):
     ) -> Bool[Tensor, "N S V"]:
         """The mask of each sequence, S = T / stride."""
 
+    def hidden(self, steps: int, joints: int) -> int | None:
+        """How many of the S * V tokens are hidden in each sequence; None where that varies."""
+
 
 def gumbel(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Standard Gumbel noise, -log E with E ~ Exp(1), in float32 on the device of `like`."""
@@ -50,6 +53,17 @@ def sample_mask(scores: Float[Tensor, "*pools P"], count: int) -> Bool[Tensor, "
     """
     mask = torch.zeros_like(scores, dtype=torch.bool)
     return mask.scatter_(-1, scores.topk(count, dim=-1).indices, True)
+
+
+def visible_tokens(mask: Bool[Tensor, "N S V"], hidden: int) -> Int[Tensor, "N K"]:
+    """The tokens that a mask leaves, as ascending indices into the S * V of each sequence.
+
+    Args:
+        mask: Hides equally many of each sequence.
+        hidden: How many (given, so that a GPU need not be asked).
+    """
+    flat = mask.flatten(1)
+    return flat.byte().argsort(dim=1, stable=True)[:, : flat.shape[1] - hidden]
 
 
 def mean_over_steps(values: Float[Tensor, "N T V"], length: int) -> Float[Tensor, "N G V"]:
@@ -83,6 +97,12 @@ class _Pools:
             raise ValueError(f"masking scope must be clip, frame or tube, got {self.scope!r}")
         if self.tube_length is not None and (self.scope != "tube" or self.tube_length < 1):
             raise ValueError("masking tube_length must be at least 1 and goes with scope=tube")
+
+    def hidden(self, steps: int, joints: int) -> int | None:
+        """See `Masking`."""
+        if self.scope == "clip":
+            return round(self.ratio * steps * joints)
+        return steps * round(self.ratio * joints)
 
     def _tube(self, steps: int) -> int:
         return (self.tube_length or steps) if self.scope == "tube" else 1
@@ -221,6 +241,10 @@ class PartMasking:
                 f"masking needs a ratio in [0, 1] and a positive temperature, "
                 f"got {self.ratio} and {self.temperature}"
             )
+
+    def hidden(self, steps: int, joints: int) -> int | None:
+        """See `Masking`; parts differ in their number of joints."""
+        return None
 
     def __call__(
         self,

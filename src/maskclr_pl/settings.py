@@ -6,6 +6,7 @@ from typing import get_args
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.checkpoint import clip_skeleton
 from maskclr_pl.cli import log
 from maskclr_pl.data import Store, write_store
@@ -118,6 +119,15 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         )
     if problem := method.backbone.check_frames(cfg.clip.frames):
         raise InputError(problem)
+    if (
+        cfg.compile
+        and cfg.checkpointing
+        and any(isinstance(module, BatchNorm2d) for module in method.backbone.modules())
+    ):
+        raise InputError(
+            "compile=true and checkpointing=true do not go together in a backbone with BatchNorm; "
+            "leave one out"
+        )
     if cfg.select_on not in ("val", "last", "test"):
         raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
     if cfg.select_on != "last" and not isinstance(method, Classifier):

@@ -46,6 +46,7 @@ def main(cfg: DictConfig) -> float | None:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=last is None)
     check(cfg, store, method)
+    method.backbone.checkpointing = cfg.checkpointing
     if cfg.compile:
         method.compile_backbone()
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")

@@ -1,12 +1,18 @@
 """A training step of MaskCLR: plain eager float32 with padded persons, against ours.
 
 `python -m tests.benchmarks.step [backbone] [frames] [batch]`; backbones: dstformer_lite (the
-default, 81 frames), dstformer, transformer, sttformer. Each variant runs in a process of its own,
-so that its peak memory can be told. 82 % of the clips have one person, as in NTU RGB+D.
+default, 81 frames), dstformer, transformer, sttformer. `--growth` measures our step over frames
+and batch sizes instead. Each variant runs in a process of its own, so that its peak memory can be
+told. 82 % of the clips have one person, as in NTU RGB+D.
 
 The baseline computes what the released step computes: both pathways, two persons in every clip (an
 absent one is zeros), attention maps made explicitly in every layer, float32, no compilation. The
-other variants change one thing after the other.
+variants that begin with + change one thing more than the one before; the others one thing of
+"+ packed persons". bfloat16 runs where the processor can multiply it.
+
+The last columns say what is left to gain: the arithmetic of a clip (matrix products and attention,
+forward and backward, as torch counts them), and the share that the step reaches of this machine's
+rate for one large matrix product of the same precision.
 """
 
 import json
@@ -20,6 +26,7 @@ from contextlib import nullcontext
 import hydra
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from maskclr_pl.backbones.layers import Attention, attention_received
 from maskclr_pl.checkpoint import build_method
@@ -30,6 +37,7 @@ from maskclr_pl.skeletons import SKELETONS
 
 FRAMES = {"dstformer_lite": 81, "dstformer": 243, "transformer": 120, "sttformer": 120}
 VARIANTS = ("baseline", "fused attention", "+ packed persons", "+ compiled", "+ bf16")
+OPTIONS = ("checkpointing", "drop hidden")
 SINGLE, BATCHES = 0.82, 5
 
 
@@ -45,10 +53,11 @@ def explicit_attention(
     return out, received
 
 
-def build(name: str, frames: int, persons: str) -> Recognizer:
+def build(name: str, frames: int, persons: str, drop_hidden: bool) -> Recognizer:
     overrides = [
         *(f"backbone={name}", f"clip.frames={frames}", "clip.joints=17", "clip.classes=60"),
-        *("clip.parts=[[0]]", f"++method.persons={persons}"),
+        *("clip.parts=[[0]]", f"method.persons={persons}"),
+        f"method.drop_hidden={drop_hidden}",
     ]
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         cfg = hydra.compose("train", overrides)
@@ -80,8 +89,10 @@ def batches(size: int, frames: int, device: torch.device) -> list[dict[str, Tens
 
 
 def stepper(variant: str, name: str, frames: int, device: torch.device) -> Callable[..., None]:
-    level = VARIANTS.index(variant)
-    method = build(name, frames, "packed" if level >= 2 else "padded").to(device)
+    level = VARIANTS.index(variant) if variant in VARIANTS else 2
+    persons = "packed" if level >= 2 else "padded"
+    method = build(name, frames, persons, variant == "drop hidden").to(device)
+    method.backbone.checkpointing = variant == "checkpointing"
     if level == 0:
         for layer in method.modules():
             if isinstance(layer, Attention):
@@ -102,46 +113,114 @@ def stepper(variant: str, name: str, frames: int, device: torch.device) -> Calla
     return step
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is more than a way to save memory here."""
+    known = torch.cpu.get_capabilities()
+    return device.type == "cuda" or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP per second of a large matrix product."""
+    size = 8192 if device.type == "cuda" else 2048
+    matrix = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(6):
+        wait(device)
+        start = time.perf_counter()
+        matrix @ matrix
+        wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def measure(variant: str, name: str, frames: int, size: int) -> dict[str, float]:
-    """Clips per second and peak memory in MB."""
+    """Clips per second, peak memory in MB, FLOP of a clip, share of the machine's rate."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     step, clips = stepper(variant, name, frames, device), batches(size, frames, device)
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    step(clips[0])
+    counter = FlopCounterMode(display=False)
+    with counter if variant != "+ compiled" and variant != "+ bf16" else nullcontext():
+        step(clips[0])
     step(clips[1])
-    wait()
+    wait(device)
     start = time.perf_counter()
     for one in clips:
         step(one)
-    wait()
-    seconds = time.perf_counter() - start
+    wait(device)
+    rate = BATCHES * size / (time.perf_counter() - start)
+    persons = [len(one["sequence"]) for one in clips]
+    flops = counter.get_total_flops() / size * sum(persons) / len(persons) / persons[0]
+    if variant in VARIANTS[:2]:  # padded: no batch has fewer
+        flops = counter.get_total_flops() / size
     peak = (
         torch.cuda.max_memory_allocated() / 1e6
         if device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     )
-    return {"rate": BATCHES * size / seconds, "peak": peak}
+    dtype = torch.bfloat16 if variant == "+ bf16" else torch.float32
+    return {"rate": rate, "peak": peak, "flops": flops, "machine": product_rate(device, dtype)}
+
+
+def run(variant: str, name: str, frames: int, size: int) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    words = [sys.executable, "-m", "tests.benchmarks.step", name, str(frames), str(size), variant]
+    shown = subprocess.run(words, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(shown.stdout)
+    return found
+
+
+def table(name: str, frames: int, size: int) -> None:
+    sys.stdout.write(f"training step, {name}, {frames} frames, {size} clips, 17 joints\n")
+    first = packed = None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for variant in (*VARIANTS[:3], *OPTIONS, *VARIANTS[3:]):
+        if variant == "drop hidden" and name != "transformer":
+            continue
+        if variant == "+ bf16" and not multiplies_bf16(device):
+            sys.stdout.write("  + bf16             left out: this processor does not multiply it\n")
+            continue
+        found = run(variant, name, frames, size)
+        first = first or found
+        packed = found if variant == "+ packed persons" else packed
+        # a compiled step does what it was compiled from
+        flops = found["flops"] or (packed or found)["flops"]
+        reached = flops * found["rate"] / found["machine"]
+        sys.stdout.write(
+            f"  {variant:18} {found['rate']:8.2f} clips/s {found['rate'] / first['rate']:6.2f}x"
+            f" {found['peak']:8.0f} MB {found['peak'] / first['peak']:6.2f}x"
+            f" {flops / 1e9:8.0f} GFLOP a clip {reached:6.0%} of the machine\n"
+        )
+        sys.stdout.flush()
+
+
+def growth(name: str) -> None:
+    sys.stdout.write(f"training step, {name}, packed persons, 17 joints\n")
+    longest = FRAMES[name]
+    for frames in (longest // 9 * 3 // 6 * 6 or longest, longest // 6 * 6):
+        for size in (2, 4, 8):
+            found = run("+ packed persons", name, frames, size)
+            sys.stdout.write(
+                f"  {frames:4} frames {size:3} clips {found['rate']:8.2f} clips/s"
+                f" {found['peak']:8.0f} MB\n"
+            )
+            sys.stdout.flush()
 
 
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "dstformer_lite"
-    frames = int(sys.argv[2]) if len(sys.argv) > 2 else FRAMES[name]
-    size = int(sys.argv[3]) if len(sys.argv) > 3 else 2
-    if len(sys.argv) > 4:
-        sys.stdout.write(json.dumps(measure(sys.argv[4], name, frames, size)))
-        return
-    sys.stdout.write(f"training step, {name}, {frames} frames, {size} clips, 17 joints\n")
-    first = None
-    for variant in VARIANTS:
-        words = [sys.executable, "-m", "tests.benchmarks.step", name, str(frames), str(size)]
-        shown = subprocess.run([*words, variant], check=True, capture_output=True, text=True)
-        found = json.loads(shown.stdout)
-        first = first or found
-        sys.stdout.write(
-            f"  {variant:18} {found['rate']:8.2f} clips/s {found['rate'] / first['rate']:6.1f}x"
-            f" {found['peak']:8.0f} MB {found['peak'] / first['peak']:6.2f}x\n"
-        )
-        sys.stdout.flush()
+    words = [word for word in sys.argv[1:] if word != "--growth"]
+    name = words[0] if words else "dstformer_lite"
+    frames = int(words[1]) if len(words) > 1 else FRAMES[name]
+    size = int(words[2]) if len(words) > 2 else 2
+    if len(words) > 3:
+        sys.stdout.write(json.dumps(measure(words[3], name, frames, size)))
+    elif "--growth" in sys.argv:
+        growth(name)
+    else:
+        table(name, frames, size)
 
 
 if __name__ == "__main__":

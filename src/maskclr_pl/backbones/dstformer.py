@@ -169,7 +169,7 @@ class DSTformer(Backbone):
             read = with_importance and (last or self.importance_layers == "all")
             streams = []
             for block in (st, ts):
-                out, sums = block(x, self.importance if read else ())
+                out, sums = self.run(block, x, self.importance if read else ())
                 streams.append(out)
                 received += sums
             weight = fuse(torch.cat(streams, dim=-1)).softmax(-1)

@@ -129,7 +129,16 @@ class BatchNorm2d(nn.BatchNorm2d):
             return input * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         if not self.training or self.update_stats:
             return super().forward(input)
-        return F.batch_norm(input, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=True,
+            momentum=0.0,  # no step towards this batch
+            eps=self.eps,
+        )
 
 
 @contextmanager

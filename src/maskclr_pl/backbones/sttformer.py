@@ -198,7 +198,7 @@ class STTFormer(Backbone):
         scores = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
-            x, scores = block(x, self.importance if with_importance and last else None)
+            x, scores = self.run(block, x, self.importance if with_importance and last else None)
         tokens = x.movedim(1, -1).reshape(len(x), frames, joints, self.dim)
         if scores is None:
             return Features(tokens)

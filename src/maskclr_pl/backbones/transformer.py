@@ -130,7 +130,7 @@ class Transformer(Backbone):
         received = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
-            x, received = block(x, with_received=with_importance and last)
+            x, received = self.run(block, x, with_importance and last)
         tokens = self.norm(x).unflatten(1, grid)
         if received is None:
             return Features(tokens)
@@ -150,7 +150,7 @@ class Transformer(Backbone):
         x, _ = self._embed(x, None)
         x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         for block in self.blocks:
-            x, _ = block(x)
+            x, _ = self.run(block, x)
         return self.norm(x)
 
     def _embed(

@@ -81,9 +81,13 @@ class Method(L.LightningModule):
         tokens = self.encode(x).tokens
         return pool_persons(tokens.mean((1, 2)), owner, len(batch["label"]))
 
-    def compile_backbone(self) -> None:
-        """Compile it as one graph that any number of persons runs through."""
-        self.backbone.compile(fullgraph=True)
+    def compile_backbone(self, **options: Any) -> None:
+        """Compile it as one graph that any number of persons runs through.
+
+        Args:
+            options: Of `torch.compile`.
+        """
+        self.backbone.compile(fullgraph=True, **options)
         self._compiled = True
 
     def configure_optimizers(self) -> Any:
