@@ -30,8 +30,7 @@ class NtuSkeletonSource:
             0 not tracked or without a place in the image.
 
     Attributes:
-        missing: How many files were left out.
-        notes: The same as a line for the user.
+        notes: How many files were left out, as a line for the user.
 
     Raises:
         InputError: If there are no files, or one is not named as the set names them.
@@ -50,9 +49,9 @@ class NtuSkeletonSource:
         files = [file for file in found if _sample(file) not in ntu.MISSING]
         if not files:
             raise InputError(f"{path}: all files are on the official list of missing skeletons")
-        self.missing = len(found) - len(files)
-        left_out = f"{self.missing} files on the official list of missing skeletons left out"
-        self.notes = [left_out] if self.missing else []
+        missing = len(found) - len(files)
+        left_out = f"{missing} files on the official list of missing skeletons left out"
+        self.notes = [left_out] if missing else []
         self.hash = listing_hash(files)
         self._files = [str(file) for file in files]  # sent to other processes faster than paths
 
