@@ -349,6 +349,11 @@ MISTAKES = {
         ["ckpt_path=WORLD/run", "corruption=quik"],
         r"no corruption named 'quik' \(did you mean quick\?\)",
     ),
+    "evaluate with what the data says": (
+        "evaluate",
+        ["ckpt_path=WORLD/run", "coordinates=3"],
+        r"coordinates=\.\.\. cannot be set",
+    ),
     "report on nothing": (
         "report",
         ["runs=[gone]"],

@@ -47,13 +47,10 @@ def random_parts(
     corruption: Corruption, names: Sequence[str], data: Batch, draw: int = 0
 ) -> Tensor:
     frames = int(data["frame"].max()) + 1
-    length, joints = data["clip"].shape[2:4]
+    sizes = frames, data["clip"].shape[3], 2
     return torch.from_numpy(
         np.stack(
-            [
-                corruption.draw(clip_rng(0, draw, corruption.name, name), frames, length, joints)
-                for name in names
-            ]
+            [corruption.draw(clip_rng(0, draw, corruption.name, name), *sizes) for name in names]
         )
     )
 
@@ -100,7 +97,7 @@ def test_a_clip_does_not_depend_on_its_batch(make):
 
 @pytest.mark.parametrize("make", [SpatiotemporalNoise, FrameDrop])
 def test_the_random_part_does_not_depend_on_the_longest_recording(make):
-    short, long = (make().draw(clip_rng(0, 0, "c", "x"), frames, 8, V) for frames in (9, 40))
+    short, long = (make().draw(clip_rng(0, 0, "c", "x"), frames, V, 2) for frames in (9, 40))
     np.testing.assert_array_equal(short, long[:9])
 
 
@@ -216,7 +213,7 @@ def test_padding_changes_no_corruption(level, length, padding, seed):
 
 def test_frame_drop_loses_the_share_of_its_level():
     rng = np.random.default_rng(0)
-    fate = FrameDrop().draw(rng, 20_000, 8, V)
+    fate = FrameDrop().draw(rng, 20_000, V, 2)
     for level in FrameDrop().levels:
         # 5 standard deviations of 20000 draws
         assert abs((fate < level).mean() - level) < 5 * 0.5 / 20_000**0.5
@@ -260,6 +257,23 @@ def test_robustness_table():
     assert summary["joint_occlusion"] == {0: (100, 0), 0.5: (0, 0), 0.9: (0, 0)}
     assert mean_over_levels(summary["spatial_noise"]) == 100
     assert mean_over_levels(summary["joint_occlusion"]) == 0
+
+
+def test_in_space_the_third_coordinate_is_no_confidence():
+    data, seen = batch(2), []
+
+    def predict(clip: Tensor, batch: Batch) -> Tensor:
+        seen.append(clip)
+        return torch.zeros(len(clip), 3)
+
+    for coordinates in (2, 3):
+        robustness(predict, [data], ["a", "b"], [SpatialNoise((0.5,))], 1, coordinates=coordinates)
+    clean, flat, _, space = seen
+    there = (clean != 0).any(-1)
+    assert torch.equal(flat[..., 2], clean[..., 2])
+    assert (space[there] != clean[there]).all()  # also beyond [-1, 1]
+    assert space.abs().max() > 1.2  # 1.1 is the largest confidence
+    assert not space[~there].any()
 
 
 def test_robustness_does_not_depend_on_the_batches():

@@ -28,7 +28,6 @@ def main(cfg: DictConfig) -> None:
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
     data = _data(cfg, info)
-    cfg.coordinates = 2 if data.store.coordinates == "pixels" else 3
     device = _device(cfg.device)
     method.to(device)
     corruptions: list[Corruption] = [hydra.utils.instantiate(c) for c in cfg.corruption]
@@ -45,6 +44,7 @@ def main(cfg: DictConfig) -> None:
         corruptions,
         draws=cfg.draws,
         seed=cfg.seed,
+        coordinates=2 if data.store.coordinates == "pixels" else 3,
     )
     folder = Path(cfg.output_dir) if cfg.output_dir else _run_folder(path)
     _write(folder, rows, corruptions)

@@ -9,7 +9,7 @@ draw share it, so that a higher level is the same disturbance, stronger.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,14 +30,16 @@ class Corruption(Protocol):
     def levels(self) -> Sequence[float]:
         """Levels above 0, ascending."""
 
-    def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, frames: int, joints: int, coordinates: int
+    ) -> np.ndarray:
         """The random part for one clip.
 
         Args:
             rng: Its generator.
             frames: Frames of the recording that may be asked for.
-            length: T.
             joints: V.
+            coordinates: 2 in the image, 3 in space.
         """
 
     def __call__(
@@ -77,17 +79,17 @@ class SpatialNoise:
 
     Args:
         levels: Values of sigma.
-        coordinates: 2 in the image, 3 in space.
     """
 
     levels: Sequence[float] = (0.002, 0.004, 0.006, 0.008, 0.01)
-    coordinates: Literal[2, 3] = 2
     name: ClassVar[str] = "spatial_noise"
     unit: ClassVar[str] = _NOISE_UNIT
 
-    def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, frames: int, joints: int, coordinates: int
+    ) -> np.ndarray:
         """Standard normal (V, coordinates)."""
-        return rng.standard_normal((joints, self.coordinates), dtype=np.float32)
+        return rng.standard_normal((joints, coordinates), dtype=np.float32)
 
     def __call__(self, clip: Tensor, draws: Tensor, frame: Tensor, level: float) -> Tensor:
         """See `Corruption`."""
@@ -103,17 +105,17 @@ class SpatiotemporalNoise:
 
     Args:
         levels: Values of sigma.
-        coordinates: 2 in the image, 3 in space.
     """
 
     levels: Sequence[float] = (0.002, 0.004, 0.006, 0.008, 0.01)
-    coordinates: Literal[2, 3] = 2
     name: ClassVar[str] = "spatiotemporal_noise"
     unit: ClassVar[str] = _NOISE_UNIT
 
-    def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, frames: int, joints: int, coordinates: int
+    ) -> np.ndarray:
         """Standard normal (frames, V, coordinates)."""
-        return rng.standard_normal((frames, joints, self.coordinates), dtype=np.float32)
+        return rng.standard_normal((frames, joints, coordinates), dtype=np.float32)
 
     def __call__(self, clip: Tensor, draws: Tensor, frame: Tensor, level: float) -> Tensor:
         """See `Corruption`."""
@@ -133,7 +135,9 @@ class JointOcclusion:
     name: ClassVar[str] = "joint_occlusion"
     unit: ClassVar[str] = "share of joints"
 
-    def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, frames: int, joints: int, coordinates: int
+    ) -> np.ndarray:
         """The order (V,) in which joints are hidden."""
         return rng.permutation(joints).astype(np.float32)
 
@@ -157,7 +161,9 @@ class FrameDrop:
     name: ClassVar[str] = "frame_drop"
     unit: ClassVar[str] = "share of frames"
 
-    def draw(self, rng: np.random.Generator, frames: int, length: int, joints: int) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, frames: int, joints: int, coordinates: int
+    ) -> np.ndarray:
         """Uniform (frames,)."""
         return rng.random(frames, dtype=np.float32)
 

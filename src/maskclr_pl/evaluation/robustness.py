@@ -1,7 +1,7 @@
 """Accuracy on clean and corrupted clips, all levels in one pass over the data."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ def robustness(
     corruptions: Sequence[Corruption],
     draws: int = 3,
     seed: int = 0,
+    coordinates: Literal[2, 3] = 2,
 ) -> list[dict[str, Any]]:
     """Top-1 and top-5 accuracy per corruption, level and draw.
 
@@ -32,6 +33,7 @@ def robustness(
         corruptions: What to apply.
         draws: Independent draws of the random parts.
         seed: Of the draws.
+        coordinates: 2 for clips in the image, 3 in space.
 
     Returns:
         Rows with corruption, level, draw, top1, top5 (percent). The first is `clean`; each
@@ -52,7 +54,7 @@ def robustness(
         count(("clean", 0.0, 0), predict(clip, batch), label)
         for corruption in corruptions:
             for draw in range(draws):
-                noise = _draws(corruption, batch, chosen, seed, draw)
+                noise = _draws(corruption, batch, chosen, seed, draw, coordinates)
                 for level in corruption.levels:
                     worse = corruption(clip, noise, batch["frame"], level)
                     count((corruption.name, level, draw), predict(worse, batch), label)
@@ -60,14 +62,15 @@ def robustness(
 
 
 def _draws(
-    corruption: Corruption, batch: Batch, names: Sequence[str], seed: int, draw: int
+    corruption: Corruption,
+    batch: Batch,
+    names: Sequence[str],
+    seed: int,
+    draw: int,
+    coordinates: int,
 ) -> Tensor:
-    length, joints = batch["clip"].shape[2:4]
-    frames = int(batch["frame"].max()) + 1
-    drawn = [
-        corruption.draw(clip_rng(seed, draw, corruption.name, name), frames, length, joints)
-        for name in names
-    ]
+    sizes = int(batch["frame"].max()) + 1, batch["clip"].shape[3], coordinates
+    drawn = [corruption.draw(clip_rng(seed, draw, corruption.name, name), *sizes) for name in names]
     return torch.from_numpy(np.stack(drawn)).to(batch["clip"].device)
 
 
