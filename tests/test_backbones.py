@@ -50,6 +50,14 @@ def sequences(model: Backbone, n: int = 3, steps: int = 4) -> tuple[Tensor, Tens
     return x, mask
 
 
+def test_a_backbone_without_forward_cannot_be_made():
+    class Unfinished(Backbone):
+        dim, stride = 8, 1
+
+    with pytest.raises(TypeError, match=r"abstract method '?forward"):
+        Unfinished()
+
+
 @pytest.fixture(params=NAMES)
 def model(request) -> Backbone:
     model = small(request.param)
