@@ -182,6 +182,32 @@ def test_subjects_are_not_on_both_sides(tmp_path):
     assert "whole subjects" in source.notes[0]
 
 
+def test_a_subject_on_both_sides_is_said(tmp_path):
+    """Whole persons cannot be drawn where everybody is needed to train, or one is not known."""
+    told = "subjects are in train and in test"
+    clips = dict.fromkeys("abcdef", 6)
+    only = [f"{name},x,{'anna' if name < 'd' else 'bert'}" for name in "abc"]
+    source = source_of(tmp_path / "1", clips, "clip,label,subject", *only)
+    assert [note.partition(":")[0] for note in source.notes if told in note] == [
+        "1 of 1 subjects are in train and in test (anna)"
+    ]
+    some = [*only, "d,y,bert", "e,y,bert", "f,y,"]
+    source = source_of(tmp_path / "2", clips, "clip,label,subject", *some)
+    subjects = {
+        split: {some["abcdef".index(name)].split(",")[2] for name in names} - {""}
+        for split, names in source.splits.items()
+    }
+    assert sum(told in note for note in source.notes) == bool(subjects["train"] & subjects["test"])
+    # divided in time: each is on both sides
+    clips = {"a": 60, "b": 60}
+    source = source_of(tmp_path / "3", clips, "clip,label,subject", "a,x,anna", "b,y,bert")
+    [note] = [note for note in source.notes if told in note]
+    assert note.startswith("2 of 2 subjects are in train and in test (anna, bert): ")
+    # a split of the user's own is not judged
+    lines = ["clip,label,subject,split", "a,x,anna,train", "b,y,anna,test"]
+    assert not any(told in note for note in source_of(tmp_path / "4", clips, *lines).notes)
+
+
 def test_a_class_with_one_clip_trains(tmp_path):
     source = source_of(
         tmp_path, dict.fromkeys("abcdx", 6), "clip,label", *(f"{n},1" for n in "abcd"), "x,2"

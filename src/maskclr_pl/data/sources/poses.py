@@ -88,6 +88,8 @@ class PosesSource:
             self._video(self._paths[0]).skeleton if skeleton is None else load_skeleton(skeleton)
         )
         self._parts = self._divide(window, stride)
+        if not any(row.split for row in self._rows):
+            self._note_subjects()
         self.splits = self._splits()
         self._read = None  # what is sent to other processes should be small
 
@@ -177,14 +179,14 @@ class PosesSource:
         if window is None and max(Counter(self._labels).values()) >= 3:
             self._note("too few clips of %s to test on", untested)
             return parts
-        spans = self._spans(parts, untested)
+        spans, seen = self._spans(parts, untested)
         length = window or window_length(spans)
         stride = stride or max(1, length // 2)
         why = "" if window else "no class has three clips, so "
         self.notes.append(f"{why}clips are cut into windows of {length} frames, every {stride}")
         self._note("for %s the beginning of each clip trains, the rest tests", untested)
         cut = [part for span in spans for part in span.windows(length, stride)]
-        found = [Part(*part) for part in cut if self._anybody(part)]
+        found = [Part(*part) for part in cut if _anybody(part, seen[self._paths[part.row]])]
         if drawn:
             self._check(found)
         return found
@@ -208,6 +210,20 @@ class PosesSource:
         if labels:
             self.notes.append(text % ", ".join(self.class_names[i] for i in sorted(labels)))
 
+    def _note_subjects(self) -> None:
+        """Say who is on both sides of a drawn split."""
+        train, test = (
+            {self._rows[part.row].subject for part in self._parts if part.split == split} - {""}
+            for split in ("train", "test")
+        )
+        if both := sorted(train & test):
+            more = ", ..." if len(both) > 5 else ""
+            self.notes.append(
+                f"{len(both)} of {len(train | test)} subjects are in train and in test "
+                f"({', '.join(both[:5])}{more}): the test does not tell how well people are "
+                "recognised who were never trained on"
+            )
+
     def _draw(self) -> tuple[list[str], set[int]]:
         """A split for each row, and the classes without a row to test on."""
         groups = {"clips": self._names, "parts of clips": [str(row.line) for row in self._rows]}
@@ -222,14 +238,18 @@ class PosesSource:
         tested = {label for label, chosen in zip(self._labels, test, strict=True) if chosen}
         return ["test" if chosen else "train" for chosen in test], set(self._labels) - tested
 
-    def _spans(self, parts: Sequence[Part], untested: set[int]) -> list[Span]:
-        """The frames of the parts, those of untested classes divided in time."""
-        spans = []
-        self._seen: dict[Path, np.ndarray] = {}
+    def _spans(
+        self, parts: Sequence[Part], untested: set[int]
+    ) -> tuple[list[Span], dict[Path, np.ndarray]]:
+        """The frames of the parts, those of untested classes divided in time.
+
+        Also, of each file, the frames in which somebody is seen, sorted.
+        """
+        spans, seen = [], {}
         for part in parts:
             path = self._paths[part.row]
             video = self._video(path)
-            self._seen[path] = np.unique(video.frame)
+            seen[path] = np.unique(video.frame)
             start = max(video.first, part.start or 0)
             end = video.end if part.end is None else min(video.end, part.end)
             if start >= end:
@@ -239,11 +259,7 @@ class PosesSource:
                 )
             span = Span(part.row, part.split, start, end)
             spans += span.in_time() if self._labels[part.row] in untested else [span]
-        return spans
-
-    def _anybody(self, span: Span) -> bool:
-        seen = self._seen[self._paths[span.row]]
-        return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))
+        return spans, seen
 
     def _check(self, parts: Sequence[Part]) -> None:
         train = Counter(self._labels[part.row] for part in parts if part.split == "train")
@@ -266,6 +282,10 @@ def _clips(root: Path, files: Sequence[Path]) -> dict[str, Path]:
                 f"{root}: {other.name} and {clip.name} are both clip {_name(clip.name)!r}"
             )
     return clips
+
+
+def _anybody(span: Span, seen: np.ndarray) -> bool:
+    return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))
 
 
 def _name(clip: str) -> str:
