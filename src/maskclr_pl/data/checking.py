@@ -11,6 +11,7 @@ UNSTORABLE = "its name is empty, too long, no Unicode text, or holds a zero char
 _MOST_CLASSES = 100_000  # each class is named and counted: a wild label would fill the memory
 _LARGEST = 2**31 - 1  # the store keeps numbers in 32 bits
 _OUTSIDE = 0.2  # share of visible joints beyond the image that no estimator produces
+_SUSPECT = 0.05  # and one that is worth a look
 
 
 def check_recording(
@@ -110,17 +111,40 @@ def _facts(recording: Recording) -> str | None:
     return None
 
 
+def outside_image(
+    x: np.ndarray, y: np.ndarray, height: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Whether points (R,) are outside of images with sides (R,) or (1,) in pixels; NaN is."""
+    return ~((x >= 0) & (y >= 0) & (x <= width) & (y <= height))
+
+
+def is_swapped(
+    visible: np.ndarray, outside: np.ndarray, exchanged: np.ndarray, share: float = _SUSPECT
+) -> np.ndarray:
+    """Whether height and width of the image were exchanged, as the poses of k clips say.
+
+    Args:
+        visible: (k,) number of visible joints.
+        outside: (k,) how many of them are outside of the image.
+        exchanged: (k,) how many would be if height and width changed places.
+        share: The sides were exchanged if a larger part of the joints is outside, and hardly any
+            would be.
+    """
+    return (outside > share * visible) & (exchanged < 0.1 * outside)
+
+
 def _swapped(recording: Recording) -> bool:
-    """Whether many joints lie outside of the image, and none outside of the turned one."""
+    """`is_swapped`, beyond doubt."""
     assert recording.frame_size is not None
-    height, width = recording.frame_size
-    if height == width:
-        return False
     xy = recording.keypoint
-    limit, turned = (np.array(size, np.float32) for size in ((width, height), (height, width)))
+    height, width = np.array(recording.frame_size, np.float32)[:, None]
     # the largest values decide nearly every clip; only the others are looked at joint by joint
-    if (xy.max((0, 1, 2)) <= limit).all():
+    high = xy.max((0, 1, 2))
+    if high[0] <= width and high[1] <= height:
         return False
-    seen = xy[recording.score > 0] if recording.score is not None else xy[(xy != 0).any(-1)]
-    outside = (seen > limit).any(-1)
-    return bool(outside.mean() > _OUTSIDE and (seen <= turned).all()) if len(seen) else False
+    x, y = (xy[recording.score > 0] if recording.score is not None else xy[(xy != 0).any(-1)]).T
+    outside, exchanged = (
+        outside_image(x, y, *sides).sum(keepdims=True)
+        for sides in ((height, width), (width, height))
+    )
+    return bool(is_swapped(np.array([len(x)]), outside, exchanged, _OUTSIDE)[0])

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from maskclr_pl.data.checking import is_swapped, outside_image
 from maskclr_pl.data.store import Store
 from maskclr_pl.skeletons import Skeleton
 
@@ -172,10 +173,9 @@ def _image(block: _Block, visible: np.ndarray) -> dict[str, np.ndarray]:
     height, width = size
     x, y = block.points
 
-    def outside(height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        out = visible & ~((x >= 0) & (y >= 0) & (x <= width) & (y <= height))
-        return _sum(block, out.sum(0))
-
-    found, exchanged = outside(height, width), outside(width, height)
-    joints = _sum(block, visible.sum(0))
-    return {"outside": found, "swapped": (found > 0.05 * joints) & (exchanged < 0.1 * found)}
+    outside, exchanged = (
+        _sum(block, (visible & outside_image(x, y, *sides)).sum(0))
+        for sides in ((height, width), (width, height))
+    )
+    swapped = is_swapped(_sum(block, visible.sum(0)), outside, exchanged)
+    return {"outside": outside, "swapped": swapped}
