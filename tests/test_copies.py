@@ -53,6 +53,33 @@ def test_copies_of_validation_clips_do_not_train_either(tmp_path):
     assert data.notes == ["1 clips of rest are left out, they are copies of clips of validation"]
 
 
+def test_a_checkpoint_is_not_chosen_on_copies_of_test_clips(tmp_path):
+    """Whoever gives a validation split gets the same policy as for training."""
+    seeds = [[1, 2, 3, 4], [5, 6, 2]]
+    splits = {"train_split": "rest", "val_split": "val"}
+    # the only clip to choose on
+    with pytest.raises(InputError, match=r"0 validation.*needs at least one; 1 clips of val are"):
+        module(tmp_path, [2, 1, 3, 4], seeds[1], **splits)
+    data = module(tmp_path, *seeds, train_split="val", val_split="rest")
+    assert (data.train.names, data.val.names) == (["a0"], ["a2", "a3"])
+    assert data.notes == ["1 clips of rest are left out, they are copies of clips of test"]
+    with pytest.raises(InputError, match=r"1 clips of split 'rest' are copies.*first is 'a1'"):
+        module(tmp_path, *seeds, train_split="val", val_split="rest", copies="refuse")
+    data = module(tmp_path, *seeds, train_split="val", val_split="rest", copies="keep")
+    assert data.val.names == ["a1", "a2", "a3"]
+
+
+@pytest.mark.parametrize("copies", ["drop", "refuse", "keep"])
+def test_a_test_split_may_be_given_for_validation(tmp_path, copies):
+    """Also one with the same poses twice: these are the clips that were asked for."""
+    data = module(tmp_path, [1, 2, 3], [7, 8, 7], val_split="test", copies=copies)
+    assert data.val.names == data.test.names == ["b0", "b1", "b2"]
+    assert data.train.names == ["a0", "a1", "a2"]
+    assert data.notes == [
+        "3 clips of test are in test, too: they choose the checkpoint that is tested on them"
+    ]
+
+
 def test_copies_may_be_refused_or_kept(tmp_path):
     with pytest.raises(InputError, match=r"1 clips of split 'train' are copies.*first is 'a2'"):
         module(tmp_path, range(9), [2], copies="refuse")

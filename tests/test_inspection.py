@@ -299,6 +299,17 @@ def test_height_and_width_that_are_exchanged(tmp_path):
     ]
 
 
+def test_a_clip_to_choose_on_and_to_test_on_is_told(tmp_path):
+    clips = [pixels("a"), pixels("b"), renamed(pixels("b"), "c"), pixels("d")]
+    splits = {"train": ["a"], "val": ["b", "d"], "test": ["c", "d"]}
+    told_of = told(tmp_path, clips, splits)
+    assert [line.partition(";")[0] for line in told_of] == [
+        "in val and in test: 1 clip: d",
+        "in test, with the poses of a clip in val: 1 clip: c",
+        "copies of other clips: 1 clip: c of b",
+    ]
+
+
 def test_a_copy_in_the_test_part_is_told_with_the_split(tmp_path):
     clips = [pixels("a"), pixels("b"), renamed(pixels("a"), "c"), pixels("d")]
     splits = {
@@ -379,6 +390,7 @@ def test_splits_of_a_protocol_belong_together():
 def test_only_train_and_test_of_a_protocol_must_not_overlap():
     splits = ["a_train", "a_val", "a_test", "b_train", "b_test", "all", "training"]
     assert held_out(splits) == [("a_train", "a_val"), ("a_train", "a_test"), ("b_train", "b_test")]
+    assert held_out(splits, "val") == [("a_val", "a_test")]
 
 
 # --- the report -----------------------------------------------------------------------------------

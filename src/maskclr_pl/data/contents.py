@@ -91,17 +91,22 @@ def protocols(splits: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def held_out(splits: Iterable[str]) -> list[tuple[str, str]]:
+def held_out(splits: Iterable[str], first: str = "train") -> list[tuple[str, str]]:
     """(training part, part to test on) pairs that must not share clips.
 
     Folds of a cross-validation overlap rightly: only parts of one protocol are paired.
+
+    Args:
+        splits: Names of splits.
+        first: `train`, or `val` for (part to choose a checkpoint on, part to test on) pairs.
     """
+    later = {"train": ("val", "test"), "val": ("test",)}[first]
     return [
-        (train, test)
+        (a, b)
         for group in protocols(splits).values()
-        for train in group
-        for test in group
-        if _part(train).startswith("train") and _part(test).startswith(("val", "test"))
+        for a in group
+        for b in group
+        if _part(a).startswith(first) and _part(b).startswith(later)
     ]
 
 

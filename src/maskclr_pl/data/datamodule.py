@@ -163,9 +163,9 @@ class SkeletonDataModule(L.LightningDataModule):
         frames: Length of a clip.
         persons: Persons per clip.
         sampling: See `Sampling`.
-        copies: What to do with training clips that are copies of validation or test clips (same
-            poses, other name): `drop` them from training, which is said, `refuse` the data, or
-            `keep` them.
+        copies: What to do with training clips that are copies of validation or test clips, and
+            validation clips that are copies of test clips (same poses, other name): `drop` them,
+            which is said, `refuse` the data, or `keep` them.
         batch_size: Clips per batch and device.
         balanced: {classes: P, samples: K} for class-balanced training batches instead.
         num_workers: Loader processes; 0 loads in the training process.
@@ -213,6 +213,12 @@ class SkeletonDataModule(L.LightningDataModule):
         else:
             val = self.store.rows(val_split)
             self._disjoint(train_split, train, val_split, val)
+            val = self._without_copies(val_split, val, test_split, test)
+            if shared := len(np.intersect1d(val, test)):
+                self.notes.append(
+                    f"{shared} clips of {val_split} are in {test_split}, too: they choose the "
+                    "checkpoint that is tested on them"
+                )
         train = self._without_copies(train_split, train, "validation", val)
         self.train, self.val, self.test = (
             ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling)
@@ -222,6 +228,7 @@ class SkeletonDataModule(L.LightningDataModule):
             raise InputError(
                 f"{path}: {len(self.train)} training, {len(self.val)} validation and "
                 f"{len(self.test)} test clips; each part needs at least one"
+                + "".join(f"; {note}" for note in self.notes)
             )
 
     def _disjoint(self, a: str, rows_a: np.ndarray, b: str, rows_b: np.ndarray) -> None:
@@ -233,19 +240,20 @@ class SkeletonDataModule(L.LightningDataModule):
             )
 
     def _without_copies(self, a: str, rows_a: np.ndarray, b: str, rows_b: np.ndarray) -> np.ndarray:
-        """The rows of split a whose poses are not those of a clip of split b."""
+        """The rows of split a whose poses are not those of another clip of split b."""
         if self.store.digest is None or self.copies == "keep":
             return rows_a
         theirs = self.store.digest[rows_b]
         copied = np.isin(self.store.digest[rows_a], theirs[theirs != 0])
+        copied &= ~np.isin(rows_a, rows_b)  # the very same clip is no copy
         if not copied.any():
             return rows_a
         count, first = int(copied.sum()), self.store.name(int(rows_a[copied.argmax()]))
         if self.copies == "refuse":
             raise InputError(
                 f"{self.store.path}: {count} clips of split {a!r} are copies of clips of split "
-                f"{b!r}, the first is {first!r}; type data.copies=drop to leave them out of the "
-                "training, or data.copies=keep to accept it"
+                f"{b!r}, the first is {first!r}; type data.copies=drop to leave them out, or "
+                "data.copies=keep to accept it"
             )
         self.notes.append(f"{count} clips of {a} are left out, they are copies of clips of {b}")
         return rows_a[~copied]

@@ -88,13 +88,13 @@ def _class_problems(found: Inspection) -> list[str]:
 def _split_problems(found: Inspection) -> list[str]:
     result = [f"split {name} has no clips" for name, rows in found.splits.items() if not len(rows)]
     original = found.original()
-    for train, test in held_out(found.splits):
-        both = np.intersect1d(found.splits[train], found.splits[test])
-        rest = np.setdiff1d(found.splits[test], both)
-        leaked = rest[np.isin(original[rest], original[found.splits[train]])]
+    for a, b in (*held_out(found.splits), *held_out(found.splits, "val")):
+        both = np.intersect1d(found.splits[a], found.splits[b])
+        rest = np.setdiff1d(found.splits[b], both)
+        leaked = rest[np.isin(original[rest], original[found.splits[a]])]
         for what, clips in (
-            (f"in {train} and in {test}", both),
-            (f"in {test}, with the poses of a clip in {train}", leaked),
+            (f"in {a} and in {b}", both),
+            (f"in {b}, with the poses of a clip in {a}", leaked),
         ):
             if len(clips):
                 result.append(f"{what}: {_clips(found, clips)}; take them out of one of the two")
