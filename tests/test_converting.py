@@ -83,9 +83,15 @@ def test_skipped_clips_are_listed_with_the_reason(tmp_path, workers):
     assert len(store.rows("all")) == 17
 
 
-def test_the_first_unusable_clip_stops_and_leaves_nothing(tmp_path):
-    with pytest.raises(InputError, match="'c7': it cannot be read"):
+def test_the_first_unusable_clip_stops(tmp_path):
+    with pytest.raises(InputError, match=r"'c7': it cannot be read; type on_error=skip to leave"):
         run(Clips(bad=(7,)), tmp_path)
+    assert not (tmp_path / "s.h5").exists()
+
+
+def test_if_it_is_the_first_of_all_nothing_is_left_behind(tmp_path):
+    with pytest.raises(InputError, match=r"'c0': it cannot be read$"):
+        run(Clips(bad=(0,)), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,6 +104,8 @@ def test_absent_clips_of_a_split_are_found_before_anything_is_read(tmp_path):
     source = Clips()
     with pytest.raises(InputError, match=r"'gone'.*on_error=skip"):
         run(source, tmp_path, splits={"train": ["c1", "gone"]})
+    with pytest.raises(InputError, match=r"'train' names clip 'c1' twice"):
+        run(source, tmp_path, splits={"train": ["c1", "c1"]}, on_error="skip")
     assert source.read == []
     store = run(source, tmp_path, splits={"train": ["c1", "gone"]}, on_error="skip")
     assert list(store.rows("train")) == [1]
@@ -120,7 +128,45 @@ def test_an_interrupted_conversion_goes_on_where_it_was(tmp_path, bad):
     assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
 
 
-@pytest.mark.parametrize("change", ["hash", "settings", "on_error", "class_names"])
+@pytest.mark.parametrize("on_error", ["skip", "stop"])
+def test_after_an_unusable_clip_it_goes_on_from_there(tmp_path, on_error):
+    """Left out, or read again and found in order."""
+    with pytest.raises(InputError, match="'c7'"):
+        run(Clips(bad=(7, 9)), tmp_path)
+    bad = (7, 9) if on_error == "skip" else ()
+    source = Clips(bad=bad)
+    assert_clips(run(source, tmp_path, on_error=on_error), [i for i in range(20) if i not in bad])
+    assert source.read == list(range(7, 20))
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_an_interrupted_conversion_may_go_on_with_skip(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Clips(stop_at=12), tmp_path)
+    source = Clips(bad=(15,))
+    store = run(source, tmp_path, on_error="skip")
+    assert source.read == list(range(12, 20))
+    assert_clips(store, [i for i in range(20) if i != 15])
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_with_stop_it_goes_on_before_the_first_that_was_left_out(tmp_path, still):
+    """No store without those clips comes of a command that should have stopped at them."""
+    with pytest.raises(KeyboardInterrupt):
+        run(Clips(bad=(5, 8), stop_at=12), tmp_path, on_error="skip")
+    source = Clips(bad=(5, 8) if still else ())
+    if still:
+        with pytest.raises(InputError, match="'c5'"):
+            run(source, tmp_path)
+        assert source.read == [5]
+    else:
+        store = run(source, tmp_path)
+        assert source.read == list(range(5, 20))
+        assert_clips(store, range(20))
+        assert store.skipped() == []
+
+
+@pytest.mark.parametrize("change", ["hash", "settings", "class_names"])
 def test_other_settings_start_anew(tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
         run(Clips(stop_at=12), tmp_path)
@@ -130,7 +176,6 @@ def test_other_settings_start_anew(tmp_path, change):
     else:
         options = {
             "settings": {"settings": "x"},
-            "on_error": {"on_error": "skip"},
             "class_names": {"class_names": ["a", "b", "c"]},
         }[change]
     assert_clips(run(source, tmp_path, **options), range(20))

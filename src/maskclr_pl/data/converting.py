@@ -31,6 +31,9 @@ def convert(
 ) -> Store:
     """Write what a source yields to a store; a call that was interrupted is continued.
 
+    So is one that stopped at an unusable recording, with `on_error="skip"` or if it can be used by
+    then.
+
     Args:
         source: What to read.
         path: The store to write.
@@ -46,9 +49,8 @@ def convert(
         InputError: See `write_store`.
     """
     names = [source.name(i) for i in range(len(source))]
-    if on_error == "stop":  # found before anything is read
-        split_indices(names, splits)
-    key = json.dumps([source.hash, skeleton.to_dict(), class_names, on_error, settings])
+    split_indices(names, splits, skip=on_error == "skip")  # found before anything is read
+    key = json.dumps([source.hash, skeleton.to_dict(), class_names, settings])
     return write_store(
         path,
         lambda done: progress(_read(source, done, workers), done),

@@ -40,12 +40,13 @@ class Spool:
     Args:
         folder: Made if it does not exist.
         key: Says what is converted, and how. A folder of another key is emptied.
+        skips: Whether what was skipped is taken over; otherwise only the recordings before it.
 
     Raises:
         InputError: If another process is writing there.
     """
 
-    def __init__(self, folder: Path, key: str):
+    def __init__(self, folder: Path, key: str, skips: bool = True):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
@@ -58,7 +59,7 @@ class Spool:
             for name in ("table", "keypoint", "score")
         )
         self._lock()
-        self._restore(key)
+        self._restore(key, skips)
 
     def __len__(self) -> int:
         """Recordings done, stored or skipped."""
@@ -147,7 +148,7 @@ class Spool:
         for column in COLUMNS:
             self.columns[column].append(line[column])
 
-    def _restore(self, key: str) -> None:
+    def _restore(self, key: str, skips: bool) -> None:
         """Take over the lines whose rows are complete; without any, start anew."""
         ends = {"keypoint": 0, "score": 0, "table": 0}
         there = {name: (self.folder / name).stat().st_size for name in ends}
@@ -156,18 +157,22 @@ class Spool:
         if key and self._table.readline() == header:
             ends["table"] = len(header)
             for raw in self._table:
-                if not self._restore_line(raw, ends, there):
+                if not self._restore_line(raw, ends, there, skips):
                     break
         for name, file in zip(ends, (self._keypoint, self._score, self._table), strict=True):
             file.truncate(ends[name])
         if not ends["table"]:
             self._table.write(header)
 
-    def _restore_line(self, raw: bytes, ends: dict[str, int], there: Mapping[str, int]) -> bool:
+    def _restore_line(
+        self, raw: bytes, ends: dict[str, int], there: Mapping[str, int], skips: bool
+    ) -> bool:
         checksum, _, data = raw.removesuffix(b"\n").partition(b" ")
         if not raw.endswith(b"\n") or checksum != _checksum(data):  # cut in the middle, or damaged
             return False
         line = json.loads(data)
+        if "skipped" in line and not skips:
+            return False
         if "skipped" in line:
             self.skipped.append(Unusable(line["name"], line["skipped"]))
         else:

@@ -49,10 +49,10 @@ def write_store(
         source_hash: SHA-256 of the source, stored as an attribute.
         on_error: At a recording that cannot be used, `stop` raises its error; `skip` leaves it
             out, and the store lists it with the reason (`Store.skipped`).
-        resume_key: Says what is converted, and how. If it is given, whatever stops the writing
-            but an InputError (an interruption, a reading process that was killed) keeps what was
-            done, and the next call with this key goes on from there; otherwise nothing is left
-            behind.
+        resume_key: Says what is converted, and how. If it is given, what was done is kept
+            whatever stops the writing (an interruption, a reading process that was killed, an
+            unusable recording) but a full disk, and the next call with this key goes on from
+            there; otherwise nothing is left behind.
 
     Raises:
         InputError: If a recording is unusable (see `check_recording`), names repeat, a split names
@@ -63,7 +63,7 @@ def write_store(
     # what cannot be resumed may be written by several processes at a time: the last one stays
     owner = "" if resume_key else f".{os.getpid()}"
     scratch = path.with_name(f".{path.name}{owner}.partial")
-    spool = _spool(scratch, resume_key, path)
+    spool = _spool(scratch, resume_key, path, on_error)
     keep = bool(resume_key)
     try:
         with contextlib.closing(spool):  # and locked until the store is there
@@ -73,9 +73,13 @@ def write_store(
             _fill(scratch / "store", spool, skeleton, splits, class_names, source_hash, on_error)
             os.replace(scratch / "store", path)
         keep = False
-    except InputError:
-        keep = False
-        raise
+    except InputError as error:
+        keep = keep and on_error == "stop" and len(spool) > 0
+        if not keep:
+            raise
+        raise InputError(
+            f"{error}; type on_error=skip to leave it out and go on from here"
+        ) from error
     except OSError as error:
         keep = False
         raise InputError(f"{given}: cannot be written ({error.strerror or error})") from error
@@ -85,9 +89,9 @@ def write_store(
     return Store(given)
 
 
-def _spool(folder: Path, key: str, path: Path) -> Spool:
+def _spool(folder: Path, key: str, path: Path, on_error: str) -> Spool:
     try:
-        return Spool(folder, key)
+        return Spool(folder, key, skips=on_error == "skip")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
