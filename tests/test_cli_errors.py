@@ -494,6 +494,73 @@ def test_a_checkpoint_cannot_name_code(fail, world, tmp_path_factory, escape):
         assert not marker.exists(), "code from the checkpoint was run"
 
 
+def forged(world, path, **entries):
+    """The checkpoint of the run with other entries, `a__b=...` for one inside of `a`."""
+    content = torch.load(world / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    for entry, value in entries.items():
+        *groups, key = entry.split("__")
+        node = content
+        for group in groups:
+            node = node[group]
+        if value is LOST:
+            del node[key]
+        else:
+            node[key] = value
+    torch.save(content, path)
+    return path
+
+
+LOST = object()
+NO_WEIGHTS = {
+    "a number": (5, "its state_dict is a int, expected weights"),
+    "nothing": (None, "its state_dict is a NoneType"),
+    "a list": ([torch.zeros(1)], "its state_dict is a list"),
+    "lost": (LOST, r"not a checkpoint.*type backbone\.weights="),
+    "numbers": ({"backbone.a": 5}, r"'backbone\.a' in its state_dict is no weight \(int\)"),
+    "numbers for names": ({5: torch.zeros(1)}, "5 in its state_dict is no weight"),
+    "a sparse tensor": ({"head.a": torch.eye(2).to_sparse()}, "'head.a' in its state_dict is no"),
+    "empty": ({}, "does not fit|do not make a model"),
+    "another shape": ({"backbone.a": torch.zeros(1)}, "does not fit|do not make a model"),
+}
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+@pytest.mark.parametrize("case", NO_WEIGHTS)
+def test_a_checkpoint_without_weights(fail, world, tmp_path_factory, case, verb):
+    state, message = NO_WEIGHTS[case]
+    path = forged(world, tmp_path_factory.mktemp("forged") / "a.ckpt", state_dict=state)
+    arguments = train(f"init_from={path}") if verb == "train" else [f"ckpt_path={path}"]
+    line = fail(verb, *arguments)
+    assert re.search(message, line), line
+    assert str(path) in line
+
+
+OURS = "maskclr_pl"
+NO_METADATA = [
+    {OURS: 5},
+    {OURS: [1]},
+    {OURS: {"config": {}}},
+    *({f"{OURS}__{key}": value} for key in ("config", "source_skeleton", "class_names")
+      for value in (LOST, 5)),
+    *({f"{OURS}__config__{key}": value} for key in ("method", "backbone", "augment", "optim",
+      "clip", "data", "head", "loss") for value in (LOST, 5)),
+    {f"{OURS}__config__data__path": LOST},
+    {f"{OURS}__config__data__path": 5},
+    {f"{OURS}__config__augment__preprocess": 5},
+    {f"{OURS}__config__augment__coordinates": LOST},
+    {f"{OURS}__config__backbone__dim": "wide"},
+    {f"{OURS}__config__clip__skeleton": 5},
+    {f"{OURS}__source_skeleton__parents": ["root"]},
+    {f"{OURS}__source_skeleton__joints": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entries", NO_METADATA, ids=lambda entries: " ".join(entries))
+def test_a_checkpoint_with_damaged_settings(fail, world, tmp_path_factory, entries):
+    path = forged(world, tmp_path_factory.mktemp("forged") / "a.ckpt", **entries)
+    assert len(fail("evaluate", f"ckpt_path={path}")) > 20
+
+
 def test_a_checkpoint_of_a_class_that_is_gone(fail, world, tmp_path_factory):
     content = torch.load(world / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     content["maskclr_pl"]["config"]["backbone"]["_target_"] = "maskclr_pl.backbones.Gone"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from maskclr_pl import __version__
-from maskclr_pl.backbones.weights import load_published_weights, read_weights
+from maskclr_pl.backbones.weights import is_weight, load_published_weights, read_weights
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.transforms import Convert, Stream
@@ -120,18 +120,36 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
         trusted: Further packages whose classes may be made.
 
     Raises:
-        InputError: If the file is not ours, or asks for a class that is not trusted.
+        InputError: If the file is not ours, is damaged, or asks for a class that is not trusted.
     """
     content = read_weights(path)
-    info = content.get("maskclr_pl")
-    if not info:
+    if not content.get("maskclr_pl"):
         raise InputError(f"{path}: not a checkpoint written by maskclr_pl.train")
+    try:
+        return _rebuilt(content, path, trusted)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: its settings and weights do not make a model ({type(error).__name__}: "
+            f"{reason}); expected a checkpoint of maskclr_pl.train, as this version writes them"
+        ) from error
+
+
+def _rebuilt(
+    content: Mapping[str, Any], path: Path, trusted: Iterable[str]
+) -> tuple[Method, dict[str, Any]]:
+    info = content["maskclr_pl"]
     used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
     used |= {key: info["config"][key] for key in ("augment", "optim")}
     refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
+    names, data = info["class_names"], info["config"]["data"]
+    if not isinstance(names, list) or not isinstance(data["path"], str):
+        raise InputError(f"{path}: does not say what data and classes it was trained on")
     source = Skeleton.from_dict(info["source_skeleton"])
     method = build_method(info["config"], source, with_weights=False)
-    method.load_state_dict(content["state_dict"])
+    method.load_state_dict(_weights(content, path))
     method.metadata = info
     return method.eval(), info
 
@@ -174,13 +192,17 @@ def init_from(method: Method, path: Path) -> list[str]:
 
     The backbone must fit completely; other parts are taken where every shape fits.
 
+    Args:
+        method: What is to start.
+        path: Checkpoint file.
+
     Returns:
         Names of the parts that were taken.
 
     Raises:
-        InputError: If the backbone does not fit.
+        InputError: If the file is no checkpoint, or the backbone does not fit.
     """
-    state = read_weights(path).get("state_dict", {})
+    state = _weights(read_weights(path), path)
     taken = []
     for name, module in method.named_children():
         prefix = f"{name}."
@@ -193,6 +215,24 @@ def init_from(method: Method, path: Path) -> list[str]:
         elif name == "backbone":
             _refuse_weights(part, own, path)
     return taken
+
+
+def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The names and tensors of a checkpoint."""
+    if "state_dict" not in content:
+        raise InputError(
+            f"{path}: not a checkpoint written by maskclr_pl.train; for weights that others "
+            f"published type backbone.weights={path}"
+        )
+    state = content["state_dict"]
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: its state_dict is a {type(state).__name__}, expected weights")
+    for name, value in state.items():
+        if not isinstance(name, str) or not is_weight(value):
+            raise InputError(
+                f"{path}: {name!r} in its state_dict is no weight ({type(value).__name__})"
+            )
+    return state
 
 
 def _refuse_weights(part: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:

@@ -163,6 +163,13 @@ def load_published_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> 
     return report
 
 
+def is_weight(value: Any) -> bool:
+    """Whether it is a tensor, and of a kind that the weights of these architectures could be."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and not value.is_meta and not value.is_complex()
+
+
 def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Names without wrappers, and tensors; other values beside them are left out."""
     for key in _CONTAINERS:
@@ -172,10 +179,8 @@ def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     for name, value in content.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.as_tensor(value)
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+        if not isinstance(name, str) or not is_weight(value):
             continue
-        if value.layout != torch.strided or value.is_meta or value.is_complex():
-            continue  # no weights that these architectures could have
         while name.startswith(("module.", "model.")):
             name = name.split(".", 1)[1]
         yield name, value
