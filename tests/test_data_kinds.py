@@ -7,9 +7,13 @@ import pytest
 
 from maskclr_pl.config import config_dir
 from tests.commands import SMALL, in_process
+from tests.test_kinetics import annotation as annotated
+from tests.test_kinetics import index_file, save, skeletons_of
 
 FLAT = ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset")
 SPACE = tuple(f"{name}_3d" for name in FLAT)
+KINETICS = "kinetics400"
+CLASSES = {"ntu60": 60, "ntu120": 120, KINETICS: 400}
 QUICK = [*SMALL, "debug=fast", "data.batch_size=4", "trainer.accelerator=cpu"]
 
 
@@ -38,10 +42,24 @@ def annotation(name, channels, rng):
     }
 
 
+def write_kinetics(folder, rng):
+    """The index, and beside it a file with the skeletons; a frame has some or none."""
+    items = []
+    for i in range(24):
+        frame, label = np.sort(rng.integers(0, 40, 60)), (7, 99, 399)[i % 3]
+        items.append(annotated(f"clip{i}", frame, label, file="kpfiles/part.pkl"))
+    skeletons = skeletons_of(items).items()
+    save(folder / "kpfiles/part.pkl", {name: {"keypoint": one} for name, one in skeletons})
+    names = [item["frame_dir"] for item in items]
+    split = {"train": names[:15], "val": names[15:]}
+    index_file(folder, items, split).rename(folder / "k400_hrnet.pkl")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The published pickles in small, without splits: they follow from the names."""
-    folder, rng = tmp_path_factory.mktemp("ntu"), np.random.default_rng(0)
+    """The published files in small; NTU's without splits: they follow from the names."""
+    folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
+    write_kinetics(folder, rng)
     for number, actions in ((60, (1, 7, 50)), (120, (1, 7, 50, 61, 120))):
         for form, channels in (("hrnet", 2), ("3danno", 3)):
             clips = [annotation(name, channels, rng) for name in ntu_names(actions)]
@@ -65,12 +83,12 @@ def train(data, *more, folder, capsys):
     return in_process("train", *words, cwd=folder, capsys=capsys)
 
 
-@pytest.mark.parametrize("data", [*FLAT, *SPACE])
+@pytest.mark.parametrize("data", [*FLAT, *SPACE, KINETICS])
 def test_what_the_message_says_works_and_trains(folder, capsys, data):
     output = train(data, folder=folder, capsys=capsys)
     assert "result     test top1" in output
-    assert f"{60 if data.startswith('ntu60') else 120} classes" in output
-    assert f"{17 if data in FLAT else 25} joints" in output
+    assert f"{CLASSES[data.split('_')[0]]} classes" in output
+    assert f"{25 if data in SPACE else 17} joints" in output
 
 
 @pytest.mark.parametrize("stream", ["bone", "joint_motion", "bone_motion"])
