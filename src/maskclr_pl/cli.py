@@ -126,11 +126,13 @@ def _closest(name: str, names: list[str]) -> str:
 
 
 def _closest_key(key: str, command: str) -> str:
-    """A suggestion from the keys of the command's default configuration."""
+    """A suggestion from the keys of the command, with the options of groups that were typed."""
     GlobalHydra.instance().clear()
+    words = [word.partition("=") for word in sys.argv[1:]]
+    options = ["".join(word) for word in words if word[0] and (config_dir() / word[0]).is_dir()]
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            cfg = hydra.compose(command)
+            cfg = _composed(command, options)
     except (HydraException, OmegaConfBaseException):
         return ""
     keys = _keys(OmegaConf.to_container(cfg), "")
@@ -142,6 +144,13 @@ def _closest_key(key: str, command: str) -> str:
     )
     close = same or difflib.get_close_matches(key, keys, n=1) or part
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _composed(command: str, options: list[str]) -> DictConfig:
+    try:
+        return hydra.compose(command, options)
+    except (HydraException, OmegaConfBaseException):  # a user's own option, or several of a sweep
+        return hydra.compose(command)
 
 
 def _keys(node: Any, prefix: str) -> list[str]:
