@@ -169,6 +169,16 @@ MISTAKES = {
         train("max_epochs=3"),
         r"max_epochs.*did you mean trainer\.max_epochs\?",
     ),
+    "an unknown key of a source": (
+        "prepare",
+        ["source=kinetics", "input=x", "output=y", "source.thresold=3"],
+        r"source\.thresold.*did you mean source\.box_threshold\?",
+    ),
+    "an unknown key of a backbone": (
+        "train",
+        train("backbone=sttformer", "backbone.bloks=3"),
+        r"backbone\.bloks.*did you mean backbone\.blocks\?",
+    ),
     "an unknown key of prepare": ("prepare", ["outptu=x.h5"], r"outptu.*did you mean output\?"),
     "no equals sign": ("train", ["synthetic"], r"synthetic"),
     "an unfinished bracket": ("report", ["runs=[a,b"], r"\[a,b"),
@@ -253,6 +263,11 @@ MISTAKES = {
         "train",
         train("data.val_fraction=1.5"),
         r"val_fraction|0 training",
+    ),
+    "synchronised statistics": (
+        "train",
+        train("+trainer.sync_batchnorm=true"),
+        r"trainer\.sync_batchnorm=true would exchange the BatchNorm layers.*leave it out",
     ),
     # runs and checkpoints
     "weights of nothing": (

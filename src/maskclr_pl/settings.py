@@ -128,6 +128,11 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "compile=true and checkpointing=true do not go together in a backbone with BatchNorm; "
             "leave one out"
         )
+    if OmegaConf.select(cfg, "trainer.sync_batchnorm"):
+        raise InputError(
+            "trainer.sync_batchnorm=true would exchange the BatchNorm layers for others, whose "
+            "running statistics do not follow the pathway that is tested; leave it out"
+        )
     if cfg.select_on not in ("val", "last", "test"):
         raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
     if cfg.select_on != "last" and not isinstance(method, Classifier):
