@@ -1,4 +1,4 @@
-"""On toy data with known truth: what a trained Transformer attends to, and what is hidden then.
+"""On toy data with known truth: what trained backbones attend to, and what is hidden then.
 
 The head averages over the joints, so that attention has to find the ones that matter; with a head
 that reads them side by side the tokens of the cue reach it anyhow, and attention stays flatter.
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskclr_pl.backbones import Transformer
+from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource, cue_joints
 from maskclr_pl.heads import LinearHead
 from maskclr_pl.losses import ClassContrast, CrossEntropy, SampleContrast, WeightedSum
@@ -19,7 +19,7 @@ from maskclr_pl.optim import Optim
 from maskclr_pl.transforms import CropScale, RandomMove
 from maskclr_pl.types import Batch
 
-FRAMES, EPOCHS, V = 12, 12, len(SKELETON)
+FRAMES, V = 12, len(SKELETON)
 CUES = torch.zeros(len(ACTIONS), V, dtype=torch.bool)
 for number, action in enumerate(ACTIONS):
     CUES[number, list(cue_joints(action, "strong"))] = True
@@ -49,8 +49,19 @@ def batch_of(clip: Tensor, label: Tensor) -> Batch:
     }
 
 
-def recognizer() -> Recognizer:
-    backbone = Transformer(dim=32, depth=2, heads=4, max_frames=FRAMES, joints=V)
+def make_backbone(name: str) -> Backbone:
+    if name == "transformer":
+        return Transformer(dim=32, depth=2, heads=4, max_frames=FRAMES, joints=V)
+    if name == "sttformer":
+        return STTFormer(blocks=[(24, 24, 8), (24, 32, 8), (32, 32, 16)], joints=V)
+    # either stream may be the one that finds the cue: its first maps show joints, read both
+    sizes = {"dim": 32, "rep_dim": 32, "depth": 1, "heads": 4, "init_std": 0.08}
+    both = ("st_spatial", "ts_spatial")
+    return DSTformer(**sizes, max_frames=FRAMES, joints=V, importance=both)
+
+
+def recognizer(name: str) -> Recognizer:
+    backbone = make_backbone(name)
     terms = {"ce": CrossEntropy(), "sample": SampleContrast(), "class": ClassContrast()}
     return Recognizer(
         backbone=backbone,
@@ -71,25 +82,25 @@ def cue_over_rest(values: Tensor, label: Tensor) -> float:
     return (values[cue].mean() / values[~cue].mean()).item()
 
 
-def trained(seed: int) -> tuple[float, float, float]:
+def trained(name: str, seed: int, lr: float, epochs: int) -> tuple[float, float, float]:
     """Accuracy, and what cue joints have over the others: importance on clips that were not
     trained on, and how often they were hidden in the last third of a MaskCLR training."""
     torch.manual_seed(seed)
     clip, label = toy_clips()
     test = torch.arange(len(clip)) // len(ACTIONS) % 4 == 3  # a quarter of each action
-    model = recognizer()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    model = recognizer(name)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     strategy = AttentionGuidedMasking(ratio=0.3, scope="tube", normalise="zscore")
     known = (~test).nonzero().squeeze(1)
     hidden, labels = [], []
-    for epoch in range(EPOCHS):
-        model.train().masking = strategy if epoch >= EPOCHS // 3 else None
+    for epoch in range(epochs):
+        model.train().masking = strategy if epoch >= epochs // 3 else None
         for chosen in known[torch.randperm(len(known))].split(32):
             outputs = model.training_step(batch_of(clip[chosen], label[chosen]), 0)
             optimizer.zero_grad()
             outputs["loss"].backward()
             optimizer.step()
-            if epoch >= EPOCHS * 2 // 3:
+            if epoch >= epochs * 2 // 3:
                 hidden.append(outputs["mask"].float().mean(1))
                 labels.append(label[chosen])
     model.eval()
@@ -105,12 +116,18 @@ def trained(seed: int) -> tuple[float, float, float]:
 
 
 @pytest.mark.slow
-def test_cue_joints_are_attended_and_hidden_more_than_others(monkeypatch):
-    """In the mean over four trainings, which differ much from each other."""
+@pytest.mark.parametrize(
+    ("name", "seeds", "lr", "epochs"),
+    [("transformer", 3, 2e-3, 12), ("sttformer", 2, 2e-3, 12), ("dstformer", 3, 3e-3, 16)],
+)
+def test_cue_joints_are_attended_and_hidden_more_than_others(
+    monkeypatch: pytest.MonkeyPatch, name: str, seeds: int, lr: float, epochs: int
+) -> None:
+    """In the mean over several trainings, which differ much from each other."""
     monkeypatch.setattr(Method, "log_dict", lambda *_, **__: None)
-    runs = [trained(seed) for seed in range(4)]
+    runs = [trained(name, seed, lr, epochs) for seed in range(seeds)]
     accuracy, attended, hidden = np.mean(runs, axis=0)
     assert accuracy > 0.5, runs  # chance is 0.125
-    # chance is 1; measured 1.1 to 1.7 and 1.1 to 1.8, in the mean 1.3 and 1.5
+    # chance is 1; the means that were measured are 1.3 to 1.7, and 1.5 to 2.1 for what is hidden
     assert attended > 1.1, runs
     assert hidden > 1.2, runs
