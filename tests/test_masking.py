@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import maskclr_pl.masking
+import maskclr_pl.masking.base
 from maskclr_pl.masking import (
     AttentionGuidedMasking,
     PartMasking,
@@ -89,7 +89,7 @@ def test_permuting_the_batch_permutes_the_masks(case, random):
     strategy, x, importance, stride = case
     order = random.sample(range(len(x)), len(x))
     uses_gumbel = isinstance(strategy, AttentionGuidedMasking)
-    module, name = (maskclr_pl.masking, "gumbel") if uses_gumbel else (torch, "rand")
+    module, name = (maskclr_pl.masking.base, "gumbel") if uses_gumbel else (torch, "rand")
     draw, noise = getattr(module, name), []
 
     def first_draw(*args, **kwargs):

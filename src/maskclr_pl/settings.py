@@ -11,7 +11,7 @@ from maskclr_pl.checkpoint import clip_skeleton
 from maskclr_pl.cli import log
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
-from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method
 from maskclr_pl.skeletons import Skeleton, conversion
 from maskclr_pl.transforms.streams import Kind
 from maskclr_pl.types import InputError
@@ -140,6 +140,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             f"{type(method).__name__} learns without labels, so that no checkpoint is the best; "
             "type select_on=last"
         )
+    _check_masking(cfg, method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
     if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
         raise InputError(
@@ -152,6 +153,28 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     _, missing = conversion(source, clip_skeleton(cfg.clip.skeleton, source))
     if missing:
         log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
+
+
+def _check_masking(cfg: DictConfig, method: Method) -> None:
+    """Raise an InputError for a masking= that the method cannot use."""
+    callback = hydra.utils.instantiate(cfg.masking, _convert_="all")
+    strategy = getattr(callback, "strategy", None)
+    if strategy is not None and not hasattr(method, "masking"):
+        raise InputError(f"{type(method).__name__} has no masked pathway; type masking=none")
+    if not isinstance(method, MaskedAutoencoder):
+        return
+    if strategy is None or strategy.uses_importance or cfg.masking.start_epoch:
+        raise InputError(
+            "an autoencoder hides tokens before it looks, from the first epoch on; type "
+            "masking=motion, masking=frames_joints, or masking=random masking.start_epoch=0"
+        )
+    steps, joints = cfg.clip.frames // method.backbone.stride, cfg.clip.joints
+    hidden = strategy.hidden(steps, joints)
+    if not 0 < hidden < steps * joints:
+        raise InputError(
+            f"masking.strategy hides {hidden} of {steps * joints} tokens; an autoencoder needs "
+            "hidden ones and visible ones: type another masking.strategy.ratio"
+        )
 
 
 def saved_settings(folder: Path, overrides: list[str]) -> DictConfig:

@@ -30,7 +30,7 @@ def _convolution(inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1)) ->
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=padding), BatchNorm2d(outputs))
 
 
-class _Block(nn.Module):
+class TupleBlock(nn.Module):
     """Attention among the slots (frame in the tuple, joint), then a convolution over the tuples.
 
     A map has one entry for each source slot u and target slot w, the same for all tuples:
@@ -169,7 +169,7 @@ class STTFormer(Backbone):
         )
         self.mask_token = nn.Parameter(torch.zeros(1, width, 1, 1))
         self.blocks = nn.ModuleList(
-            _Block(int(inputs), int(outputs), int(dim), heads, slots)
+            TupleBlock(int(inputs), int(outputs), int(dim), heads, slots)
             for inputs, outputs, dim in blocks
         )
         for module in self.modules():

@@ -16,7 +16,7 @@ from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Attention and MLP, pre-norm, each with a residual of its own.
 
     (The vanilla block of MaskCLR's released code loses the first residual.)
@@ -104,7 +104,7 @@ class Transformer(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1, joints, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, dim))
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(_Block(dim, heads, mlp_ratio, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
         self._initialise()
         if weights is not None:

@@ -2,6 +2,8 @@
 
 from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.classifier import Classifier
+from maskclr_pl.methods.lift import Lift
+from maskclr_pl.methods.masked_autoencoder import MaskedAutoencoder
 from maskclr_pl.methods.recognizer import Recognizer
 
-__all__ = ["Classifier", "Method", "Recognizer"]
+__all__ = ["Classifier", "Lift", "MaskedAutoencoder", "Method", "Recognizer"]

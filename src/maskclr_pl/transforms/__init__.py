@@ -2,6 +2,7 @@
 
 from maskclr_pl.transforms.augment import CropScale, RandomMove
 from maskclr_pl.transforms.base import Transform
+from maskclr_pl.transforms.lifting import CropScale3D, DropJoints, Mirror, PoseNoise, project
 from maskclr_pl.transforms.normalize import Convert, image_normalize, track
 from maskclr_pl.transforms.placement import Center, FaceView
 from maskclr_pl.transforms.sampling import jittered_frames, uniform_frames
@@ -26,9 +27,13 @@ __all__ = [
     "Center",
     "Convert",
     "CropScale",
+    "CropScale3D",
+    "DropJoints",
     "FaceView",
     "GaussianBlur",
     "GaussianNoise",
+    "Mirror",
+    "PoseNoise",
     "RandomMove",
     "RandomRotation",
     "RotateMainAxis",
@@ -41,6 +46,7 @@ __all__ = [
     "ValidCropResize",
     "image_normalize",
     "jittered_frames",
+    "project",
     "track",
     "uniform_frames",
 ]

@@ -75,6 +75,24 @@ class RandomMove(nn.Module):
         return join(out)
 
 
+def visible_box(
+    points: Float[Tensor, "2 *batch P"], seen: Float[Tensor, "*batch P"]
+) -> tuple[Float[Tensor, "2 *batch"], Float[Tensor, "*batch"]]:
+    """The box around the points that are seen (1, else 0).
+
+    Returns:
+        centre: Of the box.
+        extent: Its longer side. Both are 0 with fewer than four points, or without extent.
+    """
+    # hidden points go far out of the way of each extreme (both ends of lerp are exact)
+    far = points.new_full((), 1e30)
+    low = torch.lerp(far, points, seen).amin(-1)
+    high = torch.lerp(-far, points, seen).amax(-1)
+    extent = (high - low).amax(0)
+    usable = (seen.sum(-1) >= 4) & (extent > 0)
+    return torch.where(usable, (low + high) / 2, 0.0), torch.where(usable, extent, 0.0)
+
+
 class CropScale(nn.Module):
     """Centre and scale the box around everything visible in a clip; clip to [-1, 1].
 
@@ -94,16 +112,10 @@ class CropScale(nn.Module):
         """The cropped clip."""
         channels = planes(clip).flatten(-3)
         score = channels[2]
-        seen = score.sign()
-        # hidden points go far out of the way of each extreme (both ends of lerp are exact)
-        far = score.new_full((), 1e30)
-        low = torch.lerp(far, channels[:2], seen).amin(-1)
-        high = torch.lerp(-far, channels[:2], seen).amax(-1)
-        extent = (high - low).amax(0)
-        usable = (seen.sum(-1) >= 4) & (extent > 0)
+        centre, extent = visible_box(channels[:2], score.sign())
+        usable = extent > 0
         factor = torch.where(usable, 2 / (uniform(clip, *self.ratio) * extent), 0.0)
-        centre = torch.where(usable, (low + high) / 2, 0.0)
-        seen *= usable.unsqueeze(-1)
+        seen = score.sign().mul_(usable.unsqueeze(-1))
 
         out = torch.empty_like(channels)
         torch.mul(channels[:2], factor.unsqueeze(-1), out=out[:2])

@@ -1,0 +1,129 @@
+"""What a masking strategy is, and how masks are drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+Scope = Literal["clip", "frame", "tube"]
+
+
+@runtime_checkable
+class Masking(Protocol):
+    """A strategy: a frozen dataclass, so that a ramp can replace its ratio."""
+
+    uses_importance: ClassVar[bool]
+
+    @property
+    def ratio(self) -> float:
+        """Share to hide, in [0, 1]."""
+
+    def __call__(
+        self,
+        x: Float[Tensor, "N T V C"],
+        importance: Float[Tensor, "N T V"] | None,
+        stride: int,
+        generator: Generator | None = None,
+    ) -> Bool[Tensor, "N S V"]:
+        """The mask of each sequence, S = T / stride."""
+
+    def hidden(self, steps: int, joints: int) -> int | None:
+        """How many of the S * V tokens are hidden in each sequence; None where that varies."""
+
+
+def gumbel(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
+    """Standard Gumbel noise, -log E with E ~ Exp(1), in float32 on the device of `like`."""
+    noise = torch.empty(shape, dtype=torch.float32, device=like.device)
+    return noise.exponential_(generator=generator).log_().neg_()
+
+
+def sample_mask(scores: Float[Tensor, "*pools P"], count: int) -> Bool[Tensor, "*pools P"]:
+    """Hide the `count` highest scores of each pool.
+
+    With scores = log-probabilities + Gumbel noise this draws `count` items without replacement with
+    those probabilities (Gumbel top-k: Kool, van Hoof and Welling 2019).
+    """
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    return mask.scatter_(-1, scores.topk(count, dim=-1).indices, True)
+
+
+def draw_mask(
+    logits: Float[Tensor, "*pools P"], count: int, generator: Generator | None = None
+) -> Bool[Tensor, "*pools P"]:
+    """Hide `count` items of each pool, drawn without replacement with odds softmax(logits)."""
+    return sample_mask(logits + gumbel(logits.shape, logits, generator), count)
+
+
+def relative_to_max(
+    scores: Float[Tensor, "*pools P"], temperature: float
+) -> Float[Tensor, "*pools P"]:
+    """Logits s / (temperature * max s) of scores >= 0; zeros where all scores are."""
+    return scores / (temperature * scores.amax(-1, keepdim=True)).clamp_min(1e-12)
+
+
+def visible_tokens(mask: Bool[Tensor, "N S V"], hidden: int) -> Int[Tensor, "N K"]:
+    """The tokens that a mask leaves, as ascending indices into the S * V of each sequence.
+
+    Args:
+        mask: Hides equally many of each sequence.
+        hidden: How many (given, so that a GPU need not be asked).
+    """
+    flat = mask.flatten(1)
+    return flat.byte().argsort(dim=1, stable=True)[:, : flat.shape[1] - hidden]
+
+
+def mean_over_steps(values: Float[Tensor, "N T V"], length: int) -> Float[Tensor, "N G V"]:
+    """Mean over consecutive stretches of `length` steps; the last may be shorter."""
+    pooled = F.avg_pool1d(values.float().transpose(1, 2), length, length, ceil_mode=True)
+    return pooled.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Where a strategy draws from.
+
+    Args:
+        ratio: Share to hide; `round(ratio * size)` items of each pool are hidden.
+        scope: `clip`: one pool of all S * V tokens of the sequence. `frame`: the V joints of each
+            step. `tube`: the V joints of each stretch of time, hidden over the whole stretch.
+        tube_length: Steps per stretch; None is the whole clip. The last may be shorter.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    ratio: float = 0.5
+    scope: Scope = "clip"
+    tube_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"masking ratio must be in [0, 1], got {self.ratio}")
+        if self.scope not in ("clip", "frame", "tube"):
+            raise ValueError(f"masking scope must be clip, frame or tube, got {self.scope!r}")
+        if self.tube_length is not None and (self.scope != "tube" or self.tube_length < 1):
+            raise ValueError("masking tube_length must be at least 1 and goes with scope=tube")
+
+    def _tube(self, steps: int) -> int:
+        return (self.tube_length or steps) if self.scope == "tube" else 1
+
+    def gather(self, values: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
+        """One value per item of each pool."""
+        values = mean_over_steps(values, stride * self._tube(values.shape[1] // stride))
+        return values.flatten(1).unsqueeze(1) if self.scope == "clip" else values
+
+    def spread(self, mask: Bool[Tensor, "N G P"], steps: int, joints: int) -> Bool[Tensor, "N S V"]:
+        """The mask over pools, back on the tokens."""
+        if self.scope == "clip":
+            return mask.view(-1, steps, joints)
+        return mask.repeat_interleave(self._tube(steps), dim=1)[:, :steps]
+
+    def hidden(self, steps: int, joints: int) -> int | None:
+        """See `Masking`."""
+        if self.scope == "clip":
+            return round(self.ratio * steps * joints)
+        return steps * round(self.ratio * joints)

@@ -1,0 +1,77 @@
+"""Masks drawn at random, whatever the clip shows."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from maskclr_pl.masking.base import Pools, sample_mask
+
+
+@dataclass(frozen=True)
+class RandomMasking(Pools):
+    """Hide items uniformly at random: the control for every guided strategy."""
+
+    uses_importance: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        x: Float[Tensor, "N T V C"],
+        importance: Float[Tensor, "N T V"] | None,
+        stride: int,
+        generator: Generator | None = None,
+    ) -> Bool[Tensor, "N S V"]:
+        """See `Masking`."""
+        draws = torch.rand(x.shape[:3], device=x.device, generator=generator)
+        # the mean of uniform draws is exchangeable, so that its order is uniform as well
+        pools = self.gather(draws, stride)
+        mask = sample_mask(pools, round(self.ratio * pools.shape[-1]))
+        return self.spread(mask, x.shape[1] // stride, x.shape[2])
+
+
+@dataclass(frozen=True)
+class FrameJointMasking:
+    """SkeletonMAE: hide whole frames, then joints of each frame that is left.
+
+    Wu et al., "SkeletonMAE: Spatial-Temporal Masked Autoencoders for Self-supervised Skeleton
+    Action Recognition", 2023. Both draws are uniform, the joints drawn anew for each frame. (A
+    frame is a token step where tokens span several frames.)
+
+    Args:
+        ratio: Share of the joints to hide in the frames that are left.
+        frame_ratio: Share of the frames to hide.
+
+    Raises:
+        ValueError: If a ratio is out of range.
+    """
+
+    ratio: float = 0.5
+    frame_ratio: float = 0.4
+    uses_importance: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1 or not 0 <= self.frame_ratio <= 1:
+            raise ValueError(
+                f"masking ratio and frame_ratio must be in [0, 1], "
+                f"got {self.ratio} and {self.frame_ratio}"
+            )
+
+    def __call__(
+        self,
+        x: Float[Tensor, "N T V C"],
+        importance: Float[Tensor, "N T V"] | None,
+        stride: int,
+        generator: Generator | None = None,
+    ) -> Bool[Tensor, "N S V"]:
+        """See `Masking`."""
+        steps, joints = x.shape[1] // stride, x.shape[2]
+        draws = torch.rand(len(x), steps, joints + 1, device=x.device, generator=generator)
+        frames = sample_mask(draws[..., 0], round(self.frame_ratio * steps))
+        return frames.unsqueeze(-1) | sample_mask(draws[..., 1:], round(self.ratio * joints))
+
+    def hidden(self, steps: int, joints: int) -> int:
+        """See `Masking`."""
+        frames = round(self.frame_ratio * steps)
+        return frames * joints + (steps - frames) * round(self.ratio * joints)
