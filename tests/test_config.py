@@ -87,6 +87,7 @@ def test_every_command_is_a_module(verb):
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
 def test_every_option_composes(group, option):
     more = ["source.labels=labels.csv"] if (group, option) == ("source", "poses") else []
+    more += ["method=mamp"] if group == "decoder" else []
     values = plain(compose(verb_of(group), f"{group}={option}", *more))
     for target in targets(values):
         assert callable(hydra.utils.get_object(target)), target
@@ -126,6 +127,7 @@ def test_every_corruption_can_be_made(option):
 
 
 PARTS = {"backbone", "head", "augment", "pose", "method", "data"}
+DECODED = {"transformer": "transformer", "sttformer": "sttformer", "linear": "dstformer_tiny"}
 
 
 @pytest.mark.parametrize(
@@ -133,13 +135,19 @@ PARTS = {"backbone", "head", "augment", "pose", "method", "data"}
 )
 def test_every_part_of_a_method_builds_one(group, option):
     small = ["++backbone.depth=1", "++backbone.dim=32", "++backbone.heads=2", "++head.hidden=8"]
-    changes = [] if group in ("backbone", "head") else small
+    changes = [] if group in ("backbone", "head", "method") else small
     if group == "backbone" and option.startswith("dstformer_"):
         changes = ["++backbone.depth=1"]  # the full ones only cost time
     cfg = compose("train", f"{group}={option}", *changes)
     method = build_method(cfg, SKELETONS["coco17"])
     assert isinstance(method, Method)
     assert sum(parameter.numel() for parameter in method.parameters()) > 0
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "decoder"])
+def test_every_decoder_goes_with_a_backbone(option):
+    cfg = compose("train", "method=mamp", f"decoder={option}", f"backbone={DECODED[option]}")
+    assert isinstance(build_method(cfg, SKELETONS["coco17"]), Method)
 
 
 def test_a_wrong_option_and_a_wrong_key_do_not_compose():

@@ -120,7 +120,11 @@ def test_what_does_not_fit_is_said(folder, capsys, where):
         train("ntu60_xsub_3d", where, folder=folder, capsys=capsys)
 
 
-EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*_*former.yaml"))
+EXPERIMENTS = sorted(
+    path.stem
+    for path in (config_dir() / "experiment").glob("*_*former.yaml")
+    if path.stem.startswith(("supervised", "maskclr"))
+)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -140,3 +144,30 @@ def test_published_settings_train(folder, capsys, experiment):
     output = in_process("train", *words, "data.batch_size=4", cwd=folder, capsys=capsys)
     assert "result     test top1" in output
     assert ("AttentionGuidedMasking" in output) == experiment.startswith("maskclr")
+
+
+SMALL_PRETRAINING = {
+    "mamp_transformer": ["backbone.dim=16", "backbone.depth=1", "method.decoder.width=16"],
+    "skeletonmae_transformer": ["backbone.dim=16", "backbone.depth=1", "method.decoder.width=16"],
+    "skeletonmae_sttformer": ["backbone.blocks=[[8,8,4]]", "method.decoder.blocks=[[8,4]]"],
+    "lift_dstformer": ["backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1"],
+}
+
+
+@pytest.mark.parametrize("experiment", SMALL_PRETRAINING)
+def test_pretraining_settings_train(folder, capsys, experiment):
+    train("ntu60_xsub_3d", folder=folder, capsys=capsys)  # makes the store
+    words = [f"experiment={experiment}", *SMALL_PRETRAINING[experiment], "clip.frames=12"]
+    words += ["debug=fast", "data.num_workers=0", "data.batch_size=4", "trainer.accelerator=cpu"]
+    output = in_process("train", *words, cwd=folder, capsys=capsys)
+    assert "result     loss" in output
+    if experiment == "lift_dstformer":  # the clips of a 2D recipe have the same joints and channels
+        start = f"init_from={output.strip().splitlines()[-1]}/checkpoints/last.ckpt"
+        words = [*SMALL_PRETRAINING[experiment], "pose=h36m17", "clip.frames=8", "loss=ce"]
+        train("ntu60_xsub", folder=folder, capsys=capsys)
+        output = train(
+            *("ntu60_xsub", "backbone=dstformer", "masking=none", start, *words),
+            folder=folder,
+            capsys=capsys,
+        )
+        assert "start      backbone from" in output

@@ -6,7 +6,7 @@ data and the class names, so that the file alone is enough to evaluate. It opens
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,11 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
     if "loss" in cfg:
         parts["loss"] = hydra.utils.instantiate(cfg.loss, _convert_="all")
     # not as arguments of instantiate: it would turn our dataclasses into configurations
-    method: Method = hydra.utils.instantiate(cfg.method, _partial_=True)(**parts)
-    return method
+    make: Callable[..., Method] = hydra.utils.instantiate(cfg.method, _partial_=True)
+    try:
+        return make(**parts)
+    except ValueError as error:
+        raise InputError(f"method: {error}") from error
 
 
 def clip_skeleton(name: str | None, source: Skeleton) -> Skeleton:

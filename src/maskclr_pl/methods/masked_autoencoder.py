@@ -117,8 +117,10 @@ class MaskedAutoencoder(Method):
         values = patches(values.float().detach(), self.backbone.stride)
         if not self.normalise:
             return values
-        variance, mean = torch.var_mean(values, dim=-1, keepdim=True)
-        return (values - mean) / (variance + 1e-6).sqrt()
+        values = values - values.mean(-1, keepdim=True)
+        # not torch.var, which warns where nobody is there
+        variance = values.square().sum(-1, keepdim=True) / (values.shape[-1] - 1)
+        return values / (variance + 1e-6).sqrt()
 
 
 def patches(x: Tensor, stride: int) -> Tensor:
