@@ -9,6 +9,7 @@ from tests.commands import in_process
 
 TINY = {
     "mamp": ["backbone.dim=16", "backbone.depth=1", "backbone.heads=2", "method.decoder.width=16"],
+    "lift": ["backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1"],
     "skeletonmae": ["backbone.blocks=[[8,8,4]]", "method.decoder.blocks=[[8,4]]"],
 }
 TOY = ["source.clips=64", "data.batch_size=16", "trainer.accelerator=cpu"]
@@ -68,4 +69,17 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys, words, message):
     with pytest.raises(AssertionError, match=message) as error:
         in_process("train", "method=mamp", *small, *TOY, *words, cwd=tmp_path, capsys=capsys)
     assert "Traceback" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["masking=random"], r"Lift has no masked pathway; type masking=none"),
+        (["backbone=transformer"], r"spans 4; type backbone=dstformer"),
+    ],
+)
+def test_what_lifting_cannot_use(tmp_path: Path, capsys, words, message):
+    with pytest.raises(AssertionError, match=message):
+        in_process("train", "method=lift", *TOY, *words, cwd=tmp_path, capsys=capsys)
     assert not (tmp_path / "runs").exists()

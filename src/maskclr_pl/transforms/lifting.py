@@ -37,13 +37,11 @@ class CropScale3D(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The cropped clip."""
-        channels = planes(clip).flatten(-3)
-        there = seen(channels)
+        channels = planes(clip)
+        there = seen(channels).flatten(-3)
+        x, y, z = channels = channels.flatten(-3)
         centre, extent = visible_box(channels[:2], there)
-        usable = extent > 0
-        factor = torch.where(usable, 2 * uniform(clip, *self.ratio) / extent, 0.0)
-        there = there * usable.unsqueeze(-1)
-        x, y, z = channels
+        factor = torch.where(extent > 0, 2 * uniform(clip, *self.ratio) / extent, 0.0)
         centre, factor = centre.unsqueeze(-1), factor.unsqueeze(-1)
         out = torch.stack((x - centre[0], centre[1] - y, z)) * (factor * there)
         return join(out.unflatten(-1, clip.shape[-4:-1]))
