@@ -14,7 +14,7 @@ from maskclr_pl.methods.lift import (
     velocity_error,
 )
 from maskclr_pl.optim import Optim
-from maskclr_pl.transforms import CropScale3D, DropJoints, PoseNoise
+from maskclr_pl.transforms import CropScale3D, DropJoints, Mirror, PoseNoise
 from maskclr_pl.types import InputError
 from tests.test_recognizer import MIXED, SKELETON, batch_of, make_batch
 
@@ -244,3 +244,12 @@ def test_what_cannot_be_lifted_is_refused():
     # the annotations are checked here, which users do not have
     with pytest.raises((ValueError, TypeError), match="coordinates"):
         lift(coordinates="feet")
+
+
+@pytest.mark.parametrize("coordinates", ["metres", "pixels"])
+def test_a_step_asks_the_device_nothing(coordinates):
+    """On the meta device, where values do not exist, whatever needs one fails."""
+    view = nn.Sequential(Mirror(SKELETON.pairs), CropScale3D())
+    model = lift(coordinates=coordinates, view=view).to("meta").train()
+    batch = {key: value.to("meta") for key, value in make_batch(MIXED).items()}
+    model.training_step(batch, 0)["loss"].backward()

@@ -328,3 +328,12 @@ def test_what_does_not_go_together_is_refused():
     model.masking = None
     with pytest.raises(ValueError, match="masking"):
         model.training_step(make(MIXED), 0)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("masking", [MotionAwareMasking(), FrameJointMasking()])
+def test_a_step_asks_the_device_nothing(pair, masking):
+    """On the meta device, where values do not exist, whatever needs one fails."""
+    model = autoencoder(pair, masking, normalise=True).to("meta").train()
+    batch = {key: value.to("meta") for key, value in make(MIXED).items()}
+    model.training_step(batch, 0)["loss"].backward()

@@ -39,6 +39,16 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), received
 
 
+def initialise(model: nn.Module, *embeddings: Tensor) -> None:
+    """MAMP's initial weights of Linear layers, and of positions and tokens."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for embedding in embeddings:
+        nn.init.trunc_normal_(embedding, std=0.02)
+
+
 class _Patches(nn.Module):
     """Linear embedding of patches of several frames of one joint (a strided convolution)."""
 
@@ -106,17 +116,9 @@ class Transformer(Backbone):
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
-        self._initialise()
+        initialise(self, self.temp_embed, self.pos_embed, self.mask_token)
         if weights is not None:
             self.loaded = load_published_weights(self, read_weights(weights))
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        for embedding in (self.temp_embed, self.pos_embed, self.mask_token):
-            nn.init.trunc_normal_(embedding, std=0.02)
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.sttformer import TupleBlock
-from maskclr_pl.backbones.transformer import Block, lengths_that_fit
+from maskclr_pl.backbones.transformer import Block, initialise, lengths_that_fit
 from maskclr_pl.types import InputError
 
 
@@ -61,12 +61,7 @@ class TransformerDecoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, 0.0) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pred = nn.Linear(width, stride * channels)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        for embedding in (self.mask_token, self.temp_embed, self.pos_embed):
-            nn.init.trunc_normal_(embedding, std=0.02)
+        initialise(self, self.mask_token, self.temp_embed, self.pos_embed)
 
     def forward(
         self, tokens: Float[Tensor, "N K D"], keep: Int[Tensor, "N K"]
