@@ -141,6 +141,11 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "the loss contrasts two pathways, but masking=none leaves one; type loss=ce for the "
             "supervised baseline, or masking=attention"
         )
+    if "streams" in cfg.method and cfg.clip.stream != "joint":
+        raise InputError(
+            f"clip.stream={cfg.clip.stream}: {type(method).__name__} makes its streams from the "
+            "joints; leave clip.stream out, and name them in method.streams"
+        )
     if cfg.data.batch_size < 2:
         raise InputError("data.batch_size must be at least 2: the head normalises over the batch")
     source = store.skeleton
