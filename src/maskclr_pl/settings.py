@@ -107,7 +107,10 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "apart; prepare it with clips of another"
         )
     if store.coordinates != cfg.augment.coordinates:
-        fitting = "motionbert" if store.coordinates == "pixels" else "ntu3d"
+        flat, deep = (
+            ("aimclr_2d", "aimclr") if "extreme" in cfg.augment else ("motionbert", "ntu3d")
+        )
+        fitting = flat if store.coordinates == "pixels" else deep
         raise InputError(
             f"{store.path} holds {store.coordinates}, but augment= is made for "
             f"{cfg.augment.coordinates}; type augment={fitting}"
