@@ -74,16 +74,19 @@ def test_energy_drop_against_loops(steps, joints, channels, threshold, seed):
 
 
 def test_energy_drop_keeps_each_sequence_by_itself():
+    torch.manual_seed(0)
     tokens = torch.randn(5, 4, 6, 8) * torch.rand(5, 1, 6, 1)
-    kept, _ = energy_drop(tokens, 0.66)
+    kept, share = energy_drop(tokens, 0.7)
+    assert 0 < share < 1
     for i in range(5):
-        assert torch.equal(energy_drop(tokens[i : i + 1], 0.66)[0][0], kept[i])
+        assert torch.equal(energy_drop(tokens[i : i + 1], 0.7)[0][0], kept[i])
     other = torch.cat((tokens[:1], 100 * torch.randn(4, 4, 6, 8)))
-    assert torch.equal(energy_drop(other, 0.66)[0][0], kept[0])
+    assert torch.equal(energy_drop(other, 0.7)[0][0], kept[0])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 2.0])
 def test_nothing_dropped_where_everything_or_nothing_would_be(threshold):
+    torch.manual_seed(0)
     tokens = torch.randn(3, 4, 5, 6)
     tokens[1] = 0
     kept, share = energy_drop(tokens, threshold)
@@ -98,12 +101,12 @@ def test_energy_drop_of_nobody():
 
 
 def test_the_choice_of_what_is_dropped_has_no_gradient():
+    torch.manual_seed(0)
     tokens = torch.randn(2, 4, 5, 6, requires_grad=True)
-    kept, _ = energy_drop(tokens, 0.66)
+    kept, share = energy_drop(tokens, 0.7)
     kept.sum().backward()
-    scale = torch.where(tokens == 0, 0, kept / tokens).detach()
-    torch.testing.assert_close(tokens.grad, scale, rtol=1e-4, atol=1e-6)
-    assert (scale == 0).any()
+    torch.testing.assert_close(tokens.grad, (kept / tokens).detach(), rtol=1e-4, atol=1e-6)
+    assert 0 < share < 1
 
 
 @pytest.mark.parametrize("topk", [None, 1, 3])

@@ -111,12 +111,12 @@ def test_published_pretraining_and_fine_tuning(folder, capsys, experiment):
     train("ntu60_xsub_3d", folder=folder, capsys=capsys)  # makes the store
     small = ["backbone.blocks=[[8,8,4],[8,8,4]]", "debug=fast", "data.num_workers=0"]
     small += ["data.batch_size=4", "clip.frames=12"]
-    words = [f"experiment={experiment}", "method.queue_size=4", *small]
+    words = [f"experiment={experiment}", "method.queue_size=2", *small]
     output = in_process("train", *words, cwd=folder, capsys=capsys)
     run = output.strip().splitlines()[-1]
     assert "result     loss" in output
     words = ["experiment=supervised_sttformer", "augment=aimclr", *small]
-    words += [f"init_from={run}/checkpoints/last.ckpt"]
+    words += [f"init_from={run}"]
     output = in_process("train", *words, cwd=folder, capsys=capsys)
     assert "start      backbone from" in output
     assert "result     test top1" in output

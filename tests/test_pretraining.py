@@ -82,7 +82,7 @@ def test_the_encoder_of_a_stream_is_fine_tuned(
     supervised = ["head=linear", "loss=ce", "masking=none", "optim.lr=0", "optim.weight_decay=0"]
     output = in_process(
         *("train", *TINY, *DATA, *supervised, f"clip.stream={stream}", "debug=fast"),
-        f"init_from={runs / method / 'checkpoints/last.ckpt'}",
+        f"init_from={runs / method}",
         cwd=runs,
         capsys=capsys,
     )
@@ -96,7 +96,7 @@ def test_a_run_started_from_another_begins_with_equal_keys(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The key was made before the weights of the other run came."""
-    start = f"init_from={runs / 'crossclr/checkpoints/last.ckpt'}"
+    start = f"init_from={runs / 'crossclr'}"
     words = [*METHODS["aimclr"], *COMMON, start, "method.momentum=1", "optim.lr=0"]
     words += ["debug=fast", "optim.weight_decay=0"]
     output = in_process("train", *words, cwd=runs, capsys=capsys)
