@@ -120,11 +120,25 @@ def test_what_does_not_fit_is_said(folder, capsys, where):
         train("ntu60_xsub_3d", where, folder=folder, capsys=capsys)
 
 
-EXPERIMENTS = sorted(
-    path.stem
-    for path in (config_dir() / "experiment").glob("*_*former.yaml")
-    if path.stem.startswith(("supervised", "maskclr"))
-)
+FORMERS = sorted(path.stem for path in (config_dir() / "experiment").glob("*_*former.yaml"))
+EXPERIMENTS = [name for name in FORMERS if name.startswith(("supervised", "maskclr"))]
+CONTRASTIVE = [name for name in FORMERS if name.startswith(("aimclr", "crossclr"))]
+
+
+@pytest.mark.parametrize("experiment", CONTRASTIVE)
+def test_published_pretraining_and_fine_tuning(folder, capsys, experiment):
+    train("ntu60_xsub_3d", folder=folder, capsys=capsys)  # makes the store
+    small = ["backbone.blocks=[[8,8,4],[8,8,4]]", "debug=fast", "data.num_workers=0"]
+    small += ["data.batch_size=4", "clip.frames=12"]
+    words = [f"experiment={experiment}", "method.queue_size=2", *small]
+    output = in_process("train", *words, cwd=folder, capsys=capsys)
+    run = output.strip().splitlines()[-1]
+    assert "result     loss" in output
+    words = ["experiment=supervised_sttformer", "augment=aimclr", *small]
+    words += [f"init_from={run}"]
+    output = in_process("train", *words, cwd=folder, capsys=capsys)
+    assert "start      backbone from" in output
+    assert "result     test top1" in output
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

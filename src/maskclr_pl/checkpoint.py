@@ -34,6 +34,9 @@ __all__ = [
     "refuse_untrusted",
 ]
 
+VIEWS = ("extreme",)
+"""Views of a clip that an augmentation may make beside `augment` and `preprocess`."""
+
 TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
 """Where the classes of a checkpoint may come from, unless the user trusts more."""
 
@@ -77,7 +80,7 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
     stream = []
     if cfg.clip.get("stream", "joint") != "joint":
         stream.append(Stream(target, cfg.clip.stream, confidence))
-    for name in ("augment", "preprocess"):
+    for name in ("augment", "preprocess", *_further_views(cfg)):
         steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")
         # the clip's joints come first: the published order is convert, move, crop; streams last
         parts[name] = nn.Sequential(convert, *steps, *stream)
@@ -91,6 +94,23 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
         return make(**parts)
     except ValueError as error:
         raise InputError(f"method: {error}") from error
+
+
+def _further_views(cfg: DictConfig) -> list[str]:
+    """The views, beside the normal one, that the method's constructor asks for by name.
+
+    Raises:
+        InputError: If the augmentation does not make one of them.
+    """
+    asked = inspect.signature(hydra.utils.get_object(cfg.method._target_)).parameters
+    views = [name for name in VIEWS if name in asked]
+    for name in views:
+        if name not in cfg.augment:
+            raise InputError(
+                f"this method needs a view `{name}`, which this augment= does not make; type "
+                "augment=aimclr for 3D joints, augment=aimclr_2d for 2D poses"
+            )
+    return views
 
 
 def clip_skeleton(name: str | None, source: Skeleton) -> Skeleton:
@@ -190,14 +210,16 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
             refuse_untrusted(value, path, trusted)
 
 
-def init_from(method: Method, path: Path) -> list[str]:
+def init_from(method: Method, path: Path, stream: str = "joint") -> list[str]:
     """Start a method from the weights of another run.
 
     The backbone must fit completely; other parts are taken where every shape fits.
 
     Args:
-        method: What is to start.
-        path: Checkpoint file.
+        method: To be started.
+        path: Checkpoint of the other run.
+        stream: What the method sees of a clip. Of a run with a backbone for each stream
+            (`CrosSCLR`) that of this stream is taken.
 
     Returns:
         Names of the parts that were taken.
@@ -209,12 +231,14 @@ def init_from(method: Method, path: Path) -> list[str]:
     taken = []
     for name, module in method.named_children():
         prefix = f"{name}."
+        if name == "backbone" and any(k.startswith(f"backbones.{stream}.") for k in state):
+            prefix = f"backbones.{stream}."
         part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         own = module.state_dict()
         fits = part.keys() == own.keys() and all(part[k].shape == own[k].shape for k in own)
         if part and fits:
             module.load_state_dict(part)
-            taken.append(name)
+            taken.append(prefix.removesuffix("."))
         elif name == "backbone":
             _refuse_weights(part, own, path)
     return taken

@@ -142,3 +142,27 @@ class EmbeddingHead(nn.Module):
         """Unit vectors."""
         pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), owner, clips)
         return F.normalize(self.fc1(pooled), dim=-1)
+
+
+class Projector(nn.Module):
+    """The projector of contrastive pre-training: pooling as in `LinearHead`, then a small MLP.
+
+    Linear, ReLU, Linear, L2 normalisation, without BatchNorm (MoCo v2, AimCLR, CrosSCLR).
+
+    Args:
+        dim: Width of the tokens.
+        hidden: Width between the two layers (published: that of the backbone).
+        embed_dim: E (published: 128).
+    """
+
+    def __init__(self, dim: int, hidden: int, embed_dim: int = 128):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, embed_dim)
+
+    def forward(
+        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+    ) -> Float[Tensor, "B E"]:
+        """Unit vectors in float32."""
+        pooled = pool_persons(tokens.mean((1, 2)), owner, clips)
+        return F.normalize(self.fc2(F.relu(self.fc1(pooled))).float(), dim=-1)

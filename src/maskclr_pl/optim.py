@@ -18,9 +18,10 @@ class Optim:
     Args:
         lr: Learning rate of everything but the backbone.
         backbone_lr: Of the backbone; by default `lr`.
-        optimizer: `adamw`, or `sgd` (Nesterov).
+        optimizer: `adamw` or `sgd`.
         betas: Of AdamW.
         momentum: Of SGD.
+        nesterov: Whether the momentum of SGD is Nesterov's.
         weight_decay: Decoupled for AdamW, added to the gradient for SGD.
         decay: What is decayed: `matrices` (no norms, biases, embeddings), `tensors` (no norms and
             biases, as MAMP does), or `all` (as MotionBERT, MaskCLR and STTFormer do).
@@ -42,6 +43,7 @@ class Optim:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     betas: Sequence[float] = (0.9, 0.999)
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 0.01
     decay: Literal["matrices", "tensors", "all"] = "matrices"
     layer_decay: float = 1.0
@@ -77,7 +79,7 @@ class Optim:
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(
-                groups, lr=self.lr, momentum=self.momentum, nesterov=True, fused=True
+                groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=True
             )
         else:
             optimizer = torch.optim.AdamW(

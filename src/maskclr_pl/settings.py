@@ -107,7 +107,10 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "apart; prepare it with clips of another"
         )
     if store.coordinates != cfg.augment.coordinates:
-        fitting = "motionbert" if store.coordinates == "pixels" else "ntu3d"
+        flat, deep = (
+            ("aimclr_2d", "aimclr") if "extreme" in cfg.augment else ("motionbert", "ntu3d")
+        )
+        fitting = flat if store.coordinates == "pixels" else deep
         raise InputError(
             f"{store.path} holds {store.coordinates}, but augment= is made for "
             f"{cfg.augment.coordinates}; type augment={fitting}"
@@ -146,6 +149,11 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         raise InputError(
             "the loss contrasts two pathways, but masking=none leaves one; type loss=ce for the "
             "supervised baseline, or masking=attention"
+        )
+    if "streams" in cfg.method and cfg.clip.stream != "joint":
+        raise InputError(
+            f"clip.stream={cfg.clip.stream}: {type(method).__name__} makes its streams from the "
+            "joints; leave clip.stream out, and name them in method.streams"
         )
     if cfg.data.batch_size < 2:
         raise InputError("data.batch_size must be at least 2: the head normalises over the batch")

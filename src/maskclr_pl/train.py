@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from maskclr_pl.backbones import Backbone
 from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
@@ -46,13 +47,17 @@ def main(cfg: DictConfig) -> float | None:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=last is None)
     check(cfg, store, method)
-    method.backbone.checkpointing = cfg.checkpointing
+    for module in method.modules():
+        if isinstance(module, Backbone):
+            module.checkpointing = cfg.checkpointing
     if cfg.compile:
         method.compile_backbone()
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
     data.train_dataloader()
+    if problem := method.check_clips(len(data.train)):
+        raise InputError(problem)
     start = checkpoint_path(cfg.init_from) if cfg.init_from and last is None else None
-    taken = init_from(method, start) if start else []
+    taken = init_from(method, start, cfg.clip.stream) if start else []
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
@@ -115,7 +120,8 @@ def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
         hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
         for name, callback in cfg.callbacks.items()
     ]
-    callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
+    if "masking" in cfg:
+        callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
     callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
     loggers = [hydra.utils.instantiate(one, save_dir=str(folder)) for one in cfg.logger.values()]

@@ -1,6 +1,7 @@
 """Callbacks: when to mask, and what to say after an epoch."""
 
+from maskclr_pl.callbacks.collapse import CollapseCallback
 from maskclr_pl.callbacks.masking import MaskingCallback
 from maskclr_pl.callbacks.progress import EpochLines
 
-__all__ = ["EpochLines", "MaskingCallback"]
+__all__ = ["CollapseCallback", "EpochLines", "MaskingCallback"]

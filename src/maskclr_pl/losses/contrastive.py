@@ -34,7 +34,7 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+def in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
     """Under autocast, the products inside a loss would be rounded to 8 bits."""
 
     @functools.wraps(loss)
@@ -46,7 +46,7 @@ def _in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
     return wrapped
 
 
-@_in_float32
+@in_float32
 def nt_xent(
     a: Float[Tensor, "B E"], b: Float[Tensor, "B E"], temperature: float
 ) -> Float[Tensor, ""]:
@@ -65,7 +65,7 @@ def nt_xent(
     return F.cross_entropy(similarity, pair)
 
 
-@_in_float32
+@in_float32
 def class_nt_xent(
     a: Float[Tensor, "B E"],
     b: Float[Tensor, "B E"],
@@ -107,7 +107,7 @@ def class_nt_xent(
     return (terms.mean(0) * share).sum() / share.sum()
 
 
-@_in_float32
+@in_float32
 def supervised_contrast(
     a: Float[Tensor, "B E"],
     b: Float[Tensor, "B E"],

@@ -81,6 +81,10 @@ class Method(L.LightningModule):
         tokens = self.encode(x).tokens
         return pool_persons(tokens.mean((1, 2)), owner, len(batch["label"]))
 
+    def check_clips(self, clips: int) -> str | None:
+        """Why a number of training clips does not fit, in one line; None if it does."""
+        return None
+
     def compile_backbone(self, **options: Any) -> None:
         """Compile it as one graph that any number of persons runs through.
 
