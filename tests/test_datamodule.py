@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.datamodule import ClipDataset, SkeletonDataModule, collate
+from maskclr_pl.data.clips import ClipDataset, collate
+from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches, hold_out
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError

@@ -12,8 +12,8 @@ import yaml
 from hypothesis import example, given, settings
 
 from maskclr_pl.data import write_store
+from maskclr_pl.data.clips import ClipDataset
 from maskclr_pl.data.converting import convert
-from maskclr_pl.data.datamodule import ClipDataset
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.skeletons import SKELETONS, load_skeleton

@@ -11,7 +11,7 @@ from maskclr_pl.checkpoint import clip_skeleton
 from maskclr_pl.cli import log
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
-from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method
+from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
 from maskclr_pl.skeletons import Skeleton, conversion
 from maskclr_pl.transforms.streams import Kind
 from maskclr_pl.types import InputError
@@ -138,6 +138,15 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         )
     if cfg.select_on not in ("val", "last", "test"):
         raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
+    if isinstance(method, OneShot) and not (cfg.data.exemplar_split and cfg.select_on == "last"):
+        raise InputError(
+            "method=oneshot compares clips with exemplars of classes that are not validated; type "
+            "data=ntu120_oneshot, or data.exemplar_split=SPLIT, and select_on=last"
+        )
+    if cfg.select_on == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
+        raise InputError(
+            "data.val_fraction=0 leaves no clips to choose a checkpoint by; type select_on=last"
+        )
     if cfg.select_on != "last" and not isinstance(method, Classifier):
         raise InputError(
             f"{type(method).__name__} learns without labels, so that no checkpoint is the best; "

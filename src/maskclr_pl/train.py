@@ -21,9 +21,11 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
-from maskclr_pl.data.datamodule import SkeletonDataModule, collate
+from maskclr_pl.data.clips import collate
+from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.results import (
     write_atomically,
+    write_lines,
     write_predictions,
     write_run_metrics,
 )
@@ -68,6 +70,8 @@ def main(cfg: DictConfig) -> float | None:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
         log_to(folder / "train.log")
         _describe(cfg, data, method, taken)
+        if cfg.data.labelled is not None:
+            write_lines(folder / "labelled.txt", data.train.names)
     if cfg.select_on == "test":
         data.val = data.test
     try:
@@ -147,11 +151,9 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: 
     )
     masked = OmegaConf.select(cfg, "masking.strategy._target_", default="no masking").split(".")[-1]
     terms = OmegaConf.select(cfg, "loss.terms", default={})
+    learns = f"loss {' + '.join(terms)}   {masked}" if terms else type(method).__name__
     count = sum(p.numel() for p in method.parameters())
-    log.info(
-        "model      %s   %d parameters   loss %s   %s",
-        *(type(method.backbone).__name__, count, " + ".join(terms), masked),
-    )
+    log.info("model      %s   %d parameters   %s", *(type(method.backbone).__name__, count, learns))
     if method.backbone.loaded:
         log.info("weights    %s: %s", cfg.backbone.weights, method.backbone.loaded)
     for note in data.notes:
@@ -170,12 +172,12 @@ def _fit_and_test(
     Training continues where the checkpoint `start` was written, if there is one.
     """
     began = time.monotonic()
-    try:
-        trainer.fit(method, data, ckpt_path=start)
-    except SystemExit:  # what Lightning makes of an interruption
-        if (folder / "checkpoints" / "last.ckpt").is_file():
-            log.info("continue   python -m maskclr_pl.train resume=%s", folder)
-        raise KeyboardInterrupt from None
+    if any(parameter.requires_grad for parameter in method.parameters()):
+        _fit(trainer, method, data, folder, start)
+    else:  # nearest neighbours
+        trainer.validate(method, data, verbose=False)
+        for name in ("best", "last"):
+            trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
     metrics = {
         "train/seconds": round(time.monotonic() - began, 1),
         "parameters": sum(p.numel() for p in method.parameters()),
@@ -191,17 +193,28 @@ def _fit_and_test(
     return metrics
 
 
+def _fit(
+    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, start: Path | None
+) -> None:
+    try:
+        trainer.fit(method, data, ckpt_path=start)
+    except SystemExit:  # what Lightning makes of an interruption
+        if (folder / "checkpoints" / "last.ckpt").is_file():
+            log.info("continue   python -m maskclr_pl.train resume=%s", folder)
+        raise KeyboardInterrupt from None
+
+
 def _test(
     trainer: L.Trainer, method: Classifier, data: SkeletonDataModule, folder: Path
 ) -> dict[str, float]:
     """Test the chosen checkpoint and keep its predictions."""
     chosen = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
-    val = trainer.callback_metrics["val/top1"] if chosen is None else chosen
+    val = trainer.callback_metrics.get("val/top1") if chosen is None else chosen
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
     if trainer.is_global_zero:
         write_predictions(folder, data.test.names, method.predictions)
-    return {**tested, "val/top1": float(val)}
+    return {**tested, **({} if val is None else {"val/top1": float(val)})}
 
 
 def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
@@ -235,9 +248,12 @@ def _pose(method: Method, data: SkeletonDataModule) -> np.ndarray:
 def _last_words(folder: Path, metrics: dict[str, Any]) -> None:
     following = f"evaluate ckpt_path={folder}"
     if "test/top1" in metrics:
+        chosen = "the last epoch"
+        if "val/top1" in metrics:
+            chosen = f"the checkpoint with val top1 {metrics['val/top1']:.2f}"
         log.info(
-            "result     test top1 %.2f   top5 %.2f   (the checkpoint with val top1 %.2f)   %.0f s",
-            *(metrics[key] for key in ("test/top1", "test/top5", "val/top1", "train/seconds")),
+            "result     test top1 %.2f   top5 %.2f   (%s)   %.0f s",
+            *(metrics["test/top1"], metrics["test/top5"], chosen, metrics["train/seconds"]),
         )
     else:
         log.info("result     loss %.4f   %.0f s", metrics["train/loss"], metrics["train/seconds"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.data.datamodule import ClipDataset
+from maskclr_pl.data.clips import ClipDataset
 from maskclr_pl.data.store import Recording
 from maskclr_pl.data.writing import write_store
 from maskclr_pl.skeletons import SKELETONS

@@ -1,152 +1,22 @@
-"""Clips of fixed size from a store, and the data module that serves them."""
+"""The data module: training, validation and test clips of one store."""
 
 from typing import Any, Literal, get_args
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches, Key, hold_out
-from maskclr_pl.data.store import Recording, Store
-from maskclr_pl.transforms import image_normalize, jittered_frames, track, uniform_frames
-from maskclr_pl.types import Batch, InputError
-
-Sampling = Literal["resample", "whole"]
-"""`resample`: frames are picked so that every clip has the same length. `whole`: all frames, and a
-transform on the device brings batches to the same length (the 3D pipelines)."""
-
-MAX_FRAMES = 300
-"""Longest clip that `whole` passes on, as in NTU's published arrays; longer ones are thinned."""
-
-
-class ClipDataset(Dataset[dict[str, Any]]):
-    """Recordings of a split as clips with the same number of persons.
-
-    The clip has the joints of the store; 2D coordinates are in image units ([-1, 1] over the longer
-    side), and a joint without confidence is all zeros.
-
-    Args:
-        store: Where the recordings are.
-        rows: Which recordings, in order.
-        frames: Length of a clip, if resampled.
-        persons: Persons per clip. Recordings with more keep those seen best.
-        train: Draw the frames afresh at each access; otherwise evenly spaced ones.
-        seed: The draws depend on (seed, epoch, index) alone.
-        sampling: See `Sampling`.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        rows: np.ndarray,
-        frames: int,
-        persons: int,
-        train: bool,
-        seed: int = 0,
-        sampling: Sampling = "resample",
-    ):
-        self.store, self.rows = store, rows
-        self.frames, self.persons, self.train, self.seed = frames, persons, train, seed
-        self.sampling = sampling
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Class of each clip."""
-        return self.store.label[self.rows]
-
-    @property
-    def names(self) -> list[str]:
-        """Name of each clip."""
-        return [self.store.name(int(row)) for row in self.rows]
-
-    def __getitem__(self, key: Key | int) -> dict[str, Any]:
-        """One clip, unbatched, as NumPy arrays; a plain index means epoch 0."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        recording = self.store.recording(int(self.rows[index]))
-        frame = self._frames(recording.keypoint.shape[1], epoch, index)
-        size = recording.frame_size
-        if size is None:  # (x, y, z): there is no room for a confidence
-            clip = _metric_clip(recording, frame, self.persons)
-        else:
-            clip = _image_clip(recording, frame, self.persons, size)
-        seen = (clip != 0).any(0) if size is None else clip[2] > 0
-        return {
-            "clip": clip,
-            "present": seen.any((1, 2)),
-            "frame": frame,
-            "label": recording.label,
-            "index": index,
-        }
-
-    def _frames(self, length: int, epoch: int, index: int) -> np.ndarray:
-        """Which frames of a recording make the clip."""
-        if self.sampling == "whole":
-            return uniform_frames(length, min(length, MAX_FRAMES))
-        if self.train:
-            draws = np.random.default_rng((self.seed, epoch, index)).random(self.frames)
-            return jittered_frames(length, self.frames, draws)
-        return uniform_frames(length, self.frames)
-
-
-def _best(weight: np.ndarray, persons: int) -> np.ndarray:
-    """The persons with the largest sums of weights (M, T, V), in their order."""
-    return np.sort(np.argsort(-weight.sum((1, 2), dtype=np.float32), kind="stable")[:persons])
-
-
-def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.ndarray:
-    """(3, M, T, V) metres."""
-    keypoint = recording.keypoint
-    if len(keypoint) > persons:
-        keypoint = keypoint[_best((keypoint != 0).any(-1), persons)]
-    clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
-    clip[:, : len(keypoint)] = np.moveaxis(keypoint[:, frame], -1, 0)
-    return clip
-
-
-def _image_clip(
-    recording: Recording, frame: np.ndarray, persons: int, size: tuple[int, int]
-) -> np.ndarray:
-    """(3, M, T, V): x, y in image units, confidence; persons keep their identity."""
-    keypoint, score = recording.keypoint, recording.score
-    if score is None:
-        score = (keypoint != 0).any(-1)
-    if len(keypoint) > persons:
-        best = _best(score, persons)
-        keypoint, score = keypoint[best], score[best]
-    clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
-    there = clip[:, : len(keypoint)]
-    there[:2] = np.moveaxis(image_normalize(keypoint[:, frame], size), -1, 0)
-    there[2] = np.maximum(score[:, frame], 0)
-    there[:2] *= there[2] > 0
-    if len(keypoint) == 2:
-        swapped = track(keypoint.astype(np.float32), score)[frame]
-        there[:, :, swapped] = there[:, ::-1, swapped]
-    return clip
-
-
-def collate(items: list[dict[str, Any]]) -> Batch:
-    """A batch from clips; the channels of `clip` are planes in memory, short clips end in zeros."""
-    present = torch.from_numpy(np.stack([item["present"] for item in items]))
-    length = max(len(item["frame"]) for item in items)
-    first = items[0]["clip"]
-    clip = np.zeros((len(first), len(items), first.shape[1], length, first.shape[3]), np.float32)
-    frame = np.full((len(items), length), -1)
-    for i, item in enumerate(items):
-        frames = len(item["frame"])
-        clip[:, i, :, :frames] = item["clip"]
-        frame[i, :frames] = item["frame"]
-    return {
-        "clip": torch.from_numpy(clip).movedim(0, -1),
-        "present": present,
-        "sequence": present.flatten().nonzero().squeeze(1),
-        "frame": torch.from_numpy(frame),
-        "label": torch.tensor([item["label"] for item in items]),
-        "index": torch.tensor([item["index"] for item in items]),
-    }
+from maskclr_pl.data.clips import ClipDataset, Sampling, collate
+from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches, hold_out
+from maskclr_pl.data.store import Store
+from maskclr_pl.data.subsets import (
+    check_labelled,
+    check_novel,
+    labelled_share,
+    named_clips,
+)
+from maskclr_pl.types import InputError
 
 
 class SkeletonDataModule(L.LightningDataModule):
@@ -159,7 +29,10 @@ class SkeletonDataModule(L.LightningDataModule):
             given as `val_split`.
         val_split: Split for model selection; by default `val_fraction` of the training split is
             held out, whole subjects where they are known.
-        val_fraction: Share held out.
+        val_fraction: Share held out; 0 trains on the whole split, without validation.
+        exemplar_split: Of a one-shot protocol: the clips of the classes that are new at test time.
+        labelled: Training clips that are used: a share of each class (see `labelled_share`), or a
+            file with their names, which are then never held out. None: all.
         frames: Length of a clip.
         persons: Persons per clip.
         sampling: See `Sampling`.
@@ -182,6 +55,8 @@ class SkeletonDataModule(L.LightningDataModule):
         test_split: str,
         val_split: str | None = None,
         val_fraction: float = 0.1,
+        exemplar_split: str | None = None,
+        labelled: float | int | str | None = None,
         frames: int = 81,
         persons: int = 2,
         sampling: Sampling = "resample",
@@ -198,38 +73,68 @@ class SkeletonDataModule(L.LightningDataModule):
         ):
             if value not in known:
                 raise InputError(f"data.{key}={value}: expected {', '.join(known)}")
+        check_labelled(labelled)
         self.store, self.copies = Store(path), copies
         self.notes: list[str] = []
         """What is to be said about the splits, a line each."""
         self.batch_size, self.balanced = batch_size, balanced
         self.num_workers, self.seed = num_workers, seed
-        train, test = self.store.rows(train_split), self.store.rows(test_split)
-        self._disjoint(train_split, train, test_split, test)
-        train = self._without_copies(train_split, train, test_split, test)
-        if val_split is None:
-            subjects = None if self.store.subject is None else self.store.subject[train]
-            kept, held = hold_out(self.store.label[train], subjects, val_fraction, seed)
-            train, val = train[kept], train[held]
-        else:
+        test = self.store.rows(test_split)
+        train, val = self._training_rows(train_split, test_split, test, val_split, val_fraction)
+        whole = len(train)
+        if isinstance(labelled, str):
+            train, val = self._named(labelled, train_split, train, val)
+        train = self._without_copies(train_split, train, "validation", val)
+        if isinstance(labelled, float | int):
+            train = train[labelled_share(self.store.label[train], labelled, seed)]
+        if labelled is not None:
+            self.notes.append(f"{len(train)} of {whole} training clips are used: those labelled")
+        exemplars = test[:0] if exemplar_split is None else self.store.rows(exemplar_split)
+        self.train, self.val, self.test, self.exemplars = (
+            ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling)
+            for rows in (train, val, test, exemplars)
+        )
+        if exemplar_split is not None:
+            self._disjoint(exemplar_split, exemplars, test_split, test)
+            parts = (self.train.labels, self.exemplars.labels, self.test.labels)
+            check_novel(*parts, self.store.class_names)
+        if not len(self.train) or not len(self.test) or not (len(self.val) or val_fraction == 0):
+            raise InputError(
+                f"{path}: {len(self.train)} training, {len(self.val)} validation and "
+                f"{len(self.test)} test clips; each part needs at least one"
+                + "".join(f"; {note}" for note in self.notes)
+            )
+
+    def _training_rows(
+        self, split: str, test_split: str, test: np.ndarray, val_split: str | None, fraction: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The clips to train on, and those held out from them or given for validation."""
+        train = self.store.rows(split)
+        self._disjoint(split, train, test_split, test)
+        train = self._without_copies(split, train, test_split, test)
+        if val_split is not None:
             val = self.store.rows(val_split)
-            self._disjoint(train_split, train, val_split, val)
+            self._disjoint(split, train, val_split, val)
             val = self._without_copies(val_split, val, test_split, test)
             if shared := len(np.intersect1d(val, test)):
                 self.notes.append(
                     f"{shared} clips of {val_split} are in {test_split}, too: they choose the "
                     "checkpoint that is tested on them"
                 )
-        train = self._without_copies(train_split, train, "validation", val)
-        self.train, self.val, self.test = (
-            ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling)
-            for rows in (train, val, test)
-        )
-        if not len(self.train) or not len(self.val) or not len(self.test):
-            raise InputError(
-                f"{path}: {len(self.train)} training, {len(self.val)} validation and "
-                f"{len(self.test)} test clips; each part needs at least one"
-                + "".join(f"; {note}" for note in self.notes)
-            )
+            return train, val
+        if fraction == 0:
+            return train, train[:0]
+        subjects = None if self.store.subject is None else self.store.subject[train]
+        kept, held = hold_out(self.store.label[train], subjects, fraction, self.seed)
+        return train[kept], train[held]
+
+    def _named(
+        self, file: str, split: str, train: np.ndarray, val: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The clips of a split that a file names, and the held-out ones that it does not."""
+        rows = self.store.rows(split)
+        named = rows[named_clips(file, [self.store.name(int(row)) for row in rows], split)]
+        return np.intersect1d(named, np.union1d(train, val)), np.setdiff1d(val, named)
 
     def _disjoint(self, a: str, rows_a: np.ndarray, b: str, rows_b: np.ndarray) -> None:
         shared = np.intersect1d(rows_a, rows_b)
@@ -280,14 +185,15 @@ class SkeletonDataModule(L.LightningDataModule):
         )
         return self._loader(self.train, batches)
 
-    def _in_order(self, dataset: ClipDataset) -> DataLoader[Any]:
+    def in_order(self, dataset: ClipDataset) -> DataLoader[Any]:
+        """Every clip of a part once, in file order; each rank has its share."""
         batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, shuffle=False)
         return self._loader(dataset, batches)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation clip once, in file order."""
-        return self._in_order(self.val)
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Every validation clip once, in file order; no loader if there are none."""
+        return [self.in_order(self.val)] if len(self.val) else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Every test clip once, in file order."""
-        return self._in_order(self.test)
+        return self.in_order(self.test)

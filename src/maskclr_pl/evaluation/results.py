@@ -23,6 +23,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """A text file with a line each."""
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+
 def write_run_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
     """`metrics.json`: flat; accuracies in percent; null for a value that is not a number."""
     values = {

@@ -115,29 +115,49 @@ def supervised_contrast(
     temperature: float,
     base_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """Supervised contrastive loss (Khosla et al. 2020, L_out) with both views as anchors.
-
-    The mean over anchors of -mean over the other rows of the same class of their log-probability.
-    Unlike the released MaskCLR code, rows are not divided by their maximum, which would cancel the
-    temperature.
+    """`supervised_contrast_of` both views of the clips: a clip's other view is of its class.
 
     Args:
         a: Features of one view.
         b: Features of the other.
         label: Classes.
         temperature: > 0.
+        base_temperature: See `supervised_contrast_of`.
+    """
+    rows, labels = torch.cat((a, b)), torch.cat((label, label))
+    return supervised_contrast_of(rows, labels, temperature, base_temperature)
+
+
+@in_float32
+def supervised_contrast_of(
+    rows: Float[Tensor, "n E"],
+    label: Int[Tensor, " n"],
+    temperature: float,
+    base_temperature: float | None = None,
+) -> Float[Tensor, ""]:
+    """Supervised contrastive loss (Khosla et al. 2020, L_out) with every row as an anchor.
+
+    The mean over anchors of -mean over the other rows of the same class of their log-probability.
+    A row without another of its class is no anchor; 0 if there is no anchor. Unlike the released
+    MaskCLR code, rows are not divided by their maximum, which would cancel the temperature.
+
+    Args:
+        rows: Features.
+        label: Classes.
+        temperature: > 0.
         base_temperature: The loss is scaled by temperature / base_temperature; by default not.
     """
-    if len(a) == 0:
-        return a.sum() + b.sum()
-    rows = F.normalize(torch.cat((a, b)).float(), dim=-1, eps=_EPS)
-    labels = torch.cat((label, label))
+    if len(rows) < 2:
+        return rows.sum() * 0.0
+    rows = F.normalize(rows.float(), dim=-1, eps=_EPS)
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     similarity = (rows @ rows.T / temperature).masked_fill(itself, -math.inf)
     log_probability = similarity.log_softmax(-1).masked_fill(itself, 0.0)
-    positive = (labels.unsqueeze(0) == labels.unsqueeze(1)) & ~itself
-    loss = -(log_probability * positive).sum(1) / positive.sum(1)
-    return loss.mean() * (temperature / (base_temperature or temperature))
+    positive = (label.unsqueeze(0) == label.unsqueeze(1)) & ~itself
+    count = positive.sum(1)
+    loss = -(log_probability * positive).sum(1) / count.clamp_min(1)
+    mean = loss.sum() / (count > 0).sum().clamp_min(1)
+    return mean * (temperature / (base_temperature or temperature))
 
 
 class _Contrast(nn.Module):

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, distributed, nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.features import gather_columns
 from maskclr_pl.types import Batch, Prediction
 
 
@@ -35,7 +35,7 @@ class Classifier(Method, ABC):
         self.val_accuracy, self.test_accuracy = accuracy.clone("val/"), accuracy.clone("test/")
         self.predictions: dict[str, Tensor] = {}
         """Of the last test: index (n,), label (n,), logits (n, K), on the CPU."""
-        self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._tested: list[tuple[Tensor, ...]] = []
 
     @abstractmethod
     def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
@@ -43,10 +43,13 @@ class Classifier(Method, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of the standard pathway."""
-        prediction = self.predict_clips(batch["clip"], batch)
-        loss = nn.functional.cross_entropy(prediction.logits.float(), batch["label"])
-        self.log("val/loss", loss, on_epoch=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.val_accuracy.update(prediction.logits, batch["label"])
+        self.validate(self.predict_clips(batch["clip"], batch).logits.float(), batch["label"])
+
+    def validate(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]) -> None:
+        """Count and log what was said of validation clips."""
+        loss = nn.functional.cross_entropy(logits, label)
+        self.log("val/loss", loss, on_epoch=True, batch_size=len(label), sync_dist=True)
+        self.val_accuracy.update(logits, label)
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracies in percent."""
@@ -61,12 +64,8 @@ class Classifier(Method, ABC):
     def on_test_epoch_end(self) -> None:
         """Log accuracies in percent and put the predictions of all ranks in order."""
         self._log_percent(self.test_accuracy)
-        columns = [torch.cat(column).cpu() for column in zip(*self._tested, strict=True)]
+        columns = gather_columns(self._tested)
         self._tested.clear()
-        if distributed.is_available() and distributed.is_initialized():
-            ranks: list[Any] = [None] * distributed.get_world_size()
-            distributed.all_gather_object(ranks, columns)
-            columns = [torch.cat(column) for column in zip(*ranks, strict=True)]
         order = columns[0].argsort()
         self.predictions = {
             name: column[order]
