@@ -27,11 +27,11 @@ __all__ = [
     "build_method",
     "checkpoint_path",
     "clip_skeleton",
-    "init_from",
     "load_published_weights",
     "load_run",
     "metadata",
     "refuse_untrusted",
+    "state_of",
 ]
 
 VIEWS = ("extreme",)
@@ -172,7 +172,7 @@ def _rebuilt(
         raise InputError(f"{path}: does not say what data and classes it was trained on")
     source = Skeleton.from_dict(info["source_skeleton"])
     method = build_method(info["config"], source, with_weights=False)
-    method.load_state_dict(_weights(content, path))
+    method.load_state_dict(state_of(content, path))
     method.metadata = info
     return method.eval(), info
 
@@ -210,41 +210,7 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
             refuse_untrusted(value, path, trusted)
 
 
-def init_from(method: Method, path: Path, stream: str = "joint") -> list[str]:
-    """Start a method from the weights of another run.
-
-    The backbone must fit completely; other parts are taken where every shape fits.
-
-    Args:
-        method: To be started.
-        path: Checkpoint of the other run.
-        stream: What the method sees of a clip. Of a run with a backbone for each stream
-            (`CrosSCLR`) that of this stream is taken.
-
-    Returns:
-        Names of the parts that were taken.
-
-    Raises:
-        InputError: If the file is no checkpoint, or the backbone does not fit.
-    """
-    state = _weights(read_weights(path), path)
-    taken = []
-    for name, module in method.named_children():
-        prefix = f"{name}."
-        if name == "backbone" and any(k.startswith(f"backbones.{stream}.") for k in state):
-            prefix = f"backbones.{stream}."
-        part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        own = module.state_dict()
-        fits = part.keys() == own.keys() and all(part[k].shape == own[k].shape for k in own)
-        if part and fits:
-            module.load_state_dict(part)
-            taken.append(prefix.removesuffix("."))
-        elif name == "backbone":
-            _refuse_weights(part, own, path)
-    return taken
-
-
-def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The names and tensors of a checkpoint."""
     if "state_dict" not in content:
         raise InputError(
@@ -260,12 +226,3 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
                 f"{path}: {name!r} in its state_dict is no weight ({type(value).__name__})"
             )
     return state
-
-
-def _refuse_weights(part: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
-    missing = sorted(own.keys() - part.keys())
-    shapes = [k for k in own.keys() & part.keys() if part[k].shape != own[k].shape]
-    raise InputError(
-        f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors "
-        f"missing, {len(shapes)} of another shape); type the backbone= it was trained with"
-    )

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.callbacks import EpochLines
-from maskclr_pl.checkpoint import build_method, checkpoint_path, init_from, metadata
+from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
+from maskclr_pl.data import Store
 from maskclr_pl.data.clips import collate
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.results import (
@@ -34,6 +35,7 @@ from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.settings import check, complete, saved_settings
+from maskclr_pl.starting import init_from
 from maskclr_pl.types import InputError
 
 
@@ -58,8 +60,7 @@ def main(cfg: DictConfig) -> float | None:
     data.train_dataloader()
     if problem := method.check_clips(len(data.train)):
         raise InputError(problem)
-    start = checkpoint_path(cfg.init_from) if cfg.init_from and last is None else None
-    taken = init_from(method, start, cfg.clip.stream) if start else []
+    started = _start(cfg, method, store) if cfg.init_from and last is None else []
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
@@ -69,7 +70,7 @@ def main(cfg: DictConfig) -> float | None:
             claim(folder)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
         log_to(folder / "train.log")
-        _describe(cfg, data, method, taken)
+        _describe(cfg, data, method, started)
         if cfg.data.labelled is not None:
             write_lines(folder / "labelled.txt", data.train.names)
     if cfg.select_on == "test":
@@ -84,6 +85,16 @@ def main(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         _last_words(folder, metrics)
     return metrics.get(cfg.objective)
+
+
+def _start(cfg: DictConfig, method: Method, store: Store) -> list[str]:
+    """Take over the weights of another run; what is to be said about it, a line each."""
+    path = checkpoint_path(cfg.init_from)
+    taken, notes = init_from(method, path, plain(cfg), store.class_names)
+    return [
+        f"start      {', '.join(taken)} from {cfg.init_from}",
+        *(f"note       {cfg.init_from}: {note}" for note in notes),
+    ]
 
 
 def _folder(cfg: DictConfig) -> Path:
@@ -141,7 +152,9 @@ def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     return trainer
 
 
-def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: list[str]) -> None:
+def _describe(
+    cfg: DictConfig, data: SkeletonDataModule, method: Method, started: list[str]
+) -> None:
     clip = cfg.clip
     log.info(
         "data       %s   %d train, %d validation, %d test clips   %d classes   "
@@ -158,8 +171,8 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, taken: 
         log.info("weights    %s: %s", cfg.backbone.weights, method.backbone.loaded)
     for note in data.notes:
         log.info("note       %s", note)
-    if taken:
-        log.info("start      %s from %s", ", ".join(taken), cfg.init_from)
+    for line in started:
+        log.info("%s", line)
     if cfg.select_on == "test":
         log.info("note       checkpoints are chosen on the test split: its clips are not unseen")
 
@@ -213,7 +226,9 @@ def _test(
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
     if trainer.is_global_zero:
-        write_predictions(folder, data.test.names, method.predictions)
+        found = {key: value.numpy() for key, value in method.predictions.items()}
+        names = np.array(data.test.names)[found["index"]]
+        write_predictions(folder, names, found["label"], found["logits"])
     return {**tested, **({} if val is None else {"val/top1": float(val)})}
 
 

@@ -1,6 +1,7 @@
 """Result files of a run folder, written atomically."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -38,26 +38,21 @@ def write_run_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
 
 
 def write_predictions(
-    folder: Path, names: Sequence[str], predictions: Mapping[str, Tensor]
+    folder: Path, name: np.ndarray, label: np.ndarray, logits: np.ndarray
 ) -> None:
     """`predictions.npz`: name (n,), label (n,), logits (n, K) of the test clips."""
-    index = predictions["index"].numpy()
     path = folder / "predictions.npz"
     partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez(
-        partial,
-        name=np.array(names)[index],
-        label=predictions["label"].numpy(),
-        logits=predictions["logits"].numpy(),
-    )
+    np.savez(partial, name=name, label=label, logits=logits)
     os.replace(partial, path)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """A CSV file with the keys of the first row as its header."""
-    lines: list[list[Any]] = [list(rows[0]), *(list(row.values()) for row in rows)]
-    text = "\n".join(",".join(str(value) for value in line) for line in lines) + "\n"
-    write_atomically(path, text.encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([list(rows[0]), *(list(row.values()) for row in rows)])
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -26,6 +26,20 @@ def run_metrics(folder: Path) -> dict[str, Any]:
     return values
 
 
+def runs_below(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, otherwise the finished runs inside of it, by name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if (folder / "metrics.json").is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.rglob("metrics.json"))
+    if not found:
+        raise InputError(f"{folder}: no run folder, and none inside of it")
+    return found
+
+
 def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Training cross-entropy and validation accuracy over epochs; empty without metrics.csv."""
     path = folder / "metrics.csv"
