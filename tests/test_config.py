@@ -24,7 +24,7 @@ GIVEN = {
 }
 SIZES = ["clip.joints=17", "clip.channels=3", "clip.classes=8", "clip.parts=[[0,1],[2,3]]"]
 SIZES += ["clip.pairs=[[5,6]]", "clip.root=0", "clip.center=0", "clip.shoulders=[5,6]"]
-GIVEN["train"] += SIZES
+GIVEN["train"] += [*SIZES, "init_from=null"]
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +143,8 @@ def test_every_part_of_a_method_builds_one(group, option):
     if group == "backbone" and option.startswith("dstformer_"):
         changes = ["++backbone.depth=1"]  # the full ones only cost time
     cfg = compose("train", f"{group}={option}", *changes)
+    if group not in ("backbone", "head") and "hidden" in cfg.get("head", {}):
+        cfg.head.hidden = 8
     method = build_method(cfg, SKELETONS["coco17"])
     assert isinstance(method, Method)
     assert sum(parameter.numel() for parameter in method.parameters()) > 0
