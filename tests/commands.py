@@ -35,6 +35,17 @@ def in_process(name: str, *args: str, cwd: Path, capsys: pytest.CaptureFixture[s
     return capsys.readouterr().out
 
 
+def refused(name: str, *args: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with; fails the test if it ends in another way."""
+    with pytest.raises(AssertionError) as failure:
+        in_process(name, *args, cwd=cwd, capsys=capsys)
+    code, *lines = str(failure.value).split(": ", 1)[1].splitlines()
+    assert code == "2", failure.value
+    [line] = [one for one in lines if one.startswith("error: ")]
+    assert lines[-1] == line, failure.value
+    return line
+
+
 def in_subprocess(
     name: str, *args: str, cwd: Path, python: str = sys.executable, **env: str
 ) -> str:

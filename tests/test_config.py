@@ -24,7 +24,7 @@ GIVEN = {
 }
 SIZES = ["clip.joints=17", "clip.channels=3", "clip.classes=8", "clip.parts=[[0,1],[2,3]]"]
 SIZES += ["clip.pairs=[[5,6]]", "clip.root=0", "clip.center=0", "clip.shoulders=[5,6]"]
-GIVEN["train"] += [*SIZES, "init_from=null"]
+GIVEN["train"] += SIZES
 
 
 @pytest.fixture(autouse=True)

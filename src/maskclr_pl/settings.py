@@ -138,6 +138,11 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         )
     if cfg.select_on not in ("val", "last", "test"):
         raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
+    if cfg.init_from == "RUN":
+        raise InputError(
+            "this method starts from another run; type init_from=RUN with its folder in the place "
+            "of RUN, or init_from=null to take the backbone as it is"
+        )
     if isinstance(method, OneShot) and not (cfg.data.exemplar_split and cfg.select_on == "last"):
         raise InputError(
             "method=oneshot compares clips with exemplars of classes that are not validated; type "

@@ -154,7 +154,7 @@ def benchmark_of(config: dict[str, Any]) -> str:
     return store if split == "test" else f"{store} {split}"
 
 
-def test_clips(benchmark: str) -> int | None:
+def published_clips(benchmark: str) -> int | None:
     """How many test clips a benchmark has as published; None where that is not known here."""
     found = {
         f"{name}-{part}": PUBLISHED[f"NTU RGB+D {number}"].get(split)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maskclr_pl.evaluation.identity import Row, Run, test_clips
+from maskclr_pl.evaluation.identity import Row, Run, published_clips
 
 PAPER, OURS = "paper", "ours"
 
@@ -107,7 +107,7 @@ class Table:
             for key in sorted(set().union(*map(_settings, runs)))
             if len({str(run.value(key)) for run in runs}) > 1
         ]
-        expected = test_clips(benchmark)
+        expected = published_clips(benchmark)
         for count in sorted({run.clips for run in runs} - {expected}) if expected else ():
             notes.append(f"{count:,} test clips (published {expected:,})")
         if self.figure(row, benchmark) is None:

@@ -1,0 +1,230 @@
+import copy
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from maskclr_pl.evaluation.identity import Row, benchmark_of, identify, published_clips, row_of
+from maskclr_pl.evaluation.results import write_predictions
+from maskclr_pl.evaluation.runs import runs_below
+from maskclr_pl.evaluation.tables import Table, published
+from maskclr_pl.types import InputError
+
+RECOGNIZER = {
+    "seed": 0,
+    "output_dir": "somewhere",
+    "init_from": None,
+    "select_on": "val",
+    "clip": {"frames": 120, "stream": "joint", "classes": 60, "skeleton": None},
+    "augment": {"coordinates": "metres"},
+    "data": {"path": "data/ntu60_3d.h5", "test_split": "xsub_val", "labelled": None, "seed": 0},
+    "backbone": {"_target_": "maskclr_pl.backbones.Transformer", "weights": None},
+    "method": {"_target_": "maskclr_pl.methods.Recognizer", "persons": "packed"},
+    "loss": {"terms": {"ce": {"label_smoothing": 0.1}}},
+    "masking": {"_target_": "lightning.pytorch.callbacks.Callback"},
+    "optim": {"lr": 0.0003, "backbone_lr": None},
+    "trainer": {"max_epochs": 100, "accumulate_grad_batches": 1},
+}
+RECOGNIZER["data"] |= {"batch_size": 48, "balanced": None}
+AGPM = {"strategy": {"_target_": "maskclr_pl.masking.AttentionGuidedMasking"}}
+CONTRAST = {"ce": {}, "sample": {}, "class": {}}
+
+
+def config(**changes):
+    """Dotted names with __ instead of dots."""
+    made = copy.deepcopy(RECOGNIZER)
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        node = made
+        for name in path:
+            node = node[name]
+        node[last] = value
+    return made
+
+
+def run(folder: Path, top1=50.0, clips=16_487, **changes):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config(**changes)))
+    (folder / "metrics.json").write_text(json.dumps({"test/top1": top1}))
+    names, rows = np.array([str(i) for i in range(clips)]), np.zeros((clips, 2), np.float32)
+    write_predictions(folder, names, np.zeros(clips, np.int64), rows)
+    return folder
+
+
+def method_of(**changes):
+    return row_of(config(**changes)).method
+
+
+def kind(name):
+    return f"maskclr_pl.methods.{name}"
+
+
+def test_what_a_run_learnt_from(tmp_path):
+    assert method_of() == "supervised"
+    assert method_of(masking=AGPM, loss__terms=CONTRAST) == "MaskCLR"
+    random = {"strategy": {"_target_": "maskclr_pl.masking.RandomMasking"}}
+    assert method_of(masking=random, loss__terms={"ce": {}}) == "RandomMasking, loss ce"
+    assert method_of(backbone__weights="checkpoint-399.pth") == "MAMP"
+    assert method_of(clip__stream="bone") == "supervised (bone)"
+    assert method_of(method__target="motion", method___target_=kind("MaskedAutoencoder")) == "MAMP"
+    assert method_of(init_from="gone/run") == "from run"
+    assert method_of(method___target_=kind("LinearProbe")) == "random weights"
+    assert method_of(method___target_=kind("AimCLR")) == "AimCLR"
+    mae = {"method__target": "coordinates", "method___target_": kind("MaskedAutoencoder")}
+    started = run(tmp_path / "pre", **mae)
+    for start in (started, started / "checkpoints" / "best.ckpt"):
+        assert method_of(init_from=str(start)) == "SkeletonMAE"
+    middle = run(tmp_path / "middle", init_from=str(started))
+    found = method_of(init_from=str(middle), method___target_=kind("KNN"))
+    assert found == "SkeletonMAE"
+
+
+def test_protocols():
+    assert row_of(config()) == Row("supervised", "Transformer", "full")
+    for name, protocol in (("LinearProbe", "linear"), ("KNN", "kNN"), ("OneShot", "one-shot")):
+        assert row_of(config(method___target_=kind(name))).protocol == protocol
+    assert row_of(config(data__labelled=0.01)).protocol == "1 % of the labels"
+    assert row_of(config(data__labelled="a/labelled.txt")).protocol == "labels of labelled.txt"
+    part = row_of(config(data__labelled=0.1, method___target_=kind("LinearProbe")))
+    assert part.protocol == "linear, 10 % of the labels"
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "path", "name"),
+    [
+        ("xsub_val", 60, "x.h5", "NTU60-XSub"),
+        ("xview_val", 60, "x.h5", "NTU60-XView"),
+        ("xset_val", 120, "x.h5", "NTU120-XSet"),
+        ("ntu60_xsub_val", 120, "x.h5", "NTU60-XSub"),
+        ("val", 400, "x.h5", "K400"),
+        ("test", 15, "data/penn_action.h5", "penn_action"),
+        ("xsub_val", 7, "data/own.h5", "own xsub_val"),
+        ("val", 15, "data/own.h5", "own val"),
+    ],
+)
+def test_benchmarks(split, classes, path, name):
+    settings = {"data__test_split": split, "clip__classes": classes, "data__path": path}
+    assert benchmark_of(config(**settings)) == name
+
+
+def test_sizes_of_the_benchmarks():
+    assert published_clips("NTU60-XSub") == 16_487
+    assert published_clips("NTU120-XSet") == 59_477
+    assert published_clips("K400") is None
+
+
+def test_published_figures_are_complete_and_known_settings():
+    rows = published()["rows"]
+    assert len({(one["method"], one["backbone"], one["protocol"]) for one in rows}) == len(rows)
+    assert len(published()["benchmarks"]) == 5
+    known = {"clip", "augment", "optim", "method", "select_on", "trainer", "data", "backbone"}
+    for one in rows:
+        assert one["source"]
+        assert set(one["figures"]) <= set(published()["benchmarks"])
+        assert all(20 < figure < 100 for figure in one["figures"].values())
+        assert {key.split(".")[0] for key in one.get("settings", {})} <= known | {"loss", "masking"}
+
+
+def test_the_rows_of_the_paper():
+    """Figures that MaskCLR's table is known by, typed in a second time."""
+    table = Table([])
+    for backbone, figures in (
+        ("STTFormer", [90.1, 95.4, 79.0, 80.5, None]),
+        ("Transformer", [93.5, 97.5, 90.5, 91.9, None]),
+        ("DSTformer", [93.9, 97.3, 87.4, 89.5, 44.7]),
+    ):
+        row = Row("MaskCLR", backbone, "full")
+        assert [table.figure(row, name) for name in table.benchmarks] == figures
+
+
+def test_no_run_no_figure_of_ours():
+    table = Table([])
+    assert {line["figures"] for line in table.lines()} == {"paper"}
+    assert "ours" not in table.text().split("Top-1 on the test split")[0]
+    assert all(one["runs"] == 0 and one["ours_mean"] == "" for one in table.records())
+
+
+def lines_of(table, method):
+    return {one["figures"]: one for one in table.lines() if one["method"] == method}
+
+
+def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
+    pre = run(tmp_path / "pre", method___target_=kind("MaskedAutoencoder"), method__target="motion")
+    for seed, top1 in enumerate((80.0, 82.0, 87.0)):
+        folder = tmp_path / f"seed{seed}"
+        run(folder, top1, seed=seed, data__seed=seed, init_from=str(pre), output_dir=str(folder))
+    table = Table([identify(tmp_path / f"seed{seed}") for seed in range(3)])
+    found = [one for one in table.lines() if one["method"] == "MAMP" and one["protocol"] == "full"]
+    paper, ours = found
+    assert (paper["figures"], paper["NTU60-XSub"]) == ("paper", "93.1")
+    assert ours["figures"] == "ours"
+    assert ours["NTU60-XSub"] == "83.0 ± 3.6 (3)"  # sqrt((9 + 1 + 16) / 2)
+    assert ours["NTU60-XView"] == ours["K400"] == ours["source"] == ""
+    [record] = [one for one in table.records() if one["runs"]]
+    assert (record["published"], record["ours_mean"]) == (93.1, "83.0000")
+
+
+def test_what_differs_is_said(tmp_path):
+    changes = {"backbone__weights": "f.pth", "trainer__max_epochs": 3, "data__batch_size": 12}
+    accumulate = {"trainer__accumulate_grad_batches": 2}
+    one = identify(run(tmp_path / "a", clips=100, **changes, **accumulate))
+    [found] = [Table([one]).differences(one.row, one.benchmark)]
+    assert "100 test clips (published 16,487)" in found
+    assert "trainer.max_epochs 3 (published 100)" in found
+    assert "data.batch_size 24 (published 48)" in found
+    assert "select_on val (published test)" in found
+    assert not any(text.startswith(("optim.lr", "clip.frames")) for text in found)
+    assert "trainer.max_epochs 3 (published 100)" in Table([one]).text()
+
+
+def test_what_was_no_seed_is_said(tmp_path):
+    a = identify(run(tmp_path / "a", trainer__max_epochs=30))
+    b = identify(run(tmp_path / "b", trainer__max_epochs=60))
+    found = Table([a, b]).differences(a.row, a.benchmark)
+    assert "seeds 0, 0 are not all different" in found
+    assert "trainer.max_epochs is 30 or 60 in these runs" in found
+
+
+def test_batches_of_classes_and_rates_as_they_took_effect(tmp_path):
+    one = identify(run(tmp_path / "a", data__balanced={"classes": 16, "samples": 2}))
+    assert one.value("data.batch_size") == 32
+    assert one.value("optim.backbone_lr") == 0.0003
+    assert one.value("no.such.key") is None
+
+
+def test_an_ensemble_is_a_row_of_its_own(tmp_path):
+    streams = ("joint", "bone", "joint_motion")
+    members = [run(tmp_path / name, clip__stream=name) for name in streams]
+    both = run(tmp_path / "both")
+    parts = {"ensemble": {"runs": [str(one) for one in members], "weights": [0.6, 0.6, 0.4]}}
+    (both / "config.yaml").write_text(yaml.safe_dump(parts))
+    assert identify(both).row == Row("3s-supervised", "Transformer", "full")
+    (members[0] / "config.yaml").write_text(yaml.safe_dump(config(masking=AGPM)))
+    with pytest.raises(InputError, match="an ensemble of different methods"):
+        identify(both)
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    one = run(tmp_path / "runs" / "a")
+    assert runs_below(tmp_path) == runs_below(one) == [one]
+    (one / "metrics.json").write_text('{"train/loss": 1.0}')
+    with pytest.raises(InputError, match=r"metrics\.json has no test/top1"):
+        identify(one)
+    (one / "metrics.json").write_text('{"test/top1": 1.0}')
+    (one / "config.yaml").write_text("- 1")
+    with pytest.raises(InputError, match=r"no config\.yaml"):
+        identify(one)
+    with pytest.raises(InputError, match="no run folder, and none inside"):
+        runs_below(tmp_path / "empty")
+
+
+def test_the_text_is_a_table(tmp_path):
+    one = identify(run(tmp_path / "a", data__test_split="test", clip__classes=9))
+    text = Table([one]).text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1
+    assert len({row.count("|") for row in rows}) == 1
+    assert re.search(r"\| ours +\|.*\| 50\.0 \(1\) +\|", text)
