@@ -73,6 +73,7 @@ def test_what_a_run_learnt_from(tmp_path):
     assert method_of(init_from="gone/run") == "from run"
     assert method_of(method___target_=kind("LinearProbe")) == "random weights"
     assert method_of(method___target_=kind("AimCLR")) == "AimCLR"
+    assert method_of(method___target_=kind("Lift")) == "MotionBERT"
     mae = {"method__target": "coordinates", "method___target_": kind("MaskedAutoencoder")}
     started = run(tmp_path / "pre", **mae)
     for start in (started, started / "checkpoints" / "best.ckpt"):

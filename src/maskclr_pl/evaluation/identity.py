@@ -113,6 +113,8 @@ def row_of(config: dict[str, Any]) -> Row:
 
 def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
     """What the backbone learnt from."""
+    if kind == "Lift":
+        return "MotionBERT"
     if kind == "MaskedAutoencoder":
         return "MAMP" if _get(config, "method.target") == "motion" else "SkeletonMAE"
     masking = _class(config, "masking.strategy")
