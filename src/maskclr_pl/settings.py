@@ -179,6 +179,8 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
 
 def _check_masking(cfg: DictConfig, method: Method) -> None:
     """Raise an InputError for a masking= that the method cannot use."""
+    if "masking" not in cfg:
+        return
     callback = hydra.utils.instantiate(cfg.masking, _convert_="all")
     strategy = getattr(callback, "strategy", None)
     if strategy is not None and not hasattr(method, "masking"):
