@@ -199,6 +199,13 @@ def test_the_three_views_are_drawn_apart(monkeypatch):
     assert torch.equal(extreme, model.pack(CropScale((2.0, 2.0))(batch["clip"]), batch)[0])
 
 
+def test_keys_come_from_another_view():
+    """The networks are equal, so that only another view can make them differ from the queries."""
+    model = aimclr()
+    outputs = step(model, make_batch(MIXED, FRAMES))
+    assert not torch.isclose(model.queue.keys[:4], outputs["embedding"], atol=1e-4).all(1).any()
+
+
 def test_mining_is_a_function_of_the_epoch(monkeypatch):
     found = []
     for mining_epoch in (3, 0.3):

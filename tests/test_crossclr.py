@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import STTFormer
 from maskclr_pl.methods import CrosSCLR
-from maskclr_pl.methods.crossclr import crossclr_loss
+from maskclr_pl.methods.crossclr import cross_view_loss, crossclr_loss
 from maskclr_pl.optim import Optim
 from maskclr_pl.transforms import CropScale, Stream
 from tests.reference import contrastive as oracle
@@ -86,6 +86,22 @@ def test_each_stream_sees_its_own(monkeypatch):
         assert key is model.keys[kind].backbone
         torch.testing.assert_close(x, expected)
         torch.testing.assert_close(positive, expected)
+
+
+def test_keys_come_from_another_view():
+    """The networks are equal, so that only another view can make them differ from the queries."""
+    model = crossclr()
+    outputs = step(model, make_batch(MIXED, FRAMES))
+    assert not torch.isclose(model.queue.keys[:4, 0], outputs["embedding"], atol=1e-4).all(1).any()
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_the_gradient_of_a_mining_stream(context):
+    """Through the products alone, as published; the choice of positives has none."""
+    own, other = (torch.rand(3, 8, requires_grad=True) for _ in range(2))
+    cross_view_loss(own, other, 0.07, 2, context).backward()
+    assert own.grad.any()
+    assert (other.grad is not None and bool(other.grad.any())) == context
 
 
 def test_streams_share_nothing_and_are_all_trained():
