@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -266,3 +267,14 @@ def test_values_out_of_range_are_refused():
     for wrong in ({"temperature": 0}, {"topk": 13}, {"mining_epoch": -1}, {"momentum": 2}):
         with pytest.raises(ValueError):
             aimclr(**wrong)
+
+
+@pytest.mark.parametrize("mining", [False, True])
+def test_a_step_asks_the_device_nothing(mining, monkeypatch):
+    """On the meta device, where values do not exist, whatever needs one fails."""
+    # which has no autocast to be switched off
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    model = aimclr().to("meta").train()
+    model.mining = mining
+    batch = {key: value.to("meta") for key, value in make_batch(MIXED, FRAMES).items()}
+    model.training_step(batch, 0)["loss"].backward()

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -181,3 +182,14 @@ def test_training_step_is_finite(present, crossing, logged):
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError):
         crossclr(**wrong)
+
+
+@pytest.mark.parametrize("crossing", [False, True])
+def test_a_step_asks_the_device_nothing(crossing, monkeypatch):
+    """On the meta device, where values do not exist, whatever needs one fails."""
+    # which has no autocast to be switched off
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    model = crossclr().to("meta").train()
+    model.crossing = crossing
+    batch = {key: value.to("meta") for key, value in make_batch(MIXED, FRAMES).items()}
+    model.training_step(batch, 0)["loss"].backward()
