@@ -17,7 +17,7 @@ from maskclr_pl.evaluation.corruptions import Corruption
 from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.evaluation.robustness import mean_over_levels, robustness, summarise
 from maskclr_pl.figures.curves import robustness_curves
-from maskclr_pl.methods import Method
+from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import Batch, InputError
 
@@ -27,6 +27,11 @@ def main(cfg: DictConfig) -> None:
     """Evaluate one checkpoint; writes robustness.csv and a figure."""
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
+    if not isinstance(method, Classifier):
+        raise InputError(
+            f"{path}: {type(method).__name__} tells no classes apart; type python -m "
+            f"maskclr_pl.train method=linear_probe init_from={cfg.ckpt_path} (and its backbone=)"
+        )
     data = _data(cfg, info)
     device = _device(cfg.device)
     method.to(device)
@@ -38,7 +43,7 @@ def main(cfg: DictConfig) -> None:
     )
     start = time.monotonic()
     rows = robustness(
-        lambda clip, batch: method.predict_clips(clip, batch).logits,  # type: ignore[operator]
+        lambda clip, batch: method.predict_clips(clip, batch).logits,
         _batches(method, data, device),
         data.test.names,
         corruptions,

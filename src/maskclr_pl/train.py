@@ -15,9 +15,11 @@ import lightning as L
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
+from maskclr_pl.backbones.weights import read_weights
 from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
@@ -25,6 +27,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.clips import collate
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.results import (
+    read_table,
     write_atomically,
     write_lines,
     write_predictions,
@@ -75,6 +78,8 @@ def main(cfg: DictConfig) -> float | None:
             write_lines(folder / "labelled.txt", data.train.names)
     if cfg.select_on == "test":
         data.val = data.test
+    if last is not None:
+        _keep_history(trainer, folder, last)
     try:
         metrics = _fit_and_test(trainer, method, data, folder, last)
     finally:
@@ -112,6 +117,19 @@ def _last_checkpoint(cfg: DictConfig) -> Path | None:
     """Where a run is continued; None if it starts anew, as one stopped before its first does."""
     last = Path(cfg.resume or "") / "checkpoints" / "last.ckpt"
     return last if cfg.resume and last.is_file() else None
+
+
+def _keep_history(trainer: L.Trainer, folder: Path, last: Path) -> None:
+    """Lightning's CSV logger starts a new file: give it what was logged before the checkpoint."""
+    file = folder / "metrics.csv"
+    step = int(read_weights(last)["global_step"])
+    rows = [row for row in read_table(file) if int(row["step"]) < step] if file.is_file() else []
+    for logger in trainer.loggers:
+        if trainer.is_global_zero and rows and isinstance(logger, CSVLogger):
+            for row in rows:
+                found = {k: int(v) if v.isdigit() else float(v) for k, v in row.items() if v}
+                logger.log_metrics(found, int(found.pop("step")))
+            logger.save()
 
 
 def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:

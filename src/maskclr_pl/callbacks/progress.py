@@ -33,7 +33,8 @@ class EpochLines(L.Callback):
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
         names = sorted(name for name in values if name.startswith("train/loss_"))
         terms = " ".join(f"{name.removeprefix('train/loss_')} {values[name]:.3f}" for name in names)
-        parts.append(f"loss {values.get('train/loss', float('nan')):.3f} ({terms})")
+        loss = f"loss {values.get('train/loss', float('nan')):.3f}"
+        parts.append(f"{loss} ({terms})" if terms else loss)
         if "val/top1" in values:
             parts.append(f"val top1 {values['val/top1']:.1f}")
         hidden = {name: value for name, value in values.items() if name.startswith("masked/")}

@@ -41,10 +41,14 @@ def runs_below(folder: Path) -> list[Path]:
 
 
 def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Training cross-entropy and validation accuracy over epochs; empty without metrics.csv."""
+    """Training loss and validation accuracy over epochs; empty without metrics.csv.
+
+    Of several terms the loss is the cross-entropy, which runs with other terms can be compared by.
+    """
     path = folder / "metrics.csv"
     rows = read_table(path) if path.is_file() else []
-    columns = {"loss": "train/loss_ce", "accuracy": "val/top1"}
+    labelled = any(row.get("train/loss_ce") for row in rows)
+    columns = {"loss": "train/loss_ce" if labelled else "train/loss", "accuracy": "val/top1"}
     return {name: series(rows, column) for name, column in columns.items()}
 
 

@@ -12,26 +12,30 @@ Levels = Mapping[float, tuple[float, float]]
 def training_curves(
     runs: Mapping[str, Mapping[str, Series]], path: Path, title: str = "Training"
 ) -> None:
-    """Cross-entropy on training clips and top-1 on validation clips over epochs.
+    """Loss on training clips and, where there are labels, top-1 on validation clips over epochs.
 
     Args:
-        runs: Label -> {"loss": (epochs, values), "accuracy": (epochs, percent)}.
+        runs: Label -> {"loss": (epochs, values), "accuracy": (epochs, percent)}; an accuracy may be
+            empty.
         path: PNG to write (an SVG goes beside it).
         title: Above the figure.
     """
-    figure = new_figure(9, 3.6)
+    tested = any(run["accuracy"][0] for run in runs.values())
+    figure = new_figure(9 if tested else 4.8, 3.6)
     figure.suptitle(title)
-    left, right = figure.subplots(1, 2)
+    panels = figure.subplots(1, 1 + tested, squeeze=False)[0]
     looks = line_styles(runs)
-    for label, run in runs.items():
-        left.plot(*run["loss"], label=label, **looks[label])
-        right.plot(*run["accuracy"], label=label, **looks[label])
-    left.set(xlabel="epoch", ylabel="cross-entropy, training clips", ylim=(0, None))
-    right.set(xlabel="epoch", ylabel="top-1, validation clips (%)", ylim=(0, 101))
-    for axes in (left, right):
+    names = ("loss", "accuracy")
+    for axes, name in zip(panels, names, strict=False):
+        for label, run in runs.items():
+            axes.plot(*run[name], label=label, **looks[label])
         axes.grid(alpha=0.3)
+    loss = "cross-entropy" if tested else "loss"
+    panels[0].set(xlabel="epoch", ylabel=f"{loss}, training clips", ylim=(0, None))
+    if tested:
+        panels[1].set(xlabel="epoch", ylabel="top-1, validation clips (%)", ylim=(0, 101))
     if len(runs) > 1:
-        right.legend(loc="lower right")
+        panels[-1].legend(loc="lower right" if tested else "upper right")
     save(figure, path)
 
 
