@@ -15,7 +15,6 @@ import lightning as L
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
@@ -27,13 +26,12 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.clips import collate
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.results import (
-    read_table,
     write_atomically,
     write_lines,
     write_predictions,
     write_run_metrics,
 )
-from maskclr_pl.evaluation.runs import curves, masked_shares
+from maskclr_pl.evaluation.runs import curves, keep_history, masked_shares
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.methods import Classifier, Method
@@ -78,8 +76,8 @@ def main(cfg: DictConfig) -> float | None:
             write_lines(folder / "labelled.txt", data.train.names)
     if cfg.select_on == "test":
         data.val = data.test
-    if last is not None:
-        _keep_history(trainer, folder, last)
+    if last is not None and trainer.is_global_zero:
+        keep_history(trainer.loggers, folder, before=int(read_weights(last)["global_step"]))
     try:
         metrics = _fit_and_test(trainer, method, data, folder, last)
     finally:
@@ -117,19 +115,6 @@ def _last_checkpoint(cfg: DictConfig) -> Path | None:
     """Where a run is continued; None if it starts anew, as one stopped before its first does."""
     last = Path(cfg.resume or "") / "checkpoints" / "last.ckpt"
     return last if cfg.resume and last.is_file() else None
-
-
-def _keep_history(trainer: L.Trainer, folder: Path, last: Path) -> None:
-    """Lightning's CSV logger starts a new file: give it what was logged before the checkpoint."""
-    file = folder / "metrics.csv"
-    step = int(read_weights(last)["global_step"])
-    rows = [row for row in read_table(file) if int(row["step"]) < step] if file.is_file() else []
-    for logger in trainer.loggers:
-        if trainer.is_global_zero and rows and isinstance(logger, CSVLogger):
-            for row in rows:
-                found = {k: int(v) if v.isdigit() else float(v) for k, v in row.items() if v}
-                logger.log_metrics(found, int(found.pop("step")))
-            logger.save()
 
 
 def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:

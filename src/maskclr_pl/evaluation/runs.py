@@ -1,8 +1,11 @@
 """Reading back what a run folder holds."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from maskclr_pl.evaluation.results import read_table, series
 from maskclr_pl.types import InputError
@@ -68,3 +71,23 @@ def robustness_rows(folder: Path) -> list[dict[str, str]]:
     """`robustness.csv` of a run; [] if it was not evaluated."""
     path = folder / "robustness.csv"
     return read_table(path) if path.is_file() else []
+
+
+def keep_history(loggers: Iterable[Logger], folder: Path, before: int) -> None:
+    """Give Lightning's CSV logger what a run has logged: it would start `metrics.csv` anew.
+
+    Args:
+        loggers: Of the trainer that continues the run; nothing has been logged with it yet.
+        folder: Of the run.
+        before: Steps at the checkpoint that it continues from; later rows come again.
+    """
+    path = folder / "metrics.csv"
+    rows = read_table(path) if path.is_file() else []
+    for logger in loggers:
+        if isinstance(logger, CSVLogger):
+            for row in rows:
+                values = {k: int(v) if v.isdigit() else float(v) for k, v in row.items() if v}
+                step = int(values.pop("step"))
+                if step < before:
+                    logger.log_metrics(dict(values), step)
+            logger.save()
