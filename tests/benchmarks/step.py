@@ -201,9 +201,9 @@ def table(name: str, frames: int, size: int) -> None:
 
 def growth(name: str) -> None:
     sys.stdout.write(f"training step, {name}, packed persons, 17 joints\n")
-    longest = FRAMES[name]
-    for frames in (longest // 9 * 3 // 6 * 6 or longest, longest // 6 * 6):
-        for size in (2, 4, 8):
+    step = {"transformer": 4, "sttformer": 6}.get(name, 1)
+    for frames in (FRAMES[name] // 3 // step * step, FRAMES[name]):
+        for size in (2, 4):
             found = run("+ packed persons", name, frames, size)
             sys.stdout.write(
                 f"  {frames:4} frames {size:3} clips {found['rate']:8.2f} clips/s"
