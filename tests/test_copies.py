@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.datamodule import MAX_FRAMES, SkeletonDataModule
+from maskclr_pl.data.clips import MAX_FRAMES
+from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 

@@ -76,6 +76,7 @@ def test_overrides_compose(row: tuple[str, str], monkeypatch: pytest.MonkeyPatch
         overrides = [o for o in overrides if not o.startswith(("WANDB", *skipped))]
         overrides = [o for o in overrides if "," not in o or o[-1] in "}]"]
         verb = "prepare" if "source=" in code else "train"
+        verb = "report" if code.startswith("report ") else verb
         if overrides:
             with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
                 hydra.compose(verb, overrides)

@@ -119,7 +119,11 @@ def outside_image(
 
 
 def is_swapped(
-    visible: np.ndarray, outside: np.ndarray, exchanged: np.ndarray, share: float = _SUSPECT
+    visible: np.ndarray,
+    outside: np.ndarray,
+    exchanged: np.ndarray,
+    share: float = _SUSPECT,
+    left: float = 0.1,
 ) -> np.ndarray:
     """Whether height and width of the image were exchanged, as the poses of k clips say.
 
@@ -127,14 +131,14 @@ def is_swapped(
         visible: (k,) number of visible joints.
         outside: (k,) how many of them are outside of the image.
         exchanged: (k,) how many would be if height and width changed places.
-        share: The sides were exchanged if a larger part of the joints is outside, and hardly any
-            would be.
+        share: The sides were exchanged if a larger part of the joints is outside ...
+        left: ... of which no larger part would be.
     """
-    return (outside > share * visible) & (exchanged < 0.1 * outside)
+    return (outside > share * visible) & (exchanged <= left * outside)
 
 
 def _swapped(recording: Recording) -> bool:
-    """`is_swapped`, beyond doubt."""
+    """`is_swapped`, beyond doubt: every joint would be inside."""
     assert recording.frame_size is not None
     xy = recording.keypoint
     height, width = np.array(recording.frame_size, np.float32)[:, None]
@@ -147,4 +151,4 @@ def _swapped(recording: Recording) -> bool:
         outside_image(x, y, *sides).sum(keepdims=True)
         for sides in ((height, width), (width, height))
     )
-    return bool(is_swapped(np.array([len(x)]), outside, exchanged, _OUTSIDE)[0])
+    return bool(is_swapped(np.array([len(x)]), outside, exchanged, _OUTSIDE, left=0)[0])
