@@ -90,7 +90,9 @@ bench: $(VENV)/.dev
 	@$(PY) -m tests.benchmarks.convert
 	@$(PY) -m tests.benchmarks.store
 	@$(PY) -m tests.benchmarks.loader
-	@$(PY) -m tests.benchmarks.step
+	@for backbone in dstformer_lite transformer sttformer; do \
+		$(PY) -m tests.benchmarks.step $$backbone || exit 1; done
+	@$(PY) -m tests.benchmarks.step dstformer_lite --growth
 
 fuzz: $(VENV)/.dev
 	@$(PY) -m tests.fuzz.readers 20000

@@ -74,6 +74,8 @@ class DSTformer(Backbone):
     averaged over the maps (and layers), divided by T * V. The default is the spatial map of the
     joints-then-frames stream in the last layer, as MaskCLR's code reads it; the figure of its first
     version averages ("st_temporal", "ts_spatial"), the last attention of either stream.
+    Which stream finds the joints that matter differs from training to training: reading both
+    spatial maps ("st_spatial", "ts_spatial") was more reliable in small models on toy data.
 
     Args:
         dim: Width of the transformer (published: 512; lite 256).
