@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from maskclr_pl.evaluation.runs import run_metrics
 from tests.commands import in_process, in_subprocess, last_line, pyskl_file, refused
@@ -59,6 +60,39 @@ def test_frozen_features(tmp_path: Path, command: Command, start: Path, method: 
     command("evaluate", f"ckpt_path={method}", "corruption=none")
     clean = (run / "robustness.csv").read_text().splitlines()[1].split(",")
     assert float(clean[3]) == pytest.approx(metrics["test/top1"], abs=1e-3)
+
+
+def test_what_is_not_typed_is_as_in_the_run(
+    tmp_path: Path, command: Command, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Backbone, clips, augmentation and data come along; typed values stand."""
+    args = ["method=knn", f"init_from={start}", "~logger.csv", "output_dir=same"]
+    assert "settings as there: backbone, clip, data, augment" in command("train", *args)
+    theirs, ours = (
+        yaml.safe_load((run / "config.yaml").read_text()) for run in (start, tmp_path / "same")
+    )
+    for group in ("backbone", "clip", "augment"):
+        assert ours[group] == theirs[group], group
+    assert ours["data"]["path"] == theirs["data"]["path"]
+    args = ["method=knn", f"init_from={start}", "~logger.csv", "output_dir=other"]
+    command("train", *args, "augment=none", "clip.frames=6", "clip.persons=1", "data.num_workers=0")
+    ours = yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())
+    assert ours["clip"]["frames"] == ours["data"]["frames"] == 6
+    assert ours["clip"]["persons"] == 1
+    assert ours["augment"] != theirs["augment"]
+    line = refused("train", *args[:2], "clip.frames=6", cwd=tmp_path, capsys=capsys)
+    assert "trained with 8; leave it out, or type the augment=" in line
+
+
+def test_settings_of_an_untrusted_run_are_refused(
+    tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(start / "checkpoints/best.ckpt", weights_only=True)
+    content["maskclr_pl"]["config"]["backbone"]["_target_"] = "os.system"
+    torch.save(content, tmp_path / "forged.ckpt")
+    args = ["method=knn", "init_from=forged.ckpt"]
+    line = refused("train", *args, cwd=tmp_path, capsys=capsys)
+    assert "asks for os.system, which is not trusted" in line
 
 
 def test_a_probe_is_continued_exactly(tmp_path: Path, command: Command, start: Path) -> None:

@@ -1,13 +1,20 @@
-"""Starting a run from the weights of another, maybe of other data."""
+"""Starting a run from another: its settings, where none are typed, and its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.checkpoint import clip_skeleton, state_of
+from maskclr_pl.checkpoint import (
+    TRUSTED,
+    checkpoint_path,
+    clip_skeleton,
+    refuse_untrusted,
+    state_of,
+)
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -20,6 +27,65 @@ class Origin(NamedTuple):
     skeleton: Skeleton
     """Joints that its backbone saw."""
     class_names: list[str]
+
+
+_TAKEN = {
+    "clip": ("persons", "frames", "skeleton", "center", "stream", "released_scores"),
+    "data": ("path", "train_split", "test_split", "val_split", "exemplar_split", "copies"),
+}
+"""What of a group is taken over; the rest follows from the data, or belongs to a protocol."""
+
+
+def inherit(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
+    """Take over, in place, what the run `cfg.init_from` was trained with and nobody typed.
+
+    Its backbone; and its clips, augmentation and data, unless `data=` or `pose=` asks for others.
+    Values that are typed (`clip.frames=...`) stand. An `experiment=` says everything itself.
+
+    Args:
+        cfg: As composed, before sizes are filled in.
+        typed: The overrides of the command line.
+
+    Returns:
+        Names of the groups that were taken over.
+
+    Raises:
+        InputError: If the file is no checkpoint or asks for classes that are not trusted, or clips
+            of another length are asked for with an augmentation that was taken over.
+    """
+    keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in typed}
+    path = checkpoint_path(cfg.init_from)
+    origin = None if "experiment" in keys else _origin(read_weights(path))
+    if origin is None:
+        return []
+    theirs = origin.config
+    taken = [] if "backbone" in keys else ["backbone"]
+    if not keys & {"data", "pose"}:
+        taken += ["clip", "data"] if "augment" in keys else ["clip", "data", "augment"]
+    trusted = (*TRUSTED, *(f"{name}." for name in cfg.trusted))
+    refuse_untrusted({group: theirs[group] for group in taken}, path, trusted)
+    with open_dict(cfg):
+        for group in taken:
+            own = {key for key in keys if key.startswith(f"{group}.")}
+            if group in _TAKEN:
+                values = {f"{group}.{key}": theirs[group].get(key) for key in _TAKEN[group]}
+                for key in values.keys() - own:
+                    OmegaConf.update(cfg, key, values[key])
+                continue
+            if group == "backbone":
+                own.add("backbone.weights")  # those of the run come next
+            stand = {key: OmegaConf.select(cfg, key) for key in own}
+            cfg[group] = theirs[group]
+            for key, value in stand.items():
+                OmegaConf.update(cfg, key, value)
+        if "data" in taken:
+            cfg.source, cfg.download = None, None
+    if "augment" in taken and cfg.clip.frames != theirs["clip"]["frames"]:
+        raise InputError(
+            f"clip.frames={cfg.clip.frames}, but {cfg.init_from} was trained with "
+            f"{theirs['clip']['frames']}; leave it out, or type the augment= of these clips as well"
+        )
+    return taken
 
 
 def init_from(

@@ -36,15 +36,17 @@ from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.settings import check, complete, saved_settings
-from maskclr_pl.starting import init_from
+from maskclr_pl.starting import inherit, init_from
 from maskclr_pl.types import InputError
 
 
 @verb("train")
 def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
+    typed = list(HydraConfig.get().overrides.task)
     if cfg.resume:
-        cfg = saved_settings(Path(cfg.resume), list(HydraConfig.get().overrides.task))
+        cfg = saved_settings(Path(cfg.resume), typed)
+    taken = inherit(cfg, typed) if cfg.init_from not in (None, "RUN") and not cfg.resume else []
     last = _last_checkpoint(cfg)
     # whatever can be wrong is found before the run folder is claimed
     _refuse_sweep_with_ddp(cfg)
@@ -61,7 +63,7 @@ def main(cfg: DictConfig) -> float | None:
     data.train_dataloader()
     if problem := method.check_clips(len(data.train)):
         raise InputError(problem)
-    started = _start(cfg, method, store) if cfg.init_from and last is None else []
+    started = _start(cfg, method, store, taken) if cfg.init_from and last is None else []
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
@@ -90,12 +92,13 @@ def main(cfg: DictConfig) -> float | None:
     return metrics.get(cfg.objective)
 
 
-def _start(cfg: DictConfig, method: Method, store: Store) -> list[str]:
+def _start(cfg: DictConfig, method: Method, store: Store, same: list[str]) -> list[str]:
     """Take over the weights of another run; what is to be said about it, a line each."""
     path = checkpoint_path(cfg.init_from)
     taken, notes = init_from(method, path, plain(cfg), store.class_names)
+    settings = f"   settings as there: {', '.join(same)}" if same else ""
     return [
-        f"start      {', '.join(taken)} from {cfg.init_from}",
+        f"start      {', '.join(taken)} from {cfg.init_from}{settings}",
         *(f"note       {cfg.init_from}: {note}" for note in notes),
     ]
 
@@ -275,9 +278,7 @@ def _last_words(folder: Path, metrics: dict[str, Any]) -> None:
         )
     else:
         log.info("result     loss %.4f   %.0f s", metrics["train/loss"], metrics["train/seconds"])
-        choices = HydraConfig.get().runtime.choices
-        same = " ".join(f"{group}={choices[group]}" for group in ("backbone", "data"))
-        following = f"train method=linear_probe {same} init_from={folder}"
+        following = f"train method=linear_probe init_from={folder}"
     log.info("figures    %s", folder / "figures")
     log.info("next       python -m maskclr_pl.%s", following)
     log.info("%s", folder)
