@@ -10,13 +10,14 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study setup dev test lint format bench fuzz clean
+.PHONY: help demo study pretraining setup dev test lint format bench fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
 	@echo "make test    all tests, also from the built wheel"
 	@echo "make lint    ruff, mypy, import layers"
 	@echo "make study   the demo's table with three seeds (three times as long)"
+	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (an hour)"
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make fuzz    20,000 damaged files for the readers (many minutes)"
 	@echo "make setup   only install into $(VENV)"
@@ -69,6 +70,10 @@ study: $(VENV)/.base
 	@$(PY) -m maskclr_pl.report output_dir=$(STUDY)/comparison \
 		"runs=[$(STUDY)/supervised_0,$(STUDY)/supervised_1,$(STUDY)/supervised_2,$(STUDY)/random_0,$(STUDY)/random_1,$(STUDY)/random_2,$(STUDY)/maskclr_0,$(STUDY)/maskclr_1,$(STUDY)/maskclr_2]" \
 		"labels=[supervised,supervised,supervised,random,random,random,maskclr,maskclr,maskclr]"
+
+pretraining: $(VENV)/.base
+	@test -n "$(DATA)" || { echo "error: type make pretraining DATA=FOLDER, with utd_mhad/ and gtu3d/ in it"; exit 1; }
+	@$(PY) -m tests.studies.pretraining "$(DATA)"
 
 test: $(VENV)/.dev
 	@$(PY) -m pytest -n 2 --dist loadfile tests

@@ -26,10 +26,11 @@ class EpochLines(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Epoch, losses, validation accuracy, the joints hidden most, time left."""
+        found = trainer.callback_metrics  # asked for on all ranks: they reduce it together
         if not trainer.is_global_zero:
             return
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        values = {name: float(value) for name, value in found.items()}
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
         names = sorted(name for name in values if name.startswith("train/loss_"))
         terms = " ".join(f"{name.removeprefix('train/loss_')} {values[name]:.3f}" for name in names)
