@@ -23,7 +23,7 @@ def steps(model: Recognizer) -> list[float]:
     return [step(model, one)[0].item() for one in clips]
 
 
-def measure(name: str, masked: bool) -> dict[str, Any]:
+def measure(name: str, masked: bool, **options: Any) -> dict[str, Any]:
     """Graphs, losses compiled (the whole forward pass in one graph, or an error) and plain."""
     count = 0
 
@@ -33,14 +33,16 @@ def measure(name: str, masked: bool) -> dict[str, Any]:
         return graph.forward
 
     torch._dynamo.reset()
-    model = recognizer(name, masked)
+    model = recognizer(name, masked, **options)
     model.compile_backbone(backend=counted)
     losses = steps(model)
-    return {"graphs": count, "losses": losses, "expected": steps(recognizer(name, masked))}
+    expected = steps(recognizer(name, masked, **options))
+    return {"graphs": count, "losses": losses, "expected": expected}
 
 
 if __name__ == "__main__":
     found = {
         f"{name} {masked}": measure(name, masked) for name in NAMES for masked in (False, True)
     }
+    found["visible"] = measure("transformer", True, drop_hidden=True)
     sys.stdout.write(json.dumps(found))

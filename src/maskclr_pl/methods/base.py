@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl.backbones import Backbone
+from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.heads import pool_persons
 from maskclr_pl.optim import Optim
 from maskclr_pl.skeletons import Skeleton
@@ -86,12 +86,19 @@ class Method(L.LightningModule):
         return None
 
     def compile_backbone(self, **options: Any) -> None:
-        """Compile it as one graph that any number of persons runs through.
+        """Compile every backbone, those of keys and streams too, each as one graph.
+
+        Any number of persons runs through it. The pass over visible tokens alone is another graph.
 
         Args:
             options: Of `torch.compile`.
         """
-        self.backbone.compile(fullgraph=True, **options)
+        for module in self.modules():
+            if isinstance(module, Transformer):
+                visible = torch.compile(module.encode_visible, fullgraph=True, **options)
+                module.encode_visible = visible  # type: ignore[method-assign]
+            if isinstance(module, Backbone):
+                module.compile(fullgraph=True, **options)
         self._compiled = True
 
     def configure_optimizers(self) -> Any:

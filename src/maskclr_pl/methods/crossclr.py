@@ -109,12 +109,6 @@ class CrosSCLR(Method):
         """See `Method.check_clips`."""
         return self.queue.check_clips(clips)
 
-    def compile_backbone(self, **options: Any) -> None:
-        """Compile those of all queries, see `Method.compile_backbone`."""
-        super().compile_backbone(**options)
-        for backbone in self.backbones.values():
-            backbone.compile(fullgraph=True, **options)
-
     def on_train_start(self) -> None:
         """Make the keys equal to queries whose weights came from elsewhere."""
         super().on_train_start()
