@@ -23,6 +23,8 @@ DEFINITION = (
     "standard deviation over them"
 )
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 class ClipAttention(NamedTuple):
     """What was attended to in n clips that show a person."""
@@ -50,9 +52,9 @@ def activated_joints(importance: Float[Tensor, "N T V"]) -> Float[Tensor, " N"]:
     Args:
         importance: >= 0; a sequence of zeros has 0 activated joints.
     """
-    received = importance.double().sum(1)
+    received = importance.float().sum(1)
     total = received.sum(-1, keepdim=True)
-    share = received / total.clamp_min(torch.finfo(received.dtype).tiny)
+    share = received / total.clamp_min(_TINY)
     return torch.special.entr(share).sum(-1).exp() * (total.squeeze(-1) > 0)
 
 
@@ -73,7 +75,7 @@ def red_joints(
     """
     largest = importance.new_zeros(clips).scatter_reduce(0, owner, importance.amax((1, 2)), "amax")
     red = (3 * importance >= largest[owner, None, None]) & (importance > 0)
-    return red.double().sum(-1).mean(1)
+    return red.float().sum(-1).mean(1)
 
 
 @torch.no_grad()
@@ -87,31 +89,31 @@ def clip_attention(method: Method, batches: Iterable[Batch]) -> ClipAttention:
         batches: As the data module delivers them.
 
     Raises:
-        InputError: If the backbone tells no importance.
+        InputError: If the backbone tells no importance, or no clip shows a person.
     """
     parts = []
     with evaluating(method):
         for batch in batches:
             importance, owner = importance_of(method, batch)
             clips = len(batch["label"])
-            received = importance.double().sum(1)
+            received = importance.float().sum(1)
             values = (
                 activated_joints(importance).unsqueeze(1),
                 red_joints(importance, owner, clips).unsqueeze(1),
-                received / received.sum(-1, keepdim=True).clamp_min(1e-300),
+                received / received.sum(-1, keepdim=True).clamp_min(_TINY),
                 torch.ones_like(received[:, :1]),
             )
             columns = torch.cat(values, dim=1)
             parts.append(columns.new_zeros(clips, columns.shape[1]).index_add(0, owner, columns))
     sums = torch.cat(parts).cpu()
     persons = sums[:, -1]
+    if not (persons > 0).any():
+        raise InputError("none of the clips shows a person; there is nothing to attend to")
     means = sums[persons > 0] / persons[persons > 0, None]
     return ClipAttention(means[:, 0], means[:, 1], means[:, 2:-1])
 
 
-def importance_of(
-    method: Method, batch: Batch
-) -> tuple[Float[Tensor, "N T V"], Int[Tensor, " N"]]:
+def importance_of(method: Method, batch: Batch) -> tuple[Float[Tensor, "N T V"], Int[Tensor, " N"]]:
     """Importance in the sequences of the persons that are there, and the clip of each.
 
     Raises:

@@ -66,15 +66,15 @@ def per_class(counts: Int[np.ndarray, "K K"], class_names: Sequence[str]) -> lis
         worst.setdefault(pair.true, pair)
     rows = []
     for k, name in enumerate(class_names):
-        pair = worst.get(k)
+        most = worst.get(k)
         rows.append(
             {
                 "class": name,
                 "clips": int(clips[k]),
                 "top1": round(100 * right[k] / clips[k], 2) if clips[k] else "",
                 "precision": round(100 * right[k] / taken[k], 2) if taken[k] else "",
-                "confused_with": class_names[pair.predicted] if pair else "",
-                "confused": round(100 * pair.share, 2) if pair else "",
+                "confused_with": class_names[most.predicted] if most else "",
+                "confused": round(100 * most.share, 2) if most else "",
             }
         )
     return rows

@@ -1,13 +1,15 @@
 """What a model attends to, on the bodies that it sees.
 
-Colours as on the poster of MaskCLR: a joint's importance is divided by the maximum of its clip, and
-goes from blue (0) to red (a third and more). The size of a dot says the same without
-the cut at a third, so that nothing depends on telling red from blue.
+As on the poster of MaskCLR, the importance of a joint is divided by the maximum of its clip, and
+colours go from blue to red. The released script has red for everything above a third
+(`gain=3`); where attention is flat that makes all joints red, so the default goes up to the
+maximum. The size of a dot says the same, so that nothing depends on telling red from blue.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -44,19 +46,21 @@ class Attended:
         return self.importance / max(self.importance.max(), 1e-12)
 
 
-def attention_colours(relative: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
-    """Red min(1, 3 a), green 0, blue 1 - red: as on the poster."""
-    red = np.minimum(1, 3 * relative)
+def attention_colours(
+    relative: Float[np.ndarray, "*shape"], gain: float = 1
+) -> Float[np.ndarray, "*shape 3"]:
+    """Red r = min(1, gain * relative), green 0, blue 1 - r."""
+    red = np.minimum(1, gain * relative)
     return np.stack([red, np.zeros_like(red), 1 - red], axis=-1)
 
 
 def attention_sizes(relative: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Area of a dot in square points: from 5 to 45."""
-    return 5 + 40 * relative
+    """Area of a dot in square points: from 3 to 55."""
+    return 3 + 52 * relative**1.5
 
 
 def attention_strip(
-    clips: Sequence[Attended], skeleton: Skeleton, path: Path, columns: int = 8
+    clips: Sequence[Attended], skeleton: Skeleton, path: Path, columns: int = 8, gain: float = 1
 ) -> list[Path]:
     """Clips as rows of poses, from the first frame to the last; all of a clip at the same scale.
 
@@ -65,10 +69,11 @@ def attention_strip(
         skeleton: Their joints.
         path: PNG to write (an SVG goes beside it).
         columns: Poses of a clip; fewer if it is shorter.
+        gain: See `attention_colours`.
     """
     side, across, down, margin = 1.5, 1.62, 2.05, 0.15
     figure, axes = page(columns * across + 2 * margin, len(clips) * down + 0.6)
-    _legend(axes, margin, len(clips) * down + 0.33)
+    _legend(axes, margin, len(clips) * down + 0.33, gain)
     for row, clip in enumerate(clips):
         bottom = (len(clips) - 1 - row) * down + 0.25
         frames = np.linspace(0, clip.points.shape[1] - 1, columns).round().astype(int)
@@ -79,9 +84,12 @@ def attention_strip(
         visible, relative = clip.visible[:, frames], clip.relative()[:, frames]
         lines = _bones(placed, visible, skeleton)
         axes.add_collection(LineCollection(list(lines), colors=_BONE, linewidths=1.3, zorder=1))
-        points, colours, sizes = _dots(placed, visible, relative)
-        axes.scatter(*points.T, s=sizes, c=colours, linewidths=0.4, edgecolors="white", zorder=2)
-        write(axes, margin, bottom + side + 0.15, short(f"{clip.name}   {clip.verdict}", 130), size=9)
+        points, colours, sizes = _dots(placed, visible, relative, gain)
+        look: dict[str, Any] = {"linewidths": 0.4, "edgecolors": "white", "zorder": 2}
+        axes.scatter(points[:, 0], points[:, 1], s=sizes, c=colours, **look)
+        write(
+            axes, margin, bottom + side + 0.15, short(f"{clip.name}   {clip.verdict}", 130), size=9
+        )
         for i, frame in enumerate(frames):
             x = margin + across * i + side / 2
             write(axes, x, bottom - 0.16, f"frame {frame}", size=6.5, color="0.4", ha="center")
@@ -89,7 +97,7 @@ def attention_strip(
 
 
 def attention_animation(
-    clips: Sequence[Attended], skeleton: Skeleton, path: Path, columns: int = 2
+    clips: Sequence[Attended], skeleton: Skeleton, path: Path, columns: int = 2, gain: float = 1
 ) -> list[Path]:
     """Clips side by side as a GIF, at 15 frames a second; a shorter clip starts again.
 
@@ -98,29 +106,30 @@ def attention_animation(
         skeleton: Their joints.
         path: GIF to write.
         columns: Clips in a row.
+        gain: See `attention_colours`.
     """
     side, across, down, margin = 2.7, 3.2, 3.45, 0.15
     rows = -(-len(clips) // columns)
     figure, axes = page(max(min(columns, len(clips)) * across, 4.2) + margin, rows * down + 0.45)
-    _legend(axes, margin, rows * down + 0.2)
+    _legend(axes, margin, rows * down + 0.2, gain)
     moving = []
     for i, clip in enumerate(clips):
         left = margin + across * (i % columns)
         bottom = down * (rows - 1 - i // columns) + margin
         step = -(-clip.points.shape[1] // _LONGEST)
         visible = clip.visible[:, ::step]
-        placed = fit(clip.points[:, ::step], visible, side) + (left, bottom)
+        placed = fit(clip.points[:, ::step], visible, side) + np.array([left, bottom])
         moving.append((placed, visible, clip.relative()[:, ::step]))
         for line, height in ((clip.name, 0.33), (clip.verdict, 0.14)):
             write(axes, left, bottom + side + height, short(line, 48), size=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    first, *rest = _frames(figure, axes, moving, skeleton)
+    first, *rest = _frames(figure, axes, moving, skeleton, gain)
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / _FPS), loop=0)
     return [path]
 
 
 def _frames(
-    figure: Figure, axes: Axes, moving: Sequence[_Poses], skeleton: Skeleton
+    figure: Figure, axes: Axes, moving: Sequence[_Poses], skeleton: Skeleton, gain: float
 ) -> list[Image.Image]:
     """The texts are drawn once; a frame is a copy of them with bones and joints on top."""
     canvas = FigureCanvasAgg(figure)
@@ -130,17 +139,20 @@ def _frames(
     with any_letters():
         canvas.draw()
     background = canvas.copy_from_bbox(figure.bbox)
-    images = []
+    images, palette = [], _palette()
     for t in range(max(points.shape[1] for points, _, _ in moving)):
-        now = [tuple(part[:, [t % part.shape[1]]] for part in clip) for clip in moving]
+        now = [(p[:, [k]], v[:, [k]], r[:, [k]]) for p, v, r in moving for k in [t % p.shape[1]]]
         segments = [_bones(points, visible, skeleton) for points, visible, _ in now]
-        places, colours, sizes = map(np.concatenate, zip(*(_dots(*clip) for clip in now), strict=True))
+        places, colours, sizes = map(
+            np.concatenate, zip(*(_dots(*clip, gain) for clip in now), strict=True)
+        )
         lines.set_segments(list(np.concatenate(segments)))
         dots.set(offsets=places, facecolors=colours, sizes=1.8 * sizes)
         canvas.restore_region(background)
         axes.draw_artist(lines)
         axes.draw_artist(dots)
-        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        images.append(image.quantize(palette=palette, dither=Image.Dither.NONE))
     return images
 
 
@@ -157,20 +169,30 @@ def _dots(
     points: Float[np.ndarray, "M F V 2"],
     visible: Bool[np.ndarray, "M F V"],
     relative: Float[np.ndarray, "M F V"],
+    gain: float,
 ) -> tuple[Float[np.ndarray, "S 2"], Float[np.ndarray, "S 3"], Float[np.ndarray, " S"]]:
     """Places, colours and sizes of the joints that are there."""
     seen = relative[visible]
-    return points[visible], attention_colours(seen), attention_sizes(seen)
+    return points[visible], attention_colours(seen, gain), attention_sizes(seen)
 
 
-def _legend(axes: Axes, x: float, y: float) -> None:
+def _legend(axes: Axes, x: float, y: float, gain: float) -> None:
     """Dots as they are drawn, for seven values."""
     values = np.linspace(0, 1, 7)
     write(axes, x, y, "attention received:", size=8, va="center")
     places = x + 1.35 + 0.24 * np.arange(len(values))
-    axes.scatter(
-        *(places, np.full(len(values), y)), s=attention_sizes(values), c=attention_colours(values)
-    )
-    for i, text in ((0, "0"), (2, "1/3"), (6, "1")):
+    look: dict[str, Any] = {"s": attention_sizes(values), "c": attention_colours(values, gain)}
+    axes.scatter(places, np.full(len(values), y), linewidths=0, **look)
+    for i, text in ((0, "0"), (3, "1/2"), (6, "1")):
         write(axes, places[i], y - 0.17, text, size=6.5, ha="center", va="center")
     write(axes, places[-1] + 0.2, y, "of the clip's maximum", size=8, va="center")
+
+
+def _palette() -> Image.Image:
+    """Colours of the dots, these and blacks mixed with white: the same for all frames of a GIF."""
+    ramp, steps = attention_colours(np.linspace(0, 1, 60)), np.linspace(0, 0.75, 4)
+    mixed = np.concatenate([white + (1 - white) * ramp for white in steps])
+    greys = np.linspace(0, 1, 256 - len(mixed))[:, None].repeat(3, 1)  # few: Pillow rounds
+    image = Image.new("P", (1, 1))
+    image.putpalette((255 * np.concatenate([mixed, greys])).round().astype(np.uint8).tobytes())
+    return image

@@ -87,7 +87,7 @@ def _draw_cells(axes: Axes, counts: Int[np.ndarray, "K K"], size: float) -> Axes
         axes.axhspan(row - 0.5, row + 0.5, facecolor="0.92", edgecolor="0.6", hatch="////", lw=0)
     for row, column in np.argwhere(counts) if numbers else ():
         value = percent[row, column]
-        look = {"color": "white" if value > 55 else "black", "size": size}
+        look: dict[str, Any] = {"color": "white" if value > 55 else "black", "size": size}
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", **look)
     return image
 
@@ -160,7 +160,7 @@ def _class_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     low, high = wilson(top1 / 100, clips)
     known = clips > 0
     axes.barh(places, top1, color=COLOURS[4], label="top-1")
-    lines = {"color": "0.25", "linewidth": 0.8, "label": "its 95 % interval"}
+    lines: dict[str, Any] = {"color": "0.25", "linewidth": 0.8, "label": "its 95 % interval"}
     axes.hlines(places[known], 100 * low[known], 100 * high[known], **lines)
     dots = [(float(row["precision"]), i) for i, row in enumerate(rows) if row["precision"] != ""]
     if dots:
@@ -169,9 +169,9 @@ def _class_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.text(4, i, "no clips", size=6.5, va="center", color="0.35")
     names = [f"{short(row['class'], 36)} ({row['clips']})" for row in rows]
     axes.set_yticks(places, names, parse_math=False)
-    axes.set(xlim=(0, 101), ylim=(len(rows) - 0.4, -0.6), xlabel="percent")
+    axes.set(xlim=(0, 101), ylim=(len(rows) - 0.4, -0.6))
+    axes.set_xlabel("percent", size=8)
     axes.tick_params(labelsize=7, length=2)
-    axes.xaxis.label.set_size(8)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
 
