@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -163,8 +163,9 @@ class Subject:
     @cached_property
     def predictions(self) -> Predictions:
         """What a classifier says of the clips."""
+        method = cast(Classifier, self.method)  # `check_names` has seen to it
         rows = [
-            (b["index"], b["label"], self.method.predict_clips(b["clip"], b).logits.float())
+            (b["index"], b["label"], method.predict_clips(b["clip"], b).logits.float())
             for b in self.batches()
         ]
         index, label, logits = (torch.cat(c).cpu().numpy() for c in zip(*rows, strict=True))

@@ -16,6 +16,7 @@ from maskclr_pl.figures.style import COLOURS, save, short
 _NUMBERS, _NAMES = 20, 150  # classes up to which cells hold numbers, and rows have names
 _LINE = 0.36  # inches of a pair in the list
 _COLUMN = 65  # classes in one column of bars
+_LONGEST = 42  # characters of a name
 
 
 def confusion_matrix(
@@ -40,12 +41,17 @@ def confusion_matrix(
     """
     classes, clips = len(counts), counts.sum()
     cell, size = _cell(classes)
-    names = [f"{short(n, 34)} ({c})" for n, c in zip(class_names, counts.sum(1), strict=True)]
+    names = [f"{short(n, _LONGEST)} ({c})" for n, c in zip(class_names, counts.sum(1), strict=True)]
     below = max(map(len, names)) * size * 0.0085 + 0.35 if classes <= _NAMES else 0.6
     side = max(classes * cell, 2.0)
     height = side + below + 0.6
     listed = pairs[: int((height - 0.8) / _LINE)]
-    figure = Figure(figsize=(below + side + 1.3 + 4.1 * bool(listed), height))
+    texts = [
+        f"{short(class_names[true], _LONGEST)} → {short(class_names[predicted], _LONGEST)}"
+        for true, predicted, _, _ in listed
+    ]
+    wide = max([0.058 * len(text) for text in texts] + [2.4] * bool(texts), default=0)
+    figure = Figure(figsize=(below + side + wide + 1.4, height))
     axes = _inches(figure, below, below, side, side)
     image = _draw_cells(axes, counts, size)
     _name_cells(axes, names if classes <= _NAMES else [], classes, size)
@@ -54,8 +60,8 @@ def confusion_matrix(
     bar.tick_params(labelsize=7, length=2)
     if listed:
         room = len(listed) * _LINE
-        right = _inches(figure, below + side + 1.2, height - 0.75 - room, 3.9, room)
-        _list_pairs(right, listed, class_names)
+        right = _inches(figure, below + side + 1.2, height - 0.75 - room, wide, room)
+        _list_pairs(right, texts, listed)
     top1 = 100 * counts.trace() / max(clips, 1)
     text = f"{title}: {clips} clips, {classes} classes, top-1 {top1:.1f} %"
     figure.text(0.15 / figure.get_figwidth(), 1 - 0.2 / height, text, size=11, va="center")
@@ -110,15 +116,14 @@ def _name_cells(axes: Axes, names: Sequence[str], classes: int, size: float) -> 
 
 
 def _list_pairs(
-    axes: Axes, pairs: Sequence[tuple[int, int, int, float]], class_names: Sequence[str]
+    axes: Axes, texts: Sequence[str], pairs: Sequence[tuple[int, int, int, float]]
 ) -> None:
     """Bars with the names above them."""
     axes.set_title("confused most: true → taken for", size=9, loc="left")
     axes.set(xlim=(0, 100), ylim=(len(pairs), 0))
     axes.axis("off")
-    for i, (true, predicted, clips, share) in enumerate(pairs):
+    for i, (text, (_, _, clips, share)) in enumerate(zip(texts, pairs, strict=True)):
         axes.barh(i + 0.78, 100 * share, height=0.24, color=COLOURS[1])
-        text = f"{short(class_names[true], 34)} → {short(class_names[predicted], 34)}"
         axes.text(0, i + 0.6, text, size=7, parse_math=False)
         axes.text(100 * share + 1, i + 0.8, f"{100 * share:.0f} % ({clips})", size=7, va="center")
 
@@ -136,7 +141,7 @@ def class_scores(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "")
     scores = [(row["top1"] != "", float(row["top1"] or 0), int(row["clips"])) for row in rows]
     order = sorted(range(len(rows)), key=lambda k: (not scores[k][0], -scores[k][1], -scores[k][2]))
     columns = np.array_split(order, -(-len(order) // _COLUMN))
-    names = max(len(short(row["class"], 36)) for row in rows) * 0.062 + 0.6
+    names = max(len(short(row["class"], _LONGEST)) for row in rows) * 0.062 + 0.6
     wide, tall = names + 2.8, 0.165 * len(columns[0])
     figure = Figure(figsize=(max(wide * len(columns), 4.4), tall + 1.35))
     for i, column in enumerate(columns):
@@ -167,7 +172,7 @@ def _class_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(*zip(*dots, strict=True), "o", color=COLOURS[1], ms=3.2, label="precision")
     for i in places[~known]:
         axes.text(4, i, "no clips", size=6.5, va="center", color="0.35")
-    names = [f"{short(row['class'], 36)} ({row['clips']})" for row in rows]
+    names = [f"{short(row['class'], _LONGEST)} ({row['clips']})" for row in rows]
     axes.set_yticks(places, names, parse_math=False)
     axes.set(xlim=(0, 101), ylim=(len(rows) - 0.4, -0.6))
     axes.set_xlabel("percent", size=8)
