@@ -6,6 +6,7 @@ from typing import cast
 
 import lightning as L
 
+from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method
 from maskclr_pl.pictures import check_names, draw
 from maskclr_pl.types import InputError
@@ -45,9 +46,8 @@ class FiguresCallback(L.Callback):
         due = self.every_n_epochs and (
             epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         )
-        data = getattr(trainer, "datamodule", None)
-        drawable = data is not None and len(data.val) and isinstance(pl_module, Method)
-        if not (due and drawable and trainer.is_global_zero):
+        data: SkeletonDataModule | None = getattr(trainer, "datamodule", None)
+        if not due or not trainer.is_global_zero or data is None or not len(data.val):
             return
         folder = Path(trainer.default_root_dir) / "figures" / f"epoch_{epoch:03d}"
         method = cast(Method, pl_module)

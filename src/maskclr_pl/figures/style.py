@@ -51,6 +51,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     with any_letters():
-        for file in files:
-            figure.savefig(file, dpi=130)
+        figure.savefig(files[0], dpi=130)
+        figure.set_layout_engine("none")  # what was found once need not be found again
+        figure.savefig(files[1], dpi=130)
     return files
