@@ -13,7 +13,6 @@ from typing import Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from maskclr_pl.data.clips import ClipDataset, collate
 from maskclr_pl.data.datamodule import SkeletonDataModule
@@ -152,14 +151,6 @@ class Subject:
         moved: Batch = self.method.transfer_batch_to_device(batch, self.device, 0)
         return moved
 
-    def embed(self, batch: Batch) -> Tensor:
-        """What the head of a classifier makes of clips, otherwise the mean of the tokens."""
-        if isinstance(self.method, Classifier):
-            embedding: Tensor = self.method.predict_clips(batch["clip"], batch).embedding
-            return embedding.float()
-        features: Tensor = self.method.embed(batch)
-        return features.float()
-
     @cached_property
     def predictions(self) -> Predictions:
         """What a classifier says of the clips."""
@@ -258,10 +249,11 @@ def _masking(subject: Subject) -> list[Path]:
 
 
 def _features(subject: Subject, kind: Literal["tsne", "pca"] = "tsne") -> list[Path]:
+    """`Method.embed` of clips, as `embed` writes it."""
     part = copy.copy(subject.part)
     every = np.linspace(0, len(part) - 1, min(len(part), _POINTS)).round().astype(int)
     part.rows = part.rows[every]
-    rows = [(subject.embed(b), b["label"]) for b in subject.batches(part)]
+    rows = [(subject.method.embed(b).float(), b["label"]) for b in subject.batches(part)]
     features, label = (torch.cat(c).cpu().numpy() for c in zip(*rows, strict=True))
     there = features.any(1)  # a clip that shows nobody has no place
     found = {subject.folder.name: (features[there], label[there])}
