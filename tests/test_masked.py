@@ -185,7 +185,7 @@ STRATEGIES = {
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_stages(name, drawn):
-    """Probabilities are softmax(scores / (temperature * max)) of each pool; the mask is the draw's."""
+    """Probabilities are softmax(scores / (temperature * max)); the mask is the draw's."""
     strategy, stride, steps = STRATEGIES[name], 2, 5
     rng = torch.Generator().manual_seed(1)
     importance = torch.rand(3, stride * steps, 17, generator=rng).pow(3)
