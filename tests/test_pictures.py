@@ -103,7 +103,9 @@ def test_a_method_without_classes_has_the_others(data, tmp_path):
         "attention",
         "activated_joints",
     }
-    with pytest.raises(InputError, match=r"^figure confusion: Method tells no classes apart; type"):
+    with pytest.raises(
+        InputError, match=r"^figure confusion: Method tells no classes apart; there"
+    ):
         draw(model, data, CPU, tmp_path, ["confusion"])
 
 

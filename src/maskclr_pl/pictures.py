@@ -51,14 +51,15 @@ def check_names(names: Sequence[str], method: Method | None = None) -> None:
         InputError: If there is one.
     """
     known = list(PICTURES) if method is None else available(method)
+    listed = ", ".join(known)
     for name in names:
-        if name in PICTURES and name not in known:
-            kind = type(method).__name__
-            raise InputError(f"figure {name}: {kind} tells no classes apart; type one of {known}")
         if name not in PICTURES:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise InputError(f"no figure named {name!r}{hint}; there are {', '.join(known)}")
+            raise InputError(f"no figure named {name!r}{hint}; there are {listed}")
+        if name not in known:
+            kind = type(method).__name__
+            raise InputError(f"figure {name}: {kind} tells no classes apart; there are {listed}")
 
 
 def draw(
