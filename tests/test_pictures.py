@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
@@ -163,7 +164,7 @@ def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
     assert len(chosen) == len(titles) == 4
     assert {title.split()[-1] for title in titles} == {"c"}
     # after the legend: bones and dots of each clip
-    dots = [one for one in axes.collections[1:] if not hasattr(one, "get_segments")]
+    dots = [one for one in axes.collections[1:] if isinstance(one, PathCollection)]
     for index, title, one in zip(chosen, titles, dots, strict=True):
         assert title.startswith(
             f"{data.test.names[index]}   true: {NAMES[data.test.labels[index]]} "
@@ -186,7 +187,7 @@ def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
 
 def attended(visible: np.ndarray, importance: np.ndarray) -> Attended:
     points = np.random.default_rng(0).normal(size=(*visible.shape, 2))
-    return Attended("name$", "true: 日本", points, visible, importance)
+    return Attended("name$", "日本", None, points, visible, importance)
 
 
 def test_colours_and_sizes():
@@ -205,7 +206,7 @@ def test_joints_that_are_not_there_are_not_drawn(tmp_path, monkeypatch):
     visible = np.ones((2, 4, 3), bool)
     visible[1], visible[0, 2], visible[0, 3, 1] = False, False, False
     attention_strip([attended(visible, np.ones((2, 4, 3)))], CHAIN, tmp_path / "x.png")
-    _, bones, dots = drawn[0].axes[0].collections
+    _, bones, dots, _ = drawn[0].axes[0].collections
     assert len(dots.get_offsets()) == 3 + 3 + 2
     assert len(bones.get_segments()) == 2 + 2 + 1
 

@@ -179,11 +179,11 @@ class Subject:
         everybody = torch.zeros(visible.shape, device=importance.device)
         everybody[batch["sequence"]] = importance
         name = self.part.store.name(int(self.part.rows[index]))
-        verdict = f"true: {self.class_names[int(batch['label'])]}"
+        true, predicted = self.class_names[int(batch["label"])], None
         if isinstance(self.method, Classifier):
             said = self.method.predict_clips(batch["clip"], batch).logits.argmax()
-            verdict += f"   predicted: {self.class_names[int(said)]}"
-        return Attended(name, verdict, points, visible, everybody.cpu().numpy())
+            predicted = self.class_names[int(said)]
+        return Attended(name, true, predicted, points, visible, everybody.cpu().numpy())
 
 
 def _confusion_of(
@@ -243,7 +243,7 @@ def _masking(subject: Subject) -> list[Path]:
     steps, joints = mask.shape
     uniform = 1 / (steps * joints if strategy.scope == "clip" else joints)
     settings = f"ratio {strategy.ratio:g}, temperature {strategy.temperature:g}, {strategy.scope}"
-    title = f"Attention-guided masking ({settings}):   {clip.name}   {clip.verdict}"
+    title = "   ".join([f"Attention-guided masking ({settings}):", *clip.lines()])
     path = subject.figures / "masking.png"
     arrays = (scores, odds, mask, method.skeleton)
     return masking_stages(*arrays, path, title, uniform, method.backbone.stride)

@@ -33,13 +33,20 @@ class Attended:
     """A clip as a model sees it, and what the model attends to."""
 
     name: str
-    verdict: str
-    """Its class, and what the model says."""
+    true: str
+    """Its class."""
+    predicted: str | None
+    """What the model says; None for one that names no classes."""
     points: Float[np.ndarray, "M T V 2"]
     """In any unit, y up."""
     visible: Bool[np.ndarray, "M T V"]
     importance: Float[np.ndarray, "M T V"]
     """>= 0; zeros for persons who are not there."""
+
+    def lines(self) -> list[str]:
+        """What stands above it."""
+        said = [] if self.predicted is None else [f"predicted: {self.predicted}"]
+        return [self.name, f"true: {self.true}", *said]
 
     def relative(self) -> Float[np.ndarray, "M T V"]:
         """Importance divided by its maximum in the clip, in [0, 1]."""
@@ -71,7 +78,7 @@ def attention_strip(
         columns: Poses of a clip; fewer if it is shorter.
         gain: See `attention_colours`.
     """
-    side, across, down, margin = 1.5, 1.62, 2.05, 0.15
+    side, across, down, margin = 1.45, 1.66, 2.05, 0.15
     figure, axes = page(columns * across + 2 * margin, len(clips) * down + 0.6)
     _legend(axes, margin, len(clips) * down + 0.33, gain)
     for row, clip in enumerate(clips):
@@ -87,12 +94,13 @@ def attention_strip(
         points, colours, sizes = _dots(placed, visible, relative, gain)
         look: dict[str, Any] = {"linewidths": 0.4, "edgecolors": "white", "zorder": 2}
         axes.scatter(points[:, 0], points[:, 1], s=sizes, c=colours, **look)
-        write(
-            axes, margin, bottom + side + 0.15, short(f"{clip.name}   {clip.verdict}", 130), size=9
-        )
+        text = "   ".join(short(line, 60) for line in clip.lines())
+        write(axes, margin, bottom + side + 0.18, text, size=9)
         for i, frame in enumerate(frames):
             x = margin + across * i + side / 2
-            write(axes, x, bottom - 0.16, f"frame {frame}", size=6.5, color="0.4", ha="center")
+            write(axes, x, bottom - 0.18, f"frame {frame}", size=6.5, color="0.4", ha="center")
+        between = margin + across * np.arange(1, len(frames)) - (across - side) / 2
+        axes.vlines(between, bottom, bottom + side, color="0.9", linewidth=0.8, zorder=0)
     return save(figure, path)
 
 
@@ -108,9 +116,9 @@ def attention_animation(
         columns: Clips in a row.
         gain: See `attention_colours`.
     """
-    side, across, down, margin = 2.7, 3.2, 3.45, 0.15
+    side, across, down, margin = 2.7, 3.2, 3.55, 0.15
     rows = -(-len(clips) // columns)
-    figure, axes = page(max(min(columns, len(clips)) * across, 4.2) + margin, rows * down + 0.45)
+    figure, axes = page(max(min(columns, len(clips)) * across, 4.6) + margin, rows * down + 0.45)
     _legend(axes, margin, rows * down + 0.2, gain)
     moving = []
     for i, clip in enumerate(clips):
@@ -120,8 +128,9 @@ def attention_animation(
         visible = clip.visible[:, ::step]
         placed = fit(clip.points[:, ::step], visible, side) + np.array([left, bottom])
         moving.append((placed, visible, clip.relative()[:, ::step]))
-        for line, height in ((clip.name, 0.33), (clip.verdict, 0.14)):
-            write(axes, left, bottom + side + height, short(line, 48), size=8)
+        for number, line in enumerate(clip.lines()):
+            height = bottom + side + 0.48 - 0.17 * number
+            write(axes, left, height, short(line, 50), size=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     first, *rest = _frames(figure, axes, moving, skeleton, gain)
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / _FPS), loop=0)

@@ -145,7 +145,7 @@ def _scatter(
     for i, k in enumerate(shown):
         colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i // len(COLOURS)]
         look: dict[str, Any] = {"color": colour, "marker": marker, "s": size}
-        look |= {"edgecolors": "white", "linewidths": 0.4, "label": short(class_names[k], 30)}
+        look |= {"edgecolors": "white", "linewidths": 0.4, "label": short(class_names[k], 42)}
         axes.scatter(points[label == k, 0], points[label == k, 1], **look)
     axes.set(xticks=[], yticks=[])
     axes.margins(0.04)
