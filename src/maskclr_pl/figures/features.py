@@ -14,6 +14,7 @@ from maskclr_pl.types import InputError
 Kind = Literal["tsne", "pca"]
 _CLASSES = 20  # that can be told apart by colour and marker
 _NEIGHBOURS = 10
+_LONGEST = 42  # characters of a name
 _MARKERS = "osD"
 
 
@@ -106,7 +107,8 @@ def features_plane(
     counts = np.bincount(labels, minlength=len(class_names))
     there = np.flatnonzero(counts)
     shown = np.sort(there[np.argsort(-counts[there], kind="stable")[:_CLASSES]])
-    figure = new_figure(4.3 * len(runs) + 2.4, 4.7)
+    longest = max(len(short(class_names[k], _LONGEST)) for k in shown)
+    figure = new_figure(4.5 * len(runs) + 0.6 + 0.06 * longest, 4.9)
     method = "t-SNE" if kind == "tsne" else "Principal components"
     part = "" if len(shown) == len(there) else f" ({len(shown)} of {len(there)} in colour)"
     figure.suptitle(f"{method} of features of test clips, {len(there)} classes{part}", size=11)
@@ -127,8 +129,8 @@ def features_plane(
 
 def _measured(found: Layout, width: int) -> str:
     return (
-        f"in all {width} dimensions: {100 * found.agreement:.1f} % of the {_NEIGHBOURS} nearest "
-        f"of the same class, silhouette {found.silhouette:.2f}"
+        f"in all {width} dimensions: silhouette {found.silhouette:.2f},\n"
+        f"{100 * found.agreement:.1f} % of the {_NEIGHBOURS} nearest clips are of the same class"
     )
 
 
@@ -145,7 +147,7 @@ def _scatter(
     for i, k in enumerate(shown):
         colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i // len(COLOURS)]
         look: dict[str, Any] = {"color": colour, "marker": marker, "s": size}
-        look |= {"edgecolors": "white", "linewidths": 0.4, "label": short(class_names[k], 42)}
+        look |= {"edgecolors": "white", "linewidths": 0.4, "label": short(class_names[k], _LONGEST)}
         axes.scatter(points[label == k, 0], points[label == k, 1], **look)
     axes.set(xticks=[], yticks=[])
     axes.margins(0.04)
