@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from maskclr_pl.data.sources.pickles import load_pickle
+from maskclr_pl.evaluation.results import read_table
 from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,10 @@ def check_run_folder(run: Path, clips: int, classes: int) -> dict[str, float]:
     for which in ("best", "last"):
         content = torch.load(run / f"checkpoints/{which}.ckpt", weights_only=True)
         assert content["maskclr_pl"]["class_names"]
-    for figure in ("training_curves.png", "training_curves.svg"):
+    rows = read_table(run / "per_class.csv")
+    assert sum(int(row["clips"]) for row in rows) == clips
+    assert len(rows) == classes
+    for figure in ("training_curves.png", "training_curves.svg", "confusion.png"):
         assert (run / "figures" / figure).stat().st_size > 1000
     return metrics
 
@@ -51,10 +55,14 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert last_line(command("prepare", *source)) == "poses.h5"
     data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
     short = ["trainer.max_epochs=2", "data.batch_size=8", *SMALL]
+    short += ["callbacks.figures.every_n_epochs=2"]
     printed = command("train", *data, *short, "pose=h36m17", "output_dir=a")
     assert last_line(printed) == "a"
     assert "\x1b" not in printed, "control characters in the output of a command without terminal"
     check_run_folder(folder / "a", clips=8, classes=2)
+    for figure in ("masked_epochs", "masked_classes", "masked_joints", "epoch_002/attention"):
+        assert (folder / "a/figures" / f"{figure}.png").stat().st_size > 1000
+    assert [row["class"] for row in read_table(folder / "a/masked_by_class.csv")] == ["0", "1"]
     command("evaluate", "ckpt_path=a", "draws=2", "device=cpu")
     header, *rows = (folder / "a/robustness.csv").read_text().splitlines()
     assert header == "corruption,level,draw,top1,top5"

@@ -308,6 +308,16 @@ MISTAKES = {
         r"backbone=dstformer would exchange a part",
     ),
     "resume with an unknown key": ("train", ["resume=WORLD/run", "sead=1"], r"sead"),
+    "a figure that does not exist": (
+        "train",
+        train("callbacks.figures.names=[atention]"),
+        r"no figure named 'atention' \(did you mean attention\?\); there are confusion, per_class,",
+    ),
+    "figures less than never": (
+        "train",
+        train("callbacks.figures.every_n_epochs=-1"),
+        r"callbacks\.figures\.every_n_epochs=-1: expected 0",
+    ),
     "a folder that holds a run": (
         "train",
         train("output_dir=WORLD/run"),

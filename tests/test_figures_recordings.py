@@ -8,6 +8,7 @@ from maskclr_pl.data import Recording, write_store
 from maskclr_pl.data.inspection import inspect
 from maskclr_pl.figures import recordings as figures
 from maskclr_pl.figures.classes import class_counts
+from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.recordings import animation, contact_sheet, examples, overview
 from maskclr_pl.figures.style import COLOURS
 from maskclr_pl.skeletons import SKELETONS, Skeleton
@@ -105,7 +106,7 @@ def test_another_person_is_paler():
 def test_the_torso_is_closed_if_there_is_no_spine(tmp_path):
     def edges(name):
         skeleton = SKELETONS[name]
-        named = [{skeleton.joints[i] for i in edge} for edge in figures._torso(skeleton)]
+        named = [{skeleton.joints[i] for i in edge} for edge in torso(skeleton)]
         return sorted(sorted(edge) for edge in named)
 
     across = [["left_hip", "right_hip"], ["left_shoulder", "right_shoulder"]]

@@ -35,6 +35,9 @@ def test_resume_continues_exactly(tmp_path: Path, capsys, method):
     assert whole["epoch"] == part["epoch"] == 1
     for name, value in whole["state_dict"].items():
         assert torch.equal(part["state_dict"][name], value), name
+    if method != "lift":
+        tables = [(tmp_path / run / "masked_by_class.csv").read_text() for run in ("whole", "part")]
+        assert tables[0] == tables[1]
 
 
 def test_backbone_goes_on_to_a_recognizer(tmp_path: Path, capsys):
@@ -62,6 +65,10 @@ def test_backbone_goes_on_to_a_recognizer(tmp_path: Path, capsys):
         (["backbone=dstformer_tiny"], r"type decoder=sttformer or decoder=linear"),
         (["loss=ce"], r"loss"),
         (["method.decoder.heads=5"], r"multiple of heads 5"),
+        (
+            ["callbacks.figures.every_n_epochs=1", "callbacks.figures.names=[tsne,confusion]"],
+            r"figure confusion: MaskedAutoencoder tells no classes apart; there are attention,",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path: Path, capsys, words, message):

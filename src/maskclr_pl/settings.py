@@ -8,10 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.checkpoint import clip_skeleton
-from maskclr_pl.cli import log
+from maskclr_pl.cli import log, plain
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
+from maskclr_pl.pictures import check_names
 from maskclr_pl.skeletons import Skeleton, conversion
 from maskclr_pl.transforms.streams import Kind
 from maskclr_pl.types import InputError
@@ -158,6 +159,8 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "type select_on=last"
         )
     _check_masking(cfg, method)
+    if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
+        check_names(plain(cfg.callbacks.figures.names), method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
     if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
         raise InputError(

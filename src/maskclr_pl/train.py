@@ -23,7 +23,6 @@ from maskclr_pl.callbacks import EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data import Store
-from maskclr_pl.data.clips import collate
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.results import (
     write_atomically,
@@ -32,9 +31,11 @@ from maskclr_pl.evaluation.results import (
     write_run_metrics,
 )
 from maskclr_pl.evaluation.runs import curves, keep_history, masked_shares
+from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.pictures import draw_records
 from maskclr_pl.settings import check, complete, saved_settings
 from maskclr_pl.starting import inherit, init_from
 from maskclr_pl.types import InputError
@@ -239,31 +240,15 @@ def _test(
 
 
 def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
-    """Figures from metrics.csv, if the CSV logger is there."""
-    if not (folder / "metrics.csv").is_file():
-        return
+    """Tables and figures from what the run folder holds."""
     figures = folder / "figures"
-    training_curves({folder.name: curves(folder)}, figures / "training_curves.png")
-    shares = masked_shares(folder)
-    if shares:
-        joint_shares(
-            shares,
-            method.skeleton,
-            _pose(method, data),
-            figures / "masked_joints.png",
-            "What was hidden in training",
-        )
-
-
-def _pose(method: Method, data: SkeletonDataModule) -> np.ndarray:
-    """A pose (V, 2) to draw on: the frame with the most visible joints in the first test clips."""
-    clip = collate([data.test[i] for i in range(min(16, len(data.test)))])["clip"]
-    # the joints of the model, before they are cropped or made a stream
-    frames = method.preprocess.to("cpu").get_submodule("0")(clip).flatten(0, 2)
-    flat = data.store.coordinates == "pixels"
-    seen = frames[..., 2] if flat else (frames != 0).any(-1).float()
-    pose: np.ndarray = frames[seen.sum(-1).argmax(), :, :2].numpy()
-    return pose if flat else pose * (1, -1)  # metres point up, images down
+    draw_records(folder, data.store.class_names, method.skeleton)
+    if (folder / "metrics.csv").is_file():  # if the CSV logger is there
+        training_curves({folder.name: curves(folder)}, figures / "training_curves.png")
+    if shares := masked_shares(folder):
+        pose = pose_of(method, data.test)
+        title = "What was hidden in training"
+        joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
 
 
 def _last_words(folder: Path, metrics: dict[str, Any]) -> None:

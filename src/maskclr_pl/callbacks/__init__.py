@@ -1,7 +1,8 @@
-"""Callbacks: when to mask, and what to say after an epoch."""
+"""Callbacks: when to mask, and what to say and to draw after an epoch."""
 
 from maskclr_pl.callbacks.collapse import CollapseCallback
+from maskclr_pl.callbacks.figures import FiguresCallback
 from maskclr_pl.callbacks.masking import MaskingCallback
 from maskclr_pl.callbacks.progress import EpochLines
 
-__all__ = ["CollapseCallback", "EpochLines", "MaskingCallback"]
+__all__ = ["CollapseCallback", "EpochLines", "FiguresCallback", "MaskingCallback"]

@@ -1,19 +1,28 @@
 """When to mask and how strongly, and a record of what was hidden."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.masking import Masking
+from maskclr_pl.types import Batch
 
 
 class MaskingCallback(L.Callback):
     """Puts a strategy into the method's `masking` slot from an epoch on.
 
     After each epoch with masking, `masked/<joint>` is the share of the epoch's tokens of that joint
-    that were hidden (mean over joints: the ratio).
+    that were hidden (mean over joints: the ratio). After the training, `masked_by_class.csv` in the
+    trainer's `default_root_dir` (the run folder) says the same of each class, over all epochs with
+    masking: class, sequences (of persons who are there, counted once an epoch), and a column for
+    each joint. It is written where our data module names the classes.
 
     Args:
         strategy: What to hide.
@@ -32,6 +41,9 @@ class MaskingCallback(L.Callback):
         self._first = int(start_epoch)
         self._hidden: Tensor | None = None
         self._batches = 0
+        self._classes: Sequence[str] = ()
+        self._epoch: Tensor | None = None  # (K, V + 1) of this rank: sums of shares, sequences
+        self._total: Tensor | None = None  # the same of all ranks and epochs
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse a method without a masked pathway; turn a share into an epoch."""
@@ -39,6 +51,8 @@ class MaskingCallback(L.Callback):
             raise TypeError(f"{type(pl_module).__name__} has no masked pathway")
         if 0 < self.start_epoch < 1:
             self._first = int(self.start_epoch * (trainer.max_epochs or 0))
+        store = getattr(getattr(trainer, "datamodule", None), "store", None)
+        self._classes = () if store is None else store.class_names
 
     def masking_at(self, epoch: int) -> Masking | None:
         """The strategy of an epoch (a function of the epoch, so nothing has to be saved)."""
@@ -54,10 +68,10 @@ class MaskingCallback(L.Callback):
         """Fill or empty the slot."""
         # a plain attribute of the method, which torch's type of a module does not know
         setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
-        self._hidden, self._batches = None, 0
+        self._hidden, self._batches, self._epoch = None, 0, None
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Add up what was hidden, on the device."""
         mask = outputs.get("mask")
@@ -65,12 +79,65 @@ class MaskingCallback(L.Callback):
             share = mask.float().mean((0, 1))
             self._hidden = share if self._hidden is None else self._hidden + share
             self._batches += 1
+            if self._classes:
+                sums = hidden_by_class(mask, batch, len(self._classes))
+                self._epoch = sums if self._epoch is None else self._epoch + sums
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the share of each joint."""
+        """Log the share of each joint; add the epoch to the record by class."""
+        if self._classes and pl_module.masking is not None:
+            self._keep(trainer, pl_module)
         if self._hidden is None:
             return
         shares = (self._hidden / self._batches).cpu()
         names: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
         values = {f"masked/{name}": share for name, share in zip(names, shares, strict=True)}
         pl_module.log_dict(values, sync_dist=True)
+
+    def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        sums = self._epoch
+        if sums is None:  # nobody was there, on this rank
+            joints = len(pl_module.skeleton)  # type: ignore[arg-type]
+            sums = torch.zeros(len(self._classes), joints + 1, device=pl_module.device)
+        total = trainer.strategy.reduce(sums, reduce_op="sum")
+        total = torch.as_tensor(total).cpu().double()
+        self._total = total if self._total is None else self._total + total
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the record by class."""
+        if self._total is None or not trainer.is_global_zero:
+            return
+        joints: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
+        rows = []
+        for name, (*hidden, count) in zip(self._classes, self._total.tolist(), strict=True):
+            shares = [round(value / count, 6) if count else "" for value in hidden]
+            row: dict[str, Any] = {"class": name, "sequences": int(count)}
+            rows.append(row | dict(zip(joints, shares, strict=True)))
+        write_table(Path(trainer.default_root_dir) / "masked_by_class.csv", rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The record by class, so that a continued run goes on with it."""
+        return {} if self._total is None else {"hidden_by_class": self._total}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self._total = state_dict.get("hidden_by_class")
+
+
+def hidden_by_class(
+    mask: Bool[Tensor, "N S V"], batch: Batch, classes: int
+) -> Float[Tensor, "K V+1"]:
+    """Sums over the sequences of each class: the share of each joint that is hidden, and ones.
+
+    Args:
+        mask: Of the persons who are there, or of all (`persons=padded`), of which the others do
+            not count.
+        batch: Where the sequences come from.
+        classes: K.
+    """
+    if len(mask) != len(batch["sequence"]):
+        mask = mask.index_select(0, batch["sequence"])
+    share = mask.float().mean(1)
+    rows = torch.cat((share, torch.ones_like(share[:, :1])), dim=1)
+    label = batch["label"][batch["sequence"] // batch["present"].shape[1]]
+    return rows.new_zeros(classes, rows.shape[1]).index_add(0, label, rows)

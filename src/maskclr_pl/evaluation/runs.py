@@ -55,16 +55,30 @@ def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     return {name: series(rows, column) for name, column in columns.items()}
 
 
+def masked_history(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Epochs and share of each joint's tokens that was hidden in them; {} without masking."""
+    path = folder / "metrics.csv"
+    rows = read_table(path) if path.is_file() else []
+    columns = [name for name in rows[0] if name.startswith("masked/")] if rows else []
+    found = {column.removeprefix("masked/"): series(rows, column) for column in columns}
+    return {joint: history for joint, history in found.items() if history[1]}
+
+
 def masked_shares(folder: Path) -> dict[str, float]:
     """Share of each joint's tokens that was hidden, over the epochs with masking; {} for none."""
-    rows = read_table(folder / "metrics.csv")
-    columns = [name for name in rows[0] if name.startswith("masked/")] if rows else []
-    shares = {}
-    for column in columns:
-        _, values = series(rows, column)
-        if values:
-            shares[column.removeprefix("masked/")] = sum(values) / len(values)
-    return shares
+    history = masked_history(folder)
+    return {joint: sum(values) / len(values) for joint, (_, values) in history.items()}
+
+
+def masked_by_class(folder: Path) -> tuple[list[str], list[list[float]]]:
+    """Classes and the share of each joint that was hidden in them; ([], []) without a record.
+
+    The joints are in the order of the model's skeleton; NaN for a class that was never seen.
+    """
+    path = folder / "masked_by_class.csv"
+    rows = read_table(path) if path.is_file() else []
+    shares = [[float(v or "nan") for v in list(row.values())[2:]] for row in rows]
+    return [row["class"] for row in rows], shares
 
 
 def robustness_rows(folder: Path) -> list[dict[str, str]]:

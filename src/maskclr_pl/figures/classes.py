@@ -37,8 +37,6 @@ def class_counts(counts: Mapping[str, Parts], class_names: Sequence[str], path: 
         labels = [text if len(text) <= 40 else f"{text[:39]}…" for text in names]
         ticks = range(len(classes)) if labels else []
         axes.set_yticks(ticks, labels, fontsize=7, parse_math=False)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # once is enough: with 400 labels it takes seconds
     save(figure, path)
 
 

@@ -1,8 +1,6 @@
 """Pictures of what a store contains."""
 
-import itertools
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +11,17 @@ from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from maskclr_pl.data import Recording, Store
 from maskclr_pl.data.contents import Inspection, protocols
 from maskclr_pl.figures.classes import class_counts
-from maskclr_pl.figures.style import COLOURS
+from maskclr_pl.figures.drawing import fit, page, torso, write
+from maskclr_pl.figures.style import COLOURS, any_letters
 from maskclr_pl.skeletons import Skeleton
 
 _SIDES = {"left": COLOURS[0], "right": COLOURS[1], "middle": "#404040"}
 _WHITE = np.array([0.0, 0.55, 0.75])  # mixed into the colour of the first, second, other persons
 _LINE: dict[str, Any] = {"linewidths": 1.6, "capstyle": "round"}
-_INNER = {"spine_mid", "spine", "torso", "belly", "chest", "hip_center", "root", "mid_hip"}
 _FPS, _LONGEST = 15, 100  # of an animation, in frames
 
 
@@ -48,8 +45,7 @@ def overview(store: Store, found: Inspection, folder: Path) -> list[Path]:
     counts = {name: {part: found.counts(part) for part in parts} for name, parts in folds.items()}
     files, names = [folder / "classes.png"], found.class_names
     clips = [store.recording(int(i)) for i in examples(found, 8)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the font lacks a letter of a name
+    with any_letters():
         class_counts(counts or {"": {"all": found.counts()}}, names, files[0])
         if clips:
             files += [folder / "clips.png", folder / "clips.gif"]
@@ -90,7 +86,7 @@ def contact_sheet(
         columns: Poses of a clip; fewer if it is shorter.
     """
     side, across, down, margin = 1.3, 1.4, 1.8, 0.15  # inches
-    figure, axes = _page(columns * across + 2 * margin, len(clips) * down + 0.4)
+    figure, axes = page(columns * across + 2 * margin, len(clips) * down + 0.4)
     _legend(axes, margin, len(clips) * down + 0.15)
     for row, clip in enumerate(clips):
         bottom = (len(clips) - 1 - row) * down + 0.2
@@ -101,9 +97,9 @@ def contact_sheet(
         points, visible = _poses(clip, frames, y_down, side)
         segments, colours = _segments(points + corner[:, None], visible, skeleton)
         axes.add_collection(LineCollection(list(segments), colors=colours, **_LINE))
-        _text(axes, margin, bottom + side + 0.12, _title(clip, class_names), size=8)
+        write(axes, margin, bottom + side + 0.12, _title(clip, class_names), size=8)
         for x, frame in zip(left, frames, strict=True):
-            _text(axes, x + side / 2, bottom - 0.12, f"{frame}", size=6, color="0.5", ha="center")
+            write(axes, x + side / 2, bottom - 0.12, f"{frame}", size=6, color="0.5", ha="center")
     figure.savefig(path, dpi=130)
 
 
@@ -126,7 +122,7 @@ def animation(
         y_down: Whether y points down.
     """
     side, margin = 2.2, 0.1  # inches
-    figure, axes = _page(len(clips) * side, side + 0.35)
+    figure, axes = page(len(clips) * side, side + 0.35)
     longest = max(clip.keypoint.shape[1] for clip in clips)
     step = -(-longest // _LONGEST)
     lines, moving = LineCollection([], **_LINE), []
@@ -136,7 +132,7 @@ def animation(
         frames = np.arange(0, clip.keypoint.shape[1], step)
         points, visible = _poses(clip, frames, y_down, side - 2 * margin)
         moving.append((points + corner, visible))
-        _text(axes, corner[0], side + 0.08, _title(clip, class_names, 32), size=8)
+        write(axes, corner[0], side + 0.08, _title(clip, class_names, 32), size=8)
     writer = PillowWriter(fps=_FPS)
     with writer.saving(figure, str(path), dpi=80):
         for t in range(-(-longest // step)):
@@ -157,12 +153,7 @@ def _poses(
     score = None if clip.score is None else clip.score[:, frames]
     visible = np.isfinite(points).all(-1)
     visible &= (points != 0).any(-1) if score is None else score > 0
-    points = np.where(visible[..., None], points[..., :2] * (1, -1 if y_down else 1), 0)
-    if not visible.any():
-        return points, visible
-    low, high = points[visible].min(0), points[visible].max(0)
-    scale = side / max(*(high - low), 1e-12)
-    return (points - (low + high) / 2) * scale + side / 2, visible
+    return fit(points[..., :2] * (1, -1 if y_down else 1), visible, side), visible
 
 
 def _segments(
@@ -170,7 +161,7 @@ def _segments(
 ) -> tuple[Float[np.ndarray, "S 2 2"], Float[np.ndarray, "S 3"]]:
     """Bones whose ends are both there, and a dot for each joint, with their colours."""
     dots = [(i, i) for i in range(len(skeleton))]
-    ends = np.array([*skeleton.bones, *_torso(skeleton), *dots])
+    ends = np.array([*skeleton.bones, *torso(skeleton), *dots])
     side = [name.partition("_")[0] for name in skeleton.joints]
     other = {("left", "right"), ("right", "left")}
     looks = ["middle" if (side[a], side[b]) in other else side[a] for a, b in ends]
@@ -183,35 +174,12 @@ def _segments(
     return segments, colours[drawn]
 
 
-def _torso(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """The outline of a torso that has no joint between shoulders and hips."""
-    corners = ("left_shoulder", "right_shoulder", "right_hip", "left_hip", "left_shoulder")
-    if not set(corners) <= set(skeleton.joints) or not _INNER.isdisjoint(skeleton.joints):
-        return []
-    index = [skeleton.joints.index(name) for name in corners]
-    edges = itertools.pairwise(index)
-    return [(a, b) for a, b in edges if {(a, b), (b, a)}.isdisjoint(skeleton.bones)]
-
-
-def _page(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty page whose coordinates are inches."""
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(0, height))
-    axes.axis("off")
-    return figure, axes
-
-
 def _title(clip: Recording, class_names: Sequence[str], longest: int = 110) -> str:
     text = f"{clip.name}   {class_names[clip.label]}"
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _text(axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
-    axes.text(x, y, text, parse_math=False, **look)
-
-
 def _legend(axes: Axes, x: float, y: float) -> None:
     for text, colour in (*_SIDES.items(), ("paler: other persons", "0.6")):
-        _text(axes, x, y, text, size=8, color=colour, weight="bold")
+        write(axes, x, y, text, size=8, color=colour, weight="bold")
         x += 0.1 + 0.075 * len(text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -61,6 +61,26 @@ class AttentionGuidedMasking(Pools):
             spread, mean = torch.std_mean(pools, dim=-1, correction=0, keepdim=True)
             return (pools - mean) / (self.temperature * spread).clamp_min(1e-12)
         return relative_to_max(pools, self.temperature)
+
+    def stages(
+        self, importance: Float[Tensor, "N T V"], stride: int, generator: Generator | None = None
+    ) -> "Stages":
+        """A draw with what it was drawn from, each on the tokens: for figures."""
+        logits = self.logits(importance, stride)
+        steps, joints = importance.shape[1] // stride, importance.shape[2]
+        mask = draw_mask(logits, round(self.ratio * logits.shape[-1]), generator)
+        parts = (self.gather(importance, stride), logits.softmax(-1), mask)
+        return Stages(*(self.spread(part, steps, joints) for part in parts))
+
+
+class Stages(NamedTuple):
+    """Attention-guided masking step by step."""
+
+    scores: Float[Tensor, "N S V"]
+    """Importance, mean over each item (a token, or a joint over a stretch of time)."""
+    probabilities: Float[Tensor, "N S V"]
+    """Of the token's item to be drawn first from its pool; of a pool's items they sum to 1."""
+    mask: Bool[Tensor, "N S V"]
 
 
 @dataclass(frozen=True)

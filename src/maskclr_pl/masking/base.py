@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
 Scope = Literal["clip", "frame", "tube"]
@@ -116,11 +116,13 @@ class Pools:
         values = mean_over_steps(values, stride * self._tube(values.shape[1] // stride))
         return values.flatten(1).unsqueeze(1) if self.scope == "clip" else values
 
-    def spread(self, mask: Bool[Tensor, "N G P"], steps: int, joints: int) -> Bool[Tensor, "N S V"]:
-        """The mask over pools, back on the tokens."""
+    def spread(
+        self, items: Shaped[Tensor, "N G P"], steps: int, joints: int
+    ) -> Shaped[Tensor, "N S V"]:
+        """Values of the items of each pool, such as a mask, back on the tokens."""
         if self.scope == "clip":
-            return mask.view(-1, steps, joints)
-        return mask.repeat_interleave(self._tube(steps), dim=1)[:, :steps]
+            return items.view(-1, steps, joints)
+        return items.repeat_interleave(self._tube(steps), dim=1)[:, :steps]
 
     def hidden(self, steps: int, joints: int) -> int | None:
         """See `Masking`."""

@@ -1,0 +1,55 @@
+"""Pictures while a training goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import lightning as L
+
+from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.methods import Method
+from maskclr_pl.pictures import check_names, draw
+from maskclr_pl.types import InputError
+
+
+class FiguresCallback(L.Callback):
+    """Draws pictures of the model on validation clips (test clips are not looked at).
+
+    After every n-th epoch and the last they are in `figures/epoch_<epoch>/` of the trainer's
+    `default_root_dir` (the run folder), with their tables. Process 0 draws; with several, counts
+    such as `confusion` are of its share of the clips. The training goes on exactly as without.
+
+    Args:
+        every_n_epochs: 0 draws nothing.
+        names: Of `pictures.PICTURES`.
+
+    Raises:
+        InputError: If a number is negative or there is no picture of a name.
+    """
+
+    def __init__(self, every_n_epochs: int = 0, names: Sequence[str] = ("attention",)):
+        if every_n_epochs < 0:
+            raise InputError(
+                f"callbacks.figures.every_n_epochs={every_n_epochs}: expected 0 (off) or more"
+            )
+        check_names(names)
+        self.every_n_epochs, self.names = every_n_epochs, tuple(names)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse pictures that this method does not have, before an epoch is spent."""
+        if stage == "fit" and self.every_n_epochs and isinstance(pl_module, Method):
+            check_names(self.names, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, if it is time."""
+        epoch = trainer.current_epoch + 1
+        due = self.every_n_epochs and (
+            epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        )
+        data: SkeletonDataModule | None = getattr(trainer, "datamodule", None)
+        if not due or not trainer.is_global_zero or data is None or not len(data.val):
+            return
+        folder = Path(trainer.default_root_dir) / "figures" / f"epoch_{epoch:03d}"
+        method = cast(Method, pl_module)
+        with trainer.precision_plugin.forward_context():
+            draw(method, data, method.device, folder, self.names, split="val", into=folder)
