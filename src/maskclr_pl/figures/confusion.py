@@ -120,7 +120,7 @@ def _list_pairs(
 ) -> None:
     """Bars with the names above them."""
     axes.set_title("confused most: true → taken for", size=9, loc="left")
-    axes.set(xlim=(0, 100), ylim=(len(pairs), 0))
+    axes.set(xlim=(0, 122), ylim=(len(pairs), 0))  # room for the number behind a full bar
     axes.axis("off")
     for i, (text, (_, _, clips, share)) in enumerate(zip(texts, pairs, strict=True)):
         axes.barh(i + 0.78, 100 * share, height=0.24, color=COLOURS[1])
