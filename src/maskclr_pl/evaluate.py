@@ -1,30 +1,41 @@
 """`python -m maskclr_pl.evaluate ckpt_path=RUN`: accuracy on clean and perturbed test clips."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.corruptions import Corruption
-from maskclr_pl.evaluation.results import write_table
-from maskclr_pl.evaluation.robustness import mean_over_levels, robustness, summarise
+from maskclr_pl.evaluation.adversarial import Adversarial
+from maskclr_pl.evaluation.corruptions import UNITS, Corruption, Poses
+from maskclr_pl.evaluation.robustness import Passes, robustness, summarise
+from maskclr_pl.evaluation.robustness_tables import (
+    class_rows,
+    class_scores,
+    set_aside,
+    summary_rows,
+    write_robustness,
+)
+from maskclr_pl.evaluation.second_store import lacking, second_passes
+from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
-from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.skeletons import Skeleton
-from maskclr_pl.types import Batch, InputError
+from maskclr_pl.methods import Classifier
+from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.types import InputError
+
+_NOISE, _SIGMA = "spatiotemporal_noise", 0.002  # of the classes on MaskCLR's poster
 
 
 @verb("evaluate")
 def main(cfg: DictConfig) -> None:
-    """Evaluate one checkpoint; writes robustness.csv and a figure."""
+    """Evaluate one checkpoint; writes tables of its robustness, and figures."""
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
     if not isinstance(method, Classifier):
@@ -32,118 +43,99 @@ def main(cfg: DictConfig) -> None:
             f"{path}: {type(method).__name__} tells no classes apart; type python -m "
             f"maskclr_pl.train method=linear_probe init_from={cfg.ckpt_path} (and its backbone=)"
         )
-    data = _data(cfg, info)
-    device = _device(cfg.device)
+    data, device = data_of(info, plain(cfg.data)), device_named(cfg.device)
     method.to(device)
-    corruptions: list[Corruption] = [hydra.utils.instantiate(c) for c in cfg.corruption]
-    passes = 1 + cfg.draws * sum(len(corruption.levels) for corruption in corruptions)
+    poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
+    corruptions = _fitting([hydra.utils.instantiate(c) for c in cfg.corruption], poses)
+    adversarial = Adversarial(plain(cfg.adversarial))
+    second_store = Store(cfg.second_store) if cfg.second_store else None
     log.info(
         "evaluating %s on %d clips of %s: %d passes over them, on %s",
-        *(path, len(data.test), data.store.path, passes, device.type),
+        *(path, len(data.test), data.store.path),
+        1 + cfg.draws * sum(len(c.levels) for c in corruptions) + len(adversarial.levels),
+        device.type,
     )
     start = time.monotonic()
-    rows = robustness(
+    load = partial(batches_of, method, data, device=device)
+    found = robustness(
         lambda clip, batch: method.predict_clips(clip, batch).logits,
-        _batches(method, data, device),
-        data.test.names,
-        corruptions,
-        draws=cfg.draws,
-        seed=cfg.seed,
-        coordinates=2 if data.store.coordinates == "pixels" else 3,
+        *(load(data.test), data.test.names, corruptions, poses),
+        *(cfg.draws, cfg.seed, adversarial),
     )
-    folder = Path(cfg.output_dir) if cfg.output_dir else _run_folder(path)
-    _write(folder, rows, corruptions)
+    second = None
+    if second_store is not None:
+        second = second_passes(method, second_store, data.test, found, load)
+        _say_matched(method, second_store, second, data)
+    folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
+    if kept := set_aside(folder):
+        log.info("kept       the earlier table as %s", kept)
+    rows = write_robustness(folder, found, data.store.class_names, second)
     _show(rows, time.monotonic() - start)
+    figures = _draw(folder, rows, class_rows(found, data.store.class_names))
     log.info("table      %s", folder / "robustness.csv")
-    if corruptions:
-        log.info("figure     %s", folder / "figures" / "robustness.png")
+    for figure in figures:
+        log.info("figure     %s", figure)
     log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", folder)
 
 
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={name}: {str(error).splitlines()[0]}; type device=cpu") from None
-    return device
+def _fitting(corruptions: Sequence[Corruption], poses: Poses) -> list[Corruption]:
+    """Those that mean something for the data; says which ones do not."""
+    names = [corruption.name for corruption in corruptions]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"corruption: {twice[0]} is there twice; put its levels in one list")
+    reasons = [corruption.unfit(poses) for corruption in corruptions]
+    for name, reason in zip(names, reasons, strict=True):
+        if reason:
+            log.info("left out   %s: %s", name, reason)
+    return [c for c, reason in zip(corruptions, reasons, strict=True) if not reason]
 
 
-def _data(cfg: DictConfig, info: dict[str, Any]) -> SkeletonDataModule:
-    """The data module of the checkpoint, with what the user changed."""
-    settings = dict(info["config"]["data"])
-    settings |= {key: value for key, value in plain(cfg.data).items() if value is not None}
-    if not Path(settings["path"]).exists():
-        raise InputError(
-            f"{settings['path']}: no such file; type data.path=STORE.h5 for the data to evaluate on"
-        )
-    data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
-    trained_on = Skeleton.from_dict(info["source_skeleton"])
-    if data.store.skeleton.joints != trained_on.joints:
-        raise InputError(
-            f"{data.store.path} has skeleton {data.store.skeleton.name} "
-            f"({len(data.store.skeleton)} joints), the model was trained on {trained_on.name} "
-            f"({len(trained_on)} joints)"
-        )
-    trained_in = info["config"]["augment"]["coordinates"]
-    if data.store.coordinates != trained_in:
-        raise InputError(
-            f"{data.store.path} holds {data.store.coordinates}, the model was trained on "
-            f"{trained_in}"
-        )
-    _same_classes(data.store, info["class_names"])
-    return data
-
-
-def _same_classes(store: Store, trained_on: list[str]) -> None:
-    names = store.class_names
-    if len(names) != len(trained_on):
-        raise InputError(
-            f"{store.path} has {len(names)} classes, the model was trained on {len(trained_on)}"
-        )
-    for number, (here, there) in enumerate(zip(names, trained_on, strict=True)):
-        if here != there:
-            raise InputError(
-                f"{store.path}: class {number} is {here!r}, the model was trained on {there!r}; "
-                "scores would mean nothing"
-            )
-
-
-def _batches(method: Method, data: SkeletonDataModule, device: torch.device) -> Iterator[Batch]:
-    for batch in data.test_dataloader():
-        yield method.transfer_batch_to_device(batch, device, 0)
-
-
-def _run_folder(checkpoint: Path) -> Path:
-    return (
-        checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+def _say_matched(
+    method: Classifier, store: Store, second: Passes, data: SkeletonDataModule
+) -> None:
+    missing = lacking(method, store)
+    log.info(
+        "%s has %d of the %d test clips%s",
+        *(store.path, len(second.name), len(data.test)),
+        f"; its joints make no {', '.join(missing)}" if missing else "",
     )
 
 
-def _write(folder: Path, rows: list[dict[str, Any]], corruptions: list[Corruption]) -> None:
-    table = folder / "robustness.csv"
-    if table.is_file():  # nothing is lost
-        number = 1
-        while (older := folder / f"robustness.{number}.csv").exists():
-            number += 1
-        table.rename(older)
-        log.info("kept       the earlier table as %s", older)
-    write_table(table, rows)
-    units = {corruption.name: corruption.unit for corruption in corruptions}
-    robustness_curves({folder.name: summarise(rows)}, units, folder / "figures" / "robustness.png")
+def _show(rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    """Clean accuracy, and a line for each corruption."""
+    top1, top5 = rows[0]["top1"], rows[0]["top5"]
+    log.info("clean      top1 %.2f   top5 %.2f   (%.0f s)", top1, top5, seconds)
+    table = summary_rows(rows)
+    if not table:
+        return
+    log.info("%-22s %14s %7s %10s %7s", "", "mean ± spread", "area", "retention", "worst")
+    for row in table:
+        log.info(
+            "%-22s %6.1f ± %5.1f %7.1f %8.1f %% %7.1f",
+            *(row[k] for k in ("corruption", "mean", "spread", "auc", "retention", "worst")),
+        )
+    log.info("top-1 in percent over the levels above 0; area under it from level 0 to the highest")
 
 
-def _show(rows: list[dict[str, Any]], seconds: float) -> None:
-    summary = summarise(rows)
-    log.info("clean      top1 %.2f   (%.0f s)", summary["clean"][0.0][0], seconds)
-    for name, levels in summary.items():
-        if name != "clean":
-            cells = "   ".join(
-                f"{level:g}: {mean:.1f} ± {spread:.1f}"
-                for level, (mean, spread) in levels.items()
-                if level > 0
-            )
-            log.info("%-22s mean %.1f      %s", name, mean_over_levels(levels), cells)
+def _draw(
+    folder: Path, rows: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]]
+) -> list[Path]:
+    """The figures: all corruptions, and the classes under noise."""
+    levels = summarise(rows)
+    files = []
+    if len(levels) > 1:
+        files.append(folder / "figures" / "robustness.png")
+        robustness_curves({folder.name: levels}, UNITS, files[-1])
+    if _NOISE in levels:
+        measured = sorted(level for level in levels[_NOISE] if level)
+        sigma = _SIGMA if _SIGMA in measured else measured[0]
+        scores = {
+            "clean": class_scores(classes, "clean", 0.0),
+            f"noise, sigma {sigma:g}": class_scores(classes, _NOISE, sigma),
+        }
+        files.append(folder / "figures" / "noisy_classes.png")
+        class_score_dots(scores, files[-1], f"{folder.name}: classes under spatiotemporal noise")
+    return files
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskclr_pl.evaluation.adversarial import NO_ATTACK, Predict, Adversarial
+from maskclr_pl.evaluation.adversarial import NO_ATTACK, Adversarial, Predict
 from maskclr_pl.evaluation.corruptions import Corruption, Poses, clip_rng
 from maskclr_pl.types import Batch
 
@@ -26,7 +26,7 @@ _CLEAN: Key = ("clean", 0.0, 0)
 
 @dataclass(frozen=True)
 class Passes:
-    """Which of n clips were recognised in each of R passes over them; the first is the clean one."""
+    """Which of n clips were recognised in each of R passes over them; the first is clean."""
 
     name: np.ndarray
     label: Int[np.ndarray, " n"]

@@ -117,7 +117,7 @@ def write_robustness(
 
 
 def write_passes(path: Path, passes: Passes) -> None:
-    """name (n,), label (n,), correct (R, n), and corruption, level, draw (R,) of each pass."""
+    """Name (n,), label (n,), correct (R, n), and corruption, level, draw (R,) of each pass."""
     corruption, level, draw = (np.array(column) for column in zip(*passes.keys, strict=True))
     file = io.BytesIO()
     np.savez_compressed(
@@ -157,5 +157,3 @@ def class_scores(
         for row in rows
         if row["corruption"] == corruption and float(row["level"]) == level
     }
-
-

@@ -117,9 +117,9 @@ class CropScale(nn.Module):
         factor = torch.where(usable, 2 / (uniform(clip, *self.ratio) * extent), 0.0)
         seen = score.sign().mul_(usable.unsqueeze(-1))
 
-        out = torch.empty_like(channels)
-        torch.mul(channels[:2], factor.unsqueeze(-1), out=out[:2])
-        out[:2] -= (centre * factor).unsqueeze(-1)
-        out[2] = score
+        # no out=, through which no gradient would find its way
+        one, nothing = torch.ones_like(factor), torch.zeros_like(factor)
+        out = channels * torch.stack((factor, factor, one)).unsqueeze(-1)
+        out -= torch.stack((*(centre * factor), nothing)).unsqueeze(-1)
         out.clamp_(-1, 1).mul_(seen)
         return join(out.unflatten(-1, clip.shape[-4:-1]))

@@ -1,5 +1,6 @@
 """What a corruption is, what it is told of the clips, and where its randomness comes from."""
 
+import itertools
 import math
 import zlib
 from abc import ABC, abstractmethod
@@ -44,7 +45,7 @@ class Corruption(ABC):
 
     def __post_init__(self) -> None:
         levels = [0.0, *self.levels]
-        rising = all(a < b for a, b in zip(levels, levels[1:], strict=False))
+        rising = all(a < b for a, b in itertools.pairwise(levels))
         if len(levels) == 1 or not rising or not levels[-1] <= self.highest:
             limit = "" if math.isinf(self.highest) else f", at most {self.highest:g}"
             raise InputError(

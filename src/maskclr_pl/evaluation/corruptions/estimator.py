@@ -1,4 +1,4 @@
-"""What an estimator gets wrong beside places: its confidence, left and right, the size of bodies."""
+"""What an estimator gets wrong beside places: confidence, left and right, the size of bodies."""
 
 import math
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ class BodyScale(Corruption):
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
         """1 for larger, -1 for smaller (1,)."""
-        return rng.choice(np.float32([-1, 1]), size=1)
+        return rng.choice(np.array([-1, 1], np.float32), size=1)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses

@@ -1,0 +1,57 @@
+"""Scores of classes under two conditions, or of two models, side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from maskclr_pl.figures.style import COLOURS, new_figure, save
+
+_COLUMN = 40  # classes in one column of dots
+
+
+def class_score_dots(
+    scores: Mapping[str, Mapping[str, float]],
+    path: Path,
+    title: str,
+    label: str = "top-1 (%)",
+) -> None:
+    """A line for each class with a dot for each score; the largest loss stands first.
+
+    Args:
+        scores: Label -> {class: score in percent}: two conditions of a model, or one condition of
+            two models. The line goes from the first to the last.
+        path: PNG to write (an SVG goes beside it).
+        title: Above the figure.
+        label: Of the axis.
+    """
+    first, *_, last = [*scores.values(), *scores.values()]
+    names = sorted(first.keys() & last.keys(), key=lambda name: (last[name] - first[name], name))
+    columns = -(-len(names) // _COLUMN)
+    length = -(-len(names) // columns)
+    figure = new_figure(max(6, 4.6 * columns), 1.3 + 0.17 * length)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    panels = figure.subplots(1, columns, squeeze=False)[0]
+    for i, axes in enumerate(panels):
+        _dots(axes, scores, names[i * length : (i + 1) * length])
+        axes.set(xlim=(-3, 103), ylim=(length - 0.4, -0.6), xlabel=label)
+    panels[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # once is enough: with many labels it takes seconds
+    save(figure, path)
+
+
+def _dots(axes: Axes, scores: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:
+    places = range(len(names))
+    ends = [[min(s[n] for s in scores.values()), max(s[n] for s in scores.values())] for n in names]
+    axes.hlines(places, *zip(*ends, strict=True), color="0.75", linewidth=2, zorder=1)
+    marks = zip(scores.items(), COLOURS, "osD^vP*", strict=False)
+    for size, ((text, values), colour, mark) in enumerate(marks):
+        # the first is larger, so that it can be seen below an equal one
+        dots = [values[name] for name in names]
+        axes.scatter(dots, places, s=38 / (1 + size), color=colour, marker=mark, label=text)
+    labels = [name if len(name) <= 36 else f"{name[:35]}…" for name in names]
+    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
