@@ -26,7 +26,8 @@ def class_score_dots(
         label: Of the axis.
     """
     first, *_, last = [*scores.values(), *scores.values()]
-    names = sorted(first.keys() & last.keys(), key=lambda name: (last[name] - first[name], name))
+    both = [name for name in first if name in last]
+    names = sorted(both, key=lambda name: last[name] - first[name])
     columns = -(-len(names) // _COLUMN)
     length = -(-len(names) // columns)
     figure = new_figure(max(6, 4.6 * columns), 1.3 + 0.17 * length)

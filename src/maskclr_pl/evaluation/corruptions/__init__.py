@@ -51,6 +51,6 @@ UNITS = {
         )
     },
     "adversarial": f"reach, {NOISE_UNIT}",
-    "second_store": "1: the other recording",
+    "second_store": "1: the other store",
 }
 """Row of the robustness table -> unit of its level."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskclr_pl.evaluation.corruptions.base import Corruption, Poses, of_frames, visible
 
-NOISE_UNIT = "half image widths (2D) or metres (3D)"
+NOISE_UNIT = "half image widths (3D: m)"
 _POSTER = tuple(thousandths / 1000 for thousandths in range(1, 11))
 
 

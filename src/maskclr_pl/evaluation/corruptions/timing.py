@@ -83,7 +83,7 @@ class FrameRate(Corruption):
     ) -> Tensor:
         """See `Corruption`."""
         step = torch.arange(clip.shape[2], device=clip.device)
-        number = (step * (1 - level) + draws.double()).floor()  # of the pose that is shown
+        number = (step.double() * (1 - level) + draws.double()).floor()  # of the pose that is shown
         new = torch.ones_like(frame, dtype=torch.bool)
         new[:, 1:] = number[:, 1:] != number[:, :-1]
         return _take(clip, (step * new).cummax(1).values, frame)
