@@ -1,4 +1,4 @@
-"""Passes over corrupted clips, what they amount to, the attack along the gradient, a second store."""
+"""Passes over corrupted clips, what they amount to, the attack, a second store, the command."""
 
 import csv
 import dataclasses
@@ -159,11 +159,14 @@ def test_the_data_are_read_once_and_models_see_the_same():
 
 @st.composite
 def tables(draw):
-    """Passes over clips of classes, one of which has no clip."""
-    levels = draw(st.lists(st.floats(0.01, 5), min_size=1, max_size=4, unique=True).map(sorted))
-    draws, clips = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    """Levels, draws, clips and seed of passes whose hits are random; a class may have no clip."""
+    levels = draw(st.lists(st.floats(0.01, 5), min_size=1, max_size=4, unique=True))
+    return sorted(levels), *(draw(st.integers(1, most)) for most in (3, 9, 1000))
+
+
+def passes_of(levels: list[float], draws: int, clips: int, seed: int) -> Passes:
     keys = [("clean", 0.0, 0), *(("a", level, d) for level in levels for d in range(draws))]
-    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    rng = np.random.default_rng(seed)
     correct = rng.random((len(keys), clips)) < 0.6
     label = rng.integers(0, 3, clips)
     names = np.array([f"c{i}" for i in range(clips)])
@@ -171,9 +174,9 @@ def tables(draw):
 
 
 @given(tables())
-def test_summary_against_loops(passes: Passes):
-    levels = sorted({level for _, level, _ in passes.keys[1:]})
-    draws = 1 + max(draw for _, _, draw in passes.keys)
+def test_summary_against_loops(table):
+    levels, draws, *_ = table
+    passes = passes_of(*table)
 
     def top1(level: float, draw: int) -> float:
         row = passes.keys.index(("a", level, draw))
@@ -202,7 +205,8 @@ def test_summary_against_loops(passes: Passes):
 
 
 @given(tables())
-def test_classes_against_loops(passes: Passes):
+def test_classes_against_loops(table):
+    passes = passes_of(*table)
     rows = class_rows(passes, ["x", "y", "z"])
     groups = list(dict.fromkeys((name, level) for name, level, _ in passes.keys))
     present = sorted(set(passes.label.tolist()))
@@ -347,7 +351,7 @@ def test_a_step_without_gradient_moves_nothing():
 
 def test_attacks_that_make_no_sense_are_refused():
     for levels, steps in (((0.0,), 1), ((-1,), 1), ((float("inf"),), 1), ((0.1,), 0)):
-        with pytest.raises(InputError, match="adversarial=.*expected reaches above 0"):
+        with pytest.raises(InputError, match=r"adversarial=.*expected reaches above 0"):
             Adversarial(levels, steps)
 
 
@@ -398,8 +402,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on toy data, and what frozen features of it are worth."""
     folder = tmp_path_factory.mktemp("world")
     size = ["source.clips=96", "clip.frames=8", "data.batch_size=16", "data.path=toy.h5"]
-    train = partial(in_subprocess, "train", *size, *SMALL, cwd=folder)
-    train("loss=ce", "masking=none", "trainer.max_epochs=6", "optim.lr=0.003", "output_dir=run")
+    size += ["backbone.dim=32", "backbone.rep_dim=32"]
+    args = ["loss=ce", "masking=none", "trainer.max_epochs=10", "optim.lr=0.003", "~logger.csv"]
+    in_subprocess("train", *SMALL, *size, *args, "output_dir=run", cwd=folder)
     return folder
 
 
@@ -413,7 +418,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_the_attack_reaches_through_every_preprocessing(augment, layout):
     """The clip that comes out is no longer recognised as well, and every step let gradients by."""
     source = SKELETONS["coco17" if augment not in ("ntu3d", "aimclr") else "ntu25"]
-    sizes = [f"clip.joints={len(source)}", "clip.channels=3", "clip.classes=4", "clip.parts=[[0]]"]
+    sizes = [
+        f"clip.joints={17 if layout else len(source)}",
+        "clip.channels=3",
+        "clip.classes=4",
+        "clip.parts=[[0]]",
+    ]
     sizes += ["clip.pairs=[[4,8]]", "clip.root=0", "clip.center=0", "clip.shoulders=[4,8]"]
     sizes += ["backbone.dim=16", "backbone.depth=1", "backbone.rep_dim=16", "head=action_small"]
     sizes += [f"augment={augment}", f"clip.skeleton={layout or 'null'}", "clip.frames=6"]
@@ -447,7 +457,7 @@ def test_poster(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = rows_of(world / "poster/robustness.csv")
     clean = float(rows[0]["top1"])
     assert clean == pytest.approx(run_metrics(world / "run")["test/top1"], abs=1e-3)
-    assert clean > 50  # chance is 12.5: there is something to lose
+    assert clean > 30  # chance is 12.5: there is something to lose
     names = list(dict.fromkeys(row["corruption"] for row in rows))
     assert len(names) == 1 + 18 + 1
     zeros = [row for row in rows if float(row["level"]) == 0]
@@ -528,7 +538,7 @@ def test_every_classifier(world: Path, capsys: pytest.CaptureFixture[str], metho
     size = ["source.clips=96", "data.batch_size=16", "data.path=toy.h5", "trainer.max_epochs=3"]
     args = [*size, f"method={method}", "init_from=run", f"output_dir={method}", "~logger.csv"]
     in_process("train", *args, cwd=world, capsys=capsys)
-    options = ["draws=1", "adversarial=[0.02]"]
+    options = ["corruption=none", "adversarial=[0.02]"]
     in_process("evaluate", f"ckpt_path={method}", *options, cwd=world, capsys=capsys)
     rows = rows_of(world / method / "robustness.csv")
     assert float(rows[0]["top1"]) == pytest.approx(
