@@ -271,7 +271,7 @@ def test_files_and_earlier_ones(tmp_path):
 
 def test_published_curves():
     curves = published_noise(["MaskCLR", "PoseConv3D"])
-    sigma, top1 = curves["spatiotemporal_noise"]["PoseConv3D"]
+    sigma, top1 = curves["spatiotemporal_noise"]["PoseConv3D (published, NTU60-XSub)"]
     assert sigma == [i / 1000 for i in range(11)]
     assert (top1[0], top1[-1]) == (93.7, 15.2)
     everything = published_noise(["MaskCLR, class loss only", "MotionBERT-R", "MS-G3D", "AAGCN"])

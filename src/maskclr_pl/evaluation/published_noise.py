@@ -21,7 +21,9 @@ def _file() -> dict[str, Any]:
 def published_noise(
     methods: Iterable[str] = ("MaskCLR", "MotionBERT"),
 ) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
-    """Curves of methods on NTU60-XSub: corruption -> {method: (sigma, top-1 in percent)}.
+    """Curves of methods: corruption -> {label: (sigma, top-1 in percent)}.
+
+    The label is the method, followed by "(published, NTU60-XSub)".
 
     Args:
         methods: As in `published_noise.yaml`, where their source and precision are.
@@ -34,7 +36,14 @@ def published_noise(
     for method in methods:
         if method not in known:
             raise InputError(f"no published curve of {method!r}; known: {', '.join(known)}")
+    file = _file()
     return {
-        noise: {method: (_file()["sigma"], _file()[noise][method]["top1"]) for method in methods}
+        noise: {
+            f"{method} (published, {file['benchmark']})": (
+                file["sigma"],
+                file[noise][method]["top1"],
+            )
+            for method in methods
+        }
         for noise in noises
     }

@@ -35,7 +35,8 @@ def class_score_dots(
     panels = figure.subplots(1, columns, squeeze=False)[0]
     for i, axes in enumerate(panels):
         _dots(axes, scores, names[i * length : (i + 1) * length])
-        axes.set(xlim=(-3, 103), ylim=(length - 0.4, -0.6), xlabel=label)
+        axes.set(xlim=(-3, 103), ylim=(length - 0.4, -0.6))
+        axes.set_xlabel(label, fontsize=8)
     panels[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # once is enough: with many labels it takes seconds

@@ -63,8 +63,8 @@ def robustness_curves(
         units: Corruption -> unit of its level, for the axis.
         path: PNG to write (an SVG goes beside it).
         title: Above the figure.
-        published: Corruption -> {method: (levels, percent)}: thin dashed lines beside noise, which
-            the legend says are published.
+        published: Corruption -> {label: (levels, percent)}: thin dashed lines in the panels of
+            noise; the labels say that they are published, and on what data.
     """
     names = list(dict.fromkeys(name for run in runs.values() for name in run if name != "clean"))
     if not names:
@@ -129,11 +129,11 @@ def _curves(
 
 
 def _published(axes: Axes, lines: Mapping[str, Series]) -> None:
-    for (method, (levels, percent)), mark in zip(lines.items(), "os^vDPX*hd", strict=False):
+    for (label, (levels, percent)), mark in zip(lines.items(), "os^vDPX*hd", strict=False):
         dashes: Any = (0, (4, 3))
         look: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "linestyle": dashes}
         dots: dict[str, Any] = {"marker": mark, "markersize": 3.5, "markerfacecolor": "white"}
-        axes.plot(levels, percent, label=f"{method} (published)", zorder=1, **look, **dots)
+        axes.plot(levels, percent, label=label, zorder=1, **look, **dots)
 
 
 def _bars(
@@ -157,8 +157,10 @@ def _bars(
     ticks = [f"{text}\n({highest[name]:g})" for text, name in zip(texts, names, strict=True)]
     axes.set_xticks(range(len(names)), ticks, fontsize=8)
     axes.set(ylim=(0, 101))
+    axes.tick_params(labelsize=8)
     axes.set_ylabel("top-1 (%)", fontsize=8)
     parts = any(name.startswith("occlusion_") for name in names)
     title = "hidden parts, at the highest level" if parts else "at the highest level"
-    axes.set_title(f"{title}; pale: clean", fontsize=9)
-    axes.legend(fontsize=7, loc="lower left")
+    axes.set_title(f"{title}; pale: clean", fontsize=9, loc="left")
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
+    axes.legend(fontsize=7, ncols=4, borderpad=0, **place)
