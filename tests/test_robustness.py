@@ -21,6 +21,8 @@ from maskclr_pl.checkpoint import build_method
 from maskclr_pl.config import config_dir
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.clips import ClipDataset
+from maskclr_pl.data.converting import convert
+from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.evaluation.adversarial import Adversarial
 from maskclr_pl.evaluation.corruptions import (
     BodyScale,
@@ -55,11 +57,12 @@ from maskclr_pl.evaluation.robustness_tables import (
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.evaluation.second_store import matching
 from maskclr_pl.methods import Classifier
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.skeletons import SKELETONS, Skeleton, load_skeleton
 from maskclr_pl.types import Batch, InputError
 from tests.commands import SMALL, in_process, in_subprocess, refused
 from tests.robustness_tools import FLAT, SPACE, V, batch
 
+UI_PRMD = Path(__file__).parents[2] / "shared/data/ui_prmd"
 ALL = [SpatialNoise, SpatiotemporalNoise, JointOcclusion, KeypointOcclusion, FrameMasking]
 ALL += [FrameDrop, FrameRate, TimeCrop, ConfidenceDropout, SideSwap, BodyScale]
 ALL += [partial(PartOcclusion, part="left_arm")]
@@ -392,6 +395,23 @@ def test_stores_of_other_clips_are_refused(tmp_path):
         matching(body_store(tmp_path / "c.h5", ["p", "q"], [0, 0]), test)
     with pytest.raises(InputError, match=r"clip 'q' is of class 1 \('z'\)"):
         matching(body_store(tmp_path / "d.h5", ["p", "q"], [0, 1], "xz"), test)
+
+
+@pytest.mark.skipif(not UI_PRMD.is_dir(), reason="real data not here")
+def test_the_two_sensors_of_a_real_set(tmp_path):
+    """UI-PRMD: 20 clips that Kinect saw are not among those of Vicon."""
+    kinect, vicon = (
+        convert(
+            PysklSource(UI_PRMD / f"ui_prmd_{sensor}.pkl"),
+            tmp_path / f"{sensor}.h5",
+            skeleton=load_skeleton(UI_PRMD / f"ui_prmd_{sensor}.meta.yaml"),
+            splits={},
+        )
+        for sensor in ("kinect", "vicon")
+    )
+    here, there = matching(vicon, part_of(kinect))
+    assert len(here) == 1980
+    assert all(kinect.name(int(i)) == vicon.name(int(j)) for i, j in zip(here, there, strict=True))
 
 
 # the command
