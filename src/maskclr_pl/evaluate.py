@@ -1,5 +1,6 @@
 """`python -m maskclr_pl.evaluate ckpt_path=RUN`: accuracy on clean and perturbed test clips."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -110,11 +111,14 @@ def _show(rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
         return
     log.info("%-22s %14s %7s %10s %7s", "", "mean ± spread", "area", "retention", "worst")
     for row in table:
+        spread = "" if math.isnan(row["spread"]) else f" ± {row['spread']:.1f}"
         log.info(
-            "%-22s %6.1f ± %5.1f %7.1f %8.1f %% %7.1f",
-            *(row[k] for k in ("corruption", "mean", "spread", "auc", "retention", "worst")),
+            *("%-22s %6.1f%-8s %7.1f %8.1f %% %7.1f", row["corruption"], row["mean"], spread),
+            *(row[name] for name in ("auc", "retention", "worst")),
         )
-    log.info("top-1 in percent over the levels above 0; area under it from level 0 to the highest")
+    log.info(
+        "top-1 in percent: mean over levels above 0, spread over draws, area from 0 to the end"
+    )
 
 
 def _draw(

@@ -7,6 +7,7 @@ model: no disturbance of the same size is expected to do more harm. Every joint 
 every frame of the clip moves freely, so it is not a thing that an estimator would do.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Adversarial:
         steps: Gradient steps, each of 2.5 level / steps.
 
     Raises:
-        InputError: If a level or the number of steps is not positive.
+        InputError: If the levels are not above 0 and ascending, or there is no step.
     """
 
     levels: Sequence[float] = ()
@@ -45,9 +46,11 @@ class Adversarial:
     name: ClassVar[str] = "adversarial"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not all(0 < level < math.inf for level in self.levels):
+        rising = all(a < b for a, b in itertools.pairwise((0.0, *self.levels, math.inf)))
+        if self.steps < 1 or not rising:
             raise InputError(
-                f"adversarial={list(self.levels)} with {self.steps} steps: expected reaches above 0"
+                f"adversarial={list(self.levels)} with {self.steps} steps: expected ascending "
+                "reaches above 0, and a step"
             )
 
     def __call__(
@@ -71,15 +74,14 @@ class Adversarial:
                 points = points.detach().requires_grad_()
                 logits = predict(torch.cat((points, others), dim=-1), batch).float()
                 losses = F.cross_entropy(logits, label, reduction="none")
-                (slope,) = torch.autograd.grad(losses.sum(), points)
-            points, losses = points.detach(), losses.detach()
-            larger = losses > largest
-            worst = torch.where(larger[:, None, None, None, None], points, worst)
-            largest = torch.maximum(largest, losses)
+            larger = (losses > largest)[:, None, None, None, None]
+            worst = torch.where(larger, points.detach(), worst)
+            largest = torch.maximum(largest, losses.detach())
             if step < self.steps:
+                (slope,) = torch.autograd.grad(losses, points, torch.ones_like(losses))
                 # where two joints meet, a step of the model may have no gradient
                 along = slope.nan_to_num().sign()
-                points = (points + 2.5 * level / self.steps * along).clamp(low, high)
+                points = (points.detach() + 2.5 * level / self.steps * along).clamp(low, high)
         return torch.cat((worst, others), dim=-1)
 
 

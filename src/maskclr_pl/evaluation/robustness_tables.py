@@ -37,21 +37,23 @@ def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         corruption; clean: top-1 at level 0; mean: over the levels above 0; auc: see
-        `robustness.area`; retention: mean / clean; worst: at the worst level; spread: standard
-        deviation over draws of the mean over levels. All in percent, means over draws.
+        `robustness.area`; retention: mean / clean, nan where nothing was recognised; worst: at the
+        worst level; spread: standard deviation over draws of the mean over levels, nan for one
+        draw. All in percent, means over draws.
     """
     table = []
     for name, levels in summarise(rows).items():
         if name == "clean":
             continue
         clean, mean = levels[0.0][0], mean_over_levels(levels)
+        draws = _means_of_draws(rows, name)
         values = {
             "clean": clean,
             "mean": mean,
             "auc": area(levels),
             "retention": 100 * mean / clean if clean else float("nan"),
             "worst": min(value for level, (value, _) in levels.items() if level > 0),
-            "spread": spread(_means_of_draws(rows, name)),
+            "spread": spread(draws) if len(draws) > 1 else float("nan"),
         }
         table.append({"corruption": name} | {k: round(v, 4) for k, v in values.items()})
     return table
@@ -77,13 +79,14 @@ def class_rows(passes: Passes, class_names: Sequence[str]) -> list[dict[str, Any
     for r, (name, level, _) in enumerate(passes.keys):
         groups.setdefault((name, level), []).append(r)
     share = np.stack([passes.correct[rows].mean(0) for rows in groups.values()])
-    return [
-        {"class": class_names[label], "clips": int(mine.sum())}
-        | {"corruption": name, "level": level, "top1": round(float(top1), 4)}
-        for label in np.unique(passes.label)
-        if (mine := passes.label == label).any()
-        for (name, level), top1 in zip(groups, 100 * share[:, mine].mean(1), strict=True)
-    ]
+    table = []
+    for label in np.unique(passes.label):
+        mine = passes.label == label
+        same = {"class": class_names[label], "clips": int(mine.sum())}
+        for (name, level), top1 in zip(groups, share[:, mine].mean(1), strict=True):
+            values = {"corruption": name, "level": level, "top1": round(100 * float(top1), 4)}
+            table.append(same | values)
+    return table
 
 
 def write_robustness(
