@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
 from maskclr_pl.data import Store
-from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.adversarial import Adversarial
 from maskclr_pl.evaluation.corruptions import UNITS, Corruption, Poses
-from maskclr_pl.evaluation.robustness import Passes, robustness, summarise
+from maskclr_pl.evaluation.robustness import robustness, summarise
 from maskclr_pl.evaluation.robustness_tables import (
     class_rows,
     class_scores,
@@ -24,10 +23,11 @@ from maskclr_pl.evaluation.robustness_tables import (
     summary_rows,
     write_robustness,
 )
-from maskclr_pl.evaluation.second_store import lacking, second_passes
+from maskclr_pl.evaluation.second_store import matched, second_passes
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
-from maskclr_pl.methods import Classifier
+from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.pictures import DEFAULT, available, check_names, draw
 from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
 from maskclr_pl.types import InputError
 
@@ -48,7 +48,8 @@ def main(cfg: DictConfig) -> None:
     method.to(device)
     poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
     corruptions = _fitting([hydra.utils.instantiate(c) for c in cfg.corruption], poses)
-    adversarial = Adversarial(plain(cfg.adversarial))
+    adversarial = Adversarial(_numbers("adversarial", cfg.adversarial))
+    pictures = _pictures(_several(cfg.figures), method)
     second_store = Store(cfg.second_store) if cfg.second_store else None
     log.info(
         "evaluating %s on %d clips of %s: %d passes over them, on %s",
@@ -66,16 +67,18 @@ def main(cfg: DictConfig) -> None:
     second = None
     if second_store is not None:
         second = second_passes(method, second_store, data.test, found, load)
-        _say_matched(method, second_store, second, data)
+        log.info("%s %s", second_store.path, matched(method, second_store, second, data.test))
     folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
     if kept := set_aside(folder):
         log.info("kept       the earlier table as %s", kept)
     rows = write_robustness(folder, found, data.store.class_names, second)
     _show(rows, time.monotonic() - start)
     figures = _draw(folder, rows, class_rows(found, data.store.class_names))
+    figures += draw(method, data, device, folder, pictures) if pictures else []
     log.info("table      %s", folder / "robustness.csv")
-    for figure in figures:
-        log.info("figure     %s", figure)
+    shown = [figure.stem for figure in figures if figure.suffix in (".png", ".gif")]
+    if shown:
+        log.info("figures    %s: %s", folder / "figures", ", ".join(shown))
     log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", folder)
 
 
@@ -91,15 +94,25 @@ def _fitting(corruptions: Sequence[Corruption], poses: Poses) -> list[Corruption
     return [c for c, reason in zip(corruptions, reasons, strict=True) if not reason]
 
 
-def _say_matched(
-    method: Classifier, store: Store, second: Passes, data: SkeletonDataModule
-) -> None:
-    missing = lacking(method, store)
-    log.info(
-        "%s has %d of the %d test clips%s",
-        *(store.path, len(second.name), len(data.test)),
-        f"; its joints make no {', '.join(missing)}" if missing else "",
-    )
+def _several(value: Any) -> list[Any]:
+    """What may be typed as a list, as one value, or as null."""
+    return list(value) if isinstance(value, ListConfig) else [] if value is None else [value]
+
+
+def _numbers(key: str, value: Any) -> list[float]:
+    try:
+        return [float(one) for one in _several(value)]
+    except (TypeError, ValueError):
+        raise InputError(f"{key}={value}: expected numbers, such as {key}=[0.001,0.005]") from None
+
+
+def _pictures(asked: list[str], method: Method) -> list[str]:
+    """Names of the pictures of the model that are asked for."""
+    every = available(method)
+    sets = {"none": [], "all": every, "default": [name for name in DEFAULT if name in every]}
+    names = sets.get(asked[0], asked) if len(asked) == 1 else asked
+    check_names(names, method)
+    return names
 
 
 def _show(rows: Sequence[Mapping[str, Any]], seconds: float) -> None:

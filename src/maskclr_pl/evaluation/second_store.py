@@ -109,9 +109,11 @@ def _stems(names: Sequence[str]) -> list[str]:
     return [PurePath(name).stem for name in names]
 
 
-def lacking(method: Classifier, store: Store) -> tuple[str, ...]:
-    """Joints that a method knows and a store cannot build."""
-    return Convert(store.skeleton, method.skeleton).missing
+def matched(method: Classifier, store: Store, second: Passes, test: ClipDataset) -> str:
+    """How many clips a second store has, and which joints it lacks, in words."""
+    missing = Convert(store.skeleton, method.skeleton).missing
+    lacking = f"; its joints make no {', '.join(missing)}" if missing else ""
+    return f"has {len(second.name)} of the {len(test)} test clips{lacking}"
 
 
 def with_joints_of(method: Classifier, store: Store) -> Classifier:

@@ -156,7 +156,7 @@ def _bars(
     texts = [name.removeprefix("occlusion_").replace("_", " ") for name in names]
     ticks = [f"{text}\n({highest[name]:g})" for text, name in zip(texts, names, strict=True)]
     axes.set_xticks(range(len(names)), ticks, fontsize=8)
-    axes.set(ylim=(0, 101))
+    axes.set(ylim=(0, 101), xlim=(-0.6, max(len(names), _COLUMNS) - 0.4))  # no bar is a wall
     axes.tick_params(labelsize=8)
     axes.set_ylabel("top-1 (%)", fontsize=8)
     parts = any(name.startswith("occlusion_") for name in names)
