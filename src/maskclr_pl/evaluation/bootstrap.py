@@ -79,9 +79,10 @@ def paired_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
     # a sum of such values is 0 up to rounding
-    not_above, not_below = ((means < 1e-9).sum() + 1, (means > -1e-9).sum() + 1)
-    share = min(1.0, 2 * float(min(not_above, not_below)) / (resamples + 1))
-    return Difference(100 * float(each.mean()), 100 * float(low), 100 * float(high), share, len(each))
+    rarer = min((means < 1e-9).sum(), (means > -1e-9).sum())
+    share = min(1.0, 2 * float(rarer + 1) / (resamples + 1))
+    points, low, high = (100 * float(value) for value in (each.mean(), low, high))
+    return Difference(points, low, high, share, len(each))
 
 
 def _resampled_means(

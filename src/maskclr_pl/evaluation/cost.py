@@ -1,7 +1,5 @@
 """What a prediction costs."""
 
-from typing import cast
-
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,7 +23,7 @@ def flops_per_clip(method: Method, clips: ClipDataset) -> int:
             random state stay as they are.
         clips: Any; the first decides the sizes.
     """
-    first = cast(Batch, collate([clips.as_tested()[0]]))
+    first = collate([clips.as_tested()[0]])
     alone = Batch(
         clip=first["clip"][:, :1],
         present=torch.ones(1, 1, dtype=torch.bool),
