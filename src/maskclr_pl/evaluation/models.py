@@ -22,6 +22,8 @@ from maskclr_pl.types import InputError
 
 CLEAN, CORRUPTED = "clean", "all corruptions"
 """Names of two measures; the others are the names of corruptions."""
+_APART = ("adversarial", "second_store")
+"""Rows of robustness.csv that are no corruptions, and so not in the mean over all of them."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class Model:
         first, *others = self.robustness
         return [n for n in first if n != CLEAN and all(n in other for other in others)]
 
+    @property
+    def _averaged(self) -> list[str]:
+        return [name for name in self.corruptions if name not in _APART]
+
     @cached_property
     def values(self) -> dict[str, list[float]]:
         """Top-1 in percent of each run, by measure: clean, each corruption, all corruptions."""
@@ -136,8 +142,8 @@ class Model:
             values[CLEAN] = [float(value) for value in clean]  # type: ignore[arg-type]
         for name in self.corruptions:
             values[name] = [mean_over_levels(found[name]) for found in self.robustness]
-        if len(self.corruptions) > 1:
-            columns = [values[name] for name in self.corruptions]
+        columns = [values[name] for name in self._averaged]
+        if len(columns) > 1:
             values[CORRUPTED] = np.mean(columns, axis=0).tolist()
         return values
 
@@ -151,8 +157,8 @@ class Model:
         names = [name for name in self.corruptions if all(name in part for part in parts)]
         for name in names:
             found[name] = np.mean([part[name] for part in parts], axis=0)
-        if len(names) > 1 and names == self.corruptions:
-            found[CORRUPTED] = np.mean([found[name] for name in names], axis=0)
+        if len(self._averaged) > 1 and set(self._averaged) <= set(names):
+            found[CORRUPTED] = np.mean([found[name] for name in self._averaged], axis=0)
         return found
 
     def summary(self, corruption: str) -> list[dict[str, str]]:

@@ -23,6 +23,8 @@ from maskclr_pl.evaluation.provenance import cost_rows, environment_rows, settin
 
 _BUDGET = 6_000_000
 """Bytes of pictures from the run folders on one page."""
+_TOGETHER = ("training_curves", "robustness")
+"""Pictures of a run that the page shows for all models together."""
 _SHOWN = 10
 """Rows of a long table that are not folded."""
 
@@ -39,7 +41,7 @@ _MEASURES = (
     "above 0 of all corruptions. ± is the standard deviation over seeds."
 )
 _CURVES = (
-    "Clips are perturbed at test time only. mean: over the levels above 0. auc: area under accuracy "
+    "Clips are perturbed at test time only. mean: over levels above 0. auc: area under accuracy "
     "over level, divided by the highest level. retention: mean / clean. worst: lowest level mean. "
     "± is the standard deviation over seeds."
 )
@@ -179,10 +181,9 @@ def _classes(part: Part) -> str:
 def _own_figures(models: Sequence[Model]) -> str:
     """The pictures in the `figures/` of the first run of each model, as far as there is room."""
     text, left = "", _BUDGET
-    # these are drawn for all models together
     for model in models:
         run, shown, skipped = model.runs[0], [], 0
-        for path in page.pictures_in(run / "figures", without=("training_curves", "robustness")):
+        for path in page.pictures_in(run / "figures", without=_TOGETHER):
             size = page.smallest_form(path).stat().st_size
             if size <= left:
                 left -= size
@@ -194,9 +195,7 @@ def _own_figures(models: Sequence[Model]) -> str:
         seeds = f" (of {len(model.runs)} seeds the first, {run.name})" if model.runs[1:] else ""
         if shown or skipped:
             grid = f'<div class="pictures">{"".join(shown)}</div>'
-            text += (
-                heading(model.label + seeds) + grid + (paragraph(more, soft=True) if more else "")
-            )
+            text += heading(model.label + seeds) + grid + (paragraph(more) if more else "")
     return text
 
 
