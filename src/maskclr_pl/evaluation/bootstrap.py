@@ -16,8 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from maskclr_pl.types import InputError
-
 _AT_ONCE = 2**22
 """Numbers that are drawn at a time (32 MiB)."""
 
@@ -66,11 +64,11 @@ def paired_bootstrap(
         confidence: Share of the resampled differences inside of the interval.
 
     Raises:
-        InputError: If the models were not tested on as many clips, or on none.
+        ValueError: If there are no clips, or not as many of both models.
     """
     if len(first) != len(second) or not len(first):
-        raise InputError(
-            f"{len(first)} and {len(second)} clips; a paired comparison needs the same ones"
+        raise ValueError(
+            f"{len(first)} and {len(second)} clips; expected the same ones, at least 1"
         )
     # rounded, so that equal differences of averages are one value
     each = np.round(np.asarray(second, np.float64) - np.asarray(first, np.float64), 9)

@@ -7,7 +7,7 @@ from typing import Any
 from maskclr_pl.evaluation.tables import Best
 
 _SPECIAL = {
-    **{character: rf"\\{character}" for character in "&%$#_{}"},
+    **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",

@@ -1,5 +1,6 @@
 """How the runs of a comparison came about: settings, cost, environment, and what to beware of."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,9 +114,11 @@ def warnings(models: Sequence[Model], sets: Sequence[Sequence[Model]]) -> list[s
             f"Not compared with each other: {parts}. They were tested on other clips or data, or "
             "not at all."
         )
+    whom: dict[str, list[str]] = defaultdict(list)
     for model in models:
-        found += [f"{model.label}: {text}." for text in _beware(model)]
-    return found
+        for text in _beware(model):
+            whom[text].append(model.label)
+    return found + [f"{_listed(labels)}: {text}." for text, labels in whom.items()]
 
 
 def _listed(labels: Sequence[str]) -> str:

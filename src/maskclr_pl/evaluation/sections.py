@@ -170,7 +170,7 @@ def _classes(part: Part) -> str:
     if not rows:
         return drawn
     several = sum(bool(model.tests) for model in part.models) > 1
-    how = "where the last model differs most from the first" if several else "the weakest"
+    how = "largest difference of the last two columns" if several else "weakest"
     caption = f"Top-1 in percent by class, {how} first"
     if len(rows) <= _SHOWN:
         return table(rows, caption) + drawn
