@@ -108,6 +108,9 @@ class Model:
         """Names of the K classes; "class 3" where they are not known."""
         classes = self.tests[0].classes if self.tests else 0
         known: list[str] = next(iter(self.data("classes")), [])
+        table = self.runs[0] / "per_class.csv"
+        if not known and table.is_file():  # a run of an older version
+            known = [row.get("class", "") for row in read_table(table)]
         names = [f"class {i}" for i in range(classes)]
         return [str(name) for name in known] if len(known) == classes else names
 

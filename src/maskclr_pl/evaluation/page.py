@@ -44,6 +44,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
 _LARGE_SVG, _LARGE_GIF = 400_000, 2_000_000
+_LONG = re.compile(r"\S{32}")
 _NUMBER = re.compile(r"[-+]?[\d.,]+( ± [\d.]+)?( to [-+]?[\d.]+)?")
 
 
@@ -143,7 +144,8 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
 def _cell(tag: str, value: Any, right: bool, scope: str = "") -> str:
     text = escape(str(value))
     text = f"<strong>{text}</strong>" if isinstance(value, Best) else text
-    place = ' class="n"' if right else ""
+    # a hash or path may be broken anywhere, a word may not
+    place = ' class="n"' if right else ' class="long"' if _LONG.search(str(value)) else ""
     return f"<{tag}{place}{scope}>{text}</{tag}>"
 
 

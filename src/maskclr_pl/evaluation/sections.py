@@ -87,7 +87,7 @@ def sections(parts: Sequence[Part]) -> list[Section]:
     """All of them; those without content are left out by the page."""
     models = [model for part in parts for model in part.models]
     return [
-        Section("Results", _each(parts, _results)),
+        Section("Results", _explained(_each(parts, _results), parts)),
         Section("Configuration", _configuration(models)),
         Section("Training", _each(parts, lambda part: _drawn(part, "Training"))),
         Section("Robustness", _each(parts, _robustness)),
@@ -111,15 +111,17 @@ def _each(parts: Sequence[Part], write: Callable[[Part], str]) -> str:
 def _results(part: Part) -> str:
     if not any(CLEAN in model.values for model in part.models):
         return ""
-    text = table(summary_rows(part.models, part.tested), "Accuracy in percent") + paragraph(
-        _MEASURES
-    )
     chosen = [pair for pair in part.tested if pair.measure in (CLEAN, CORRUPTED)]
-    return text + _pairs(chosen, "Differences of top-1 in percentage points") + _explained(chosen)
+    return table(summary_rows(part.models, part.tested), "Accuracy in percent") + _pairs(
+        chosen, "Differences of top-1 in percentage points"
+    )
 
 
-def _explained(tested: Sequence[Pair]) -> str:
-    return paragraph(_BOOTSTRAP) if tested else ""
+def _explained(results: str, parts: Sequence[Part]) -> str:
+    if not results:
+        return ""
+    compared = any(part.tested for part in parts)
+    return results + paragraph(_MEASURES) + (paragraph(_BOOTSTRAP) if compared else "")
 
 
 def _pairs(tested: Sequence[Pair], caption: str) -> str:
