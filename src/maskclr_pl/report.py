@@ -108,7 +108,11 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(asked).encode())
     for name, (rows, caption) in tables.items():
         _write_forms(folder / name, rows, caption)
-    drawn = [replace(part, pictures=_draw(part, folder, i)) for i, part in enumerate(parts)]
+    drawn = []
+    for i, part in enumerate(parts):
+        end = f"_{i + 1}" if i else ""
+        pictures = {title: draw(part, folder, end) for title, draw in _DRAWN.items()}
+        drawn.append(replace(part, pictures=pictures))
     _write_page(folder / "report.html", models, drawn)
     log.info("%s", (folder / "comparison.md").read_text())
     log.info("tables     %s (.csv, .md, .tex)", ", ".join(str(folder / name) for name in tables))
@@ -158,29 +162,31 @@ def _write_forms(path: Path, rows: Rows, caption: str) -> None:
     write_atomically(path.with_suffix(".tex"), latex(rows, caption).encode())
 
 
-def _draw(part: Part, folder: Path, number: int) -> dict[str, list[Picture]]:
-    """Figures of models that were tested on the same clips, by section of the page."""
-    end = f"_{number + 1}" if number else ""
-    labels = ", ".join(model.label for model in part.models)
-    found: dict[str, list[Picture]] = {}
+def _training(part: Part, folder: Path, end: str) -> list[Picture]:
+    """Loss and accuracy over epochs."""
     first = {model.label: curves(model.runs[0]) for model in part.models}
-    if any(values for run in first.values() for _, values in run.values()):
-        path = folder / f"training_curves{end}.png"
-        training_curves(first, path)
-        alt = f"Training loss and validation accuracy over epochs: {labels}"
-        found["Training"] = [Picture(path, alt, f"{alt} (the first seed of each).")]
-    summaries = {
-        model.label: summarise([row for run in model.runs for row in run_rows(run)])
-        for model in part.models
-    }
-    if any(len(summary) > 1 for summary in summaries.values()):
-        path = folder / f"robustness{end}.png"
-        robustness_curves(summaries, UNITS, path)
-        alt = f"Top-1 over the level of each corruption: {labels}"
-        found["Robustness"] = [
-            Picture(path, alt, f"{alt}. Bars: standard deviation over seeds and draws.")
-        ]
-    return found
+    if not any(values for run in first.values() for _, values in run.values()):
+        return []
+    path = folder / f"training_curves{end}.png"
+    training_curves(first, path)
+    alt = f"Training loss and validation accuracy over epochs: {', '.join(first)}"
+    return [Picture(path, alt, f"{alt} (the first seed of each).")]
+
+
+def _robustness(part: Part, folder: Path, end: str) -> list[Picture]:
+    """Accuracy over the level of each corruption."""
+    rows = {m.label: [row for run in m.runs for row in run_rows(run)] for m in part.models}
+    summaries = {label: summarise(found) for label, found in rows.items()}
+    if not any(len(summary) > 1 for summary in summaries.values()):
+        return []
+    path = folder / f"robustness{end}.png"
+    robustness_curves(summaries, UNITS, path)
+    alt = f"Top-1 over the level of each corruption: {', '.join(summaries)}"
+    return [Picture(path, alt, f"{alt}. Bars: standard deviation over seeds and draws.")]
+
+
+_DRAWN = {"Training": _training, "Robustness": _robustness}
+"""Section of the page -> what draws its figures, of models that were tested on the same clips."""
 
 
 def _write_page(path: Path, models: Sequence[Model], parts: Sequence[Part]) -> None:
