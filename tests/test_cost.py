@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from maskclr_pl.backbones import Transformer
-from maskclr_pl.callbacks import CostCallback
+from maskclr_pl.callbacks import CostCallback, cost
 from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.heads import LinearHead
 from maskclr_pl.losses import CrossEntropy, WeightedSum
@@ -87,24 +87,33 @@ def test_the_rate_is_that_of_the_steps(data):
     """Neither a slow first step nor pauses count; a step of 5 clips takes 20 ms and its work."""
     steps = len(data.train_dataloader())
     clips = len(data.train)
-    cost = cost_of(data, Slow(0.02, first=0.8, pause=0.3), warmup_steps=1)
+    found = cost_of(data, Slow(0.02, first=0.8, pause=0.3), warmup_steps=1)
     # at least the sleep; at most what a busy machine may add to it
     longest = 5 / 0.02
-    assert 0.2 * longest < cost["train/samples_per_second"] < 1.01 * longest
+    assert 0.2 * longest < found["train/samples_per_second"] < 1.01 * longest
     assert steps == clips // 5
-    assert 50 < cost["train/peak_memory_mb"] < 100_000
+    assert 50 < found["train/peak_memory_mb"] < 100_000
+
+
+def test_the_device_is_waited_for_at_the_ends_of_an_epoch_only(data, monkeypatch):
+    waits = []
+    clock = cost._now
+    monkeypatch.setattr(cost, "_now", lambda device: waits.append(device) or clock(device))
+    cost_of(data, Slow(0.0), warmup_steps=0)
+    assert len(data.train_dataloader()) > 2
+    assert len(waits) == 2 * 2  # epochs, ends
 
 
 def test_no_rate_of_steps_that_were_not_timed(data):
-    cost = cost_of(data, Slow(0.0), warmup_steps=1000)
-    assert "train/samples_per_second" not in cost
-    assert "train/peak_memory_mb" in cost
+    found = cost_of(data, Slow(0.0), warmup_steps=1000)
+    assert "train/samples_per_second" not in found
+    assert "train/peak_memory_mb" in found
 
 
 def test_the_memory_of_the_process_is_its_resident_size(data):
     held = np.ones(60 * 2**20, np.uint8)
-    cost = cost_of(data, Slow(0.0))
-    assert cost["train/peak_memory_mb"] > held.nbytes / 2**20
+    found = cost_of(data, Slow(0.0))
+    assert found["train/peak_memory_mb"] > held.nbytes / 2**20
 
 
 def test_a_second_run_starts_anew(data):
