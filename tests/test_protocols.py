@@ -182,6 +182,7 @@ def test_report_of_several_runs(tmp_path: Path, command: Command, start: Path) -
         hits = file["logits"].argmax(1) == file["label"]
     assert metrics["test/top1"] == pytest.approx(100 * hits.mean())
     text = command("report", "kind=table", f"runs=[.,{start}]", "output_dir=table")
+    assert r"\toprule" in (tmp_path / "table/table.tex").read_text()
     for row in ("supervised", r"supervised (bone)", "2s-supervised"):
         assert f"| {row} " in text
     assert (tmp_path / "table" / "table.csv").read_text().startswith("method,backbone,protocol,")

@@ -1,28 +1,47 @@
 """`python -m maskclr_pl.report runs=[A,B]`: runs side by side, as one, or in the paper's table."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from maskclr_pl import __version__
 from maskclr_pl.cli import claim, log, plain, run_folder, verb
+from maskclr_pl.evaluation.comparing import (
+    Rows,
+    class_rows,
+    comparison_rows,
+    pair_rows,
+    pairs,
+    robustness_rows,
+)
 from maskclr_pl.evaluation.corruptions import UNITS
 from maskclr_pl.evaluation.ensemble import accuracy, ensemble, read_predictions
 from maskclr_pl.evaluation.identity import identify
+from maskclr_pl.evaluation.latex import latex
+from maskclr_pl.evaluation.models import Model, comparable, read_models
+from maskclr_pl.evaluation.page import notes, page
+from maskclr_pl.evaluation.provenance import cost_rows, setting_rows, warnings
 from maskclr_pl.evaluation.results import (
     write_atomically,
     write_predictions,
     write_run_metrics,
     write_table,
 )
-from maskclr_pl.evaluation.robustness import mean_over_levels, summarise
-from maskclr_pl.evaluation.runs import curves, robustness_rows, run_metrics, runs_below
-from maskclr_pl.evaluation.tables import Table, aligned
+from maskclr_pl.evaluation.robustness import summarise
+from maskclr_pl.evaluation.runs import curves, runs_below
+from maskclr_pl.evaluation.runs import robustness_rows as run_rows
+from maskclr_pl.evaluation.sections import Part, Picture, sections
+from maskclr_pl.evaluation.tables import NOTE, Table, aligned
 from maskclr_pl.figures.curves import robustness_curves, training_curves
 from maskclr_pl.types import InputError
+
+_SCORES = (
+    "Top-1 on the test split in percent: clean, and the mean over the levels of each corruption. "
+    "± is the standard deviation over runs of the same name."
+)
 
 
 @verb("report")
@@ -69,6 +88,8 @@ def _paper(cfg: DictConfig, runs: list[Path]) -> None:
     write_table(folder / "table.csv", table.records())
     text = table.text()
     write_atomically(folder / "table.md", text.encode())
+    tex = latex(table.lines(), "Published figures and runs of this package.", NOTE)
+    write_atomically(folder / "table.tex", tex.encode())
     log.info("%s", text)
     for problem in problems:
         log.info("left out   %s", problem)
@@ -76,72 +97,109 @@ def _paper(cfg: DictConfig, runs: list[Path]) -> None:
 
 
 def _compare(cfg: DictConfig, runs: list[Path]) -> None:
-    """Runs side by side, with figures."""
-    labels = (plain(cfg.labels) if cfg.labels else None) or [run.name for run in runs]
-    if len(labels) != len(runs):
-        raise InputError(f"{len(runs)} runs but {len(labels)} labels; give one label per run")
-    groups: dict[str, list[Path]] = defaultdict(list)
-    for label, run in zip(labels, runs, strict=True):
-        groups[str(label)].append(run)
-    cells = {label: [_scores(run) for run in members] for label, members in groups.items()}
+    """Runs side by side: one page, tables, figures."""
+    labels = (plain(cfg.labels) if cfg.labels else None) or _names(runs)
+    models = read_models(labels, runs)
+    parts = [Part(members, pairs(members)) for members in comparable(models)]
+    tables = _tables(models, parts)
     folder = run_folder(cfg.output_dir, "report")
     claim(folder)
-    rows = _table(cells)
-    write_table(folder / "comparison.csv", rows)
-    text = _markdown(rows)
-    write_atomically(folder / "comparison.md", text.encode())
-    first = {label: members[0] for label, members in groups.items()}
-    training_curves(
-        {label: curves(run) for label, run in first.items()}, folder / "training_curves.png"
-    )
-    summaries = {
-        label: summarise([row for run in members for row in robustness_rows(run)])
-        for label, members in groups.items()
-    }
-    robustness_curves(summaries, UNITS, folder / "robustness.png")
-    log.info("%s", text)
-    log.info("figures    %s", folder)
-    if any(summaries.values()):
-        log.info("next       open %s", folder / "robustness.png")
-    else:
+    asked = {"comparison": {"runs": [str(run.resolve()) for run in runs], "labels": labels}}
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(asked).encode())
+    for name, (rows, caption) in tables.items():
+        _write_forms(folder / name, rows, caption)
+    drawn = []
+    for i, part in enumerate(parts):
+        end = f"_{i + 1}" if i else ""
+        pictures = {title: draw(part, folder, end) for title, draw in _DRAWN.items()}
+        drawn.append(replace(part, pictures=pictures))
+    _write_page(folder / "report.html", models, drawn)
+    log.info("%s", (folder / "comparison.md").read_text())
+    log.info("tables     %s (.csv, .md, .tex)", ", ".join(str(folder / name) for name in tables))
+    log.info("page       %s", folder / "report.html")
+    if not any(model.corruptions for model in models):
         log.info("next       python -m maskclr_pl.evaluate ckpt_path=%s", runs[0])
 
 
-def _top1(run: Path) -> float:
-    value = run_metrics(run).get("test/top1")
-    if value is None:
-        raise InputError(f"{run}: metrics.json has no test/top1; type resume={run} to finish it")
-    return float(value)
+def _names(runs: list[Path]) -> list[str]:
+    """Names of the folders, with the folder above where two have the same name."""
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{run.resolve().parent.name}/{run.resolve().name}" for run in runs]
 
 
-def _scores(run: Path) -> dict[str, float]:
-    """Clean top-1, and mean top-1 over the levels of each corruption."""
-    scores = {"clean": _top1(run)}
-    for name, levels in summarise(robustness_rows(run)).items():
-        scores[name] = levels[0.0][0] if name == "clean" else mean_over_levels(levels)
-    return scores
+def _tables(models: Sequence[Model], parts: Sequence[Part]) -> dict[str, tuple[Rows, str]]:
+    """Name -> rows and caption of each table that has rows."""
+    found = {
+        "comparison": ([r for p in parts for r in comparison_rows(p.models, p.tested)], _SCORES),
+        "differences": (
+            pair_rows(pair for part in parts for pair in part.tested),
+            "Differences of top-1 in percentage points, with 95 % intervals of a paired bootstrap "
+            "over the test clips.",
+        ),
+        "cost": (cost_rows(models), "Cost of training and of a prediction."),
+        "settings": (setting_rows(models), "Settings that differ."),
+    }
+    for i, part in enumerate(parts):
+        end = f"_{i + 1}" if i else ""
+        rows = robustness_rows(part.models, part.tested)
+        found[f"corruptions{end}"] = rows, "Top-1 in percent under corruptions."
+        found[f"classes{end}"] = class_rows(part.models), "Top-1 in percent by class."
+    return {name: (_rectangular(rows), text) for name, (rows, text) in found.items() if rows}
 
 
-def _table(cells: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
-    """One row per label: mean over its runs, with the spread where there are several."""
-    columns = list(dict.fromkeys(c for runs in cells.values() for run in runs for c in run))
-    rows = []
-    for label, runs in cells.items():
-        row: dict[str, Any] = {"run": label, "seeds": len(runs)}
-        for column in columns:
-            values = [run[column] for run in runs if column in run]
-            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-            row[column] = f"{np.mean(values):.1f}{spread}" if values else ""
-        rows.append(row)
-    return rows
+def _rectangular(rows: Rows) -> Rows:
+    """The same keys in every row."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [{key: row.get(key, "") for key in keys} for row in rows]
 
 
-def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    return (
-        aligned(rows)
-        + "\n\nTop-1 on the test split in percent: clean, and the mean over the levels of each "
-        "corruption.\n± is the standard deviation over runs of the same name.\n"
+def _write_forms(path: Path, rows: Rows, caption: str) -> None:
+    """A table as CSV, Markdown and LaTeX."""
+    write_table(path.with_suffix(".csv"), rows)
+    write_atomically(path.with_suffix(".md"), f"{aligned(rows)}\n\n{caption}\n".encode())
+    write_atomically(path.with_suffix(".tex"), latex(rows, caption).encode())
+
+
+def _training(part: Part, folder: Path, end: str) -> list[Picture]:
+    """Loss and accuracy over epochs."""
+    first = {model.label: curves(model.runs[0]) for model in part.models}
+    if not any(values for run in first.values() for _, values in run.values()):
+        return []
+    path = folder / f"training_curves{end}.png"
+    training_curves(first, path)
+    alt = f"Training loss and validation accuracy over epochs: {', '.join(first)}"
+    return [Picture(path, alt, f"{alt} (the first seed of each).")]
+
+
+def _robustness(part: Part, folder: Path, end: str) -> list[Picture]:
+    """Accuracy over the level of each corruption."""
+    rows = {m.label: [row for run in m.runs for row in run_rows(run)] for m in part.models}
+    summaries = {label: summarise(found) for label, found in rows.items()}
+    if not any(len(summary) > 1 for summary in summaries.values()):
+        return []
+    path = folder / f"robustness{end}.png"
+    robustness_curves(summaries, UNITS, path)
+    alt = f"Top-1 over the level of each corruption: {', '.join(summaries)}"
+    return [Picture(path, alt, f"{alt}. Bars: standard deviation over seeds and draws.")]
+
+
+_DRAWN = {"Training": _training, "Robustness": _robustness}
+"""Section of the page -> what draws its figures, of models that were tested on the same clips."""
+
+
+def _write_page(path: Path, models: Sequence[Model], parts: Sequence[Part]) -> None:
+    labels = ", ".join(model.label for model in models)
+    count = sum(len(model.runs) for model in models)
+    subtitle = (
+        f"{count} run{'s' * (count > 1)}, {len(models)} model{'s' * (len(models) > 1)}. Tested on: "
+        f"{' | '.join(part.title for part in parts)}. Written {datetime.now():%Y-%m-%d} by "
+        f"maskclr_pl {__version__}."
     )
+    beware = notes("Before you read the numbers", warnings(models, [p.models for p in parts]))
+    text = page(labels, subtitle, beware, sections(parts))
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.callbacks import EpochLines
+from maskclr_pl.callbacks import CostCallback, EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.evaluation.cost import flops_per_clip
+from maskclr_pl.evaluation.environment import environment, write_environment
 from maskclr_pl.evaluation.results import (
     write_atomically,
     write_lines,
@@ -73,6 +75,9 @@ def main(cfg: DictConfig) -> float | None:
         if not cfg.resume:
             claim(folder)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+        words = ["python", "-m", "maskclr_pl.train", *HydraConfig.get().overrides.task]
+        where = trainer.strategy.root_device, trainer.world_size
+        write_environment(folder, environment(data, *where, words))
         log_to(folder / "train.log")
         _describe(cfg, data, method, started)
         if cfg.data.labelled is not None:
@@ -207,7 +212,10 @@ def _fit_and_test(
     else:  # without labels there is nothing to test
         found = trainer.callback_metrics
         metrics |= {key: float(found[key]) for key in found if key.startswith("train/")}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        metrics |= callback.cost if isinstance(callback, CostCallback) else {}
     if trainer.is_global_zero:
+        metrics["flops_per_clip"] = flops_per_clip(method, data.test)
         write_run_metrics(folder, metrics)
         _draw(folder, method, data)
     return metrics

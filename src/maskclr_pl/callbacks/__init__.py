@@ -1,8 +1,15 @@
-"""Callbacks: when to mask, and what to say and to draw after an epoch."""
+"""Callbacks: when to mask, what a training costs, and what to say and to draw after an epoch."""
 
 from maskclr_pl.callbacks.collapse import CollapseCallback
+from maskclr_pl.callbacks.cost import CostCallback
 from maskclr_pl.callbacks.figures import FiguresCallback
 from maskclr_pl.callbacks.masking import MaskingCallback
 from maskclr_pl.callbacks.progress import EpochLines
 
-__all__ = ["CollapseCallback", "EpochLines", "FiguresCallback", "MaskingCallback"]
+__all__ = [
+    "CollapseCallback",
+    "CostCallback",
+    "EpochLines",
+    "FiguresCallback",
+    "MaskingCallback",
+]

@@ -166,6 +166,30 @@ def published_clips(benchmark: str) -> int | None:
     return found.get(benchmark)
 
 
+def flat(config: dict[str, Any]) -> dict[str, Any]:
+    """All settings by dotted name."""
+    found: dict[str, Any] = {}
+
+    def walk(node: dict[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                found[f"{prefix}{key}"] = value
+
+    walk(config, "")
+    return found
+
+
+_OWN = ("seed", "output_dir", "resume", "init_from", "data.seed")
+"""Settings that differ between seeds."""
+
+
+def seedless(config: dict[str, Any]) -> dict[str, Any]:
+    """All settings by dotted name, without those that may differ between seeds."""
+    return {key: value for key, value in flat(config).items() if key not in _OWN}
+
+
 def _batch(config: dict[str, Any]) -> int | None:
     """Clips per step and device."""
     balanced = _get(config, "data.balanced")

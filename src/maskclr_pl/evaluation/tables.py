@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maskclr_pl.evaluation.identity import Row, Run, published_clips
+from maskclr_pl.evaluation.identity import Row, Run, published_clips, seedless
 
 PAPER, OURS = "paper", "ours"
 
-_NOTE = """
+NOTE = """
 Top-1 on the test split in percent. Lines "paper" are quoted from the source named there; lines
 "ours" are runs of this package: mean ± standard deviation over seeds (number of runs).
 """
@@ -104,7 +104,7 @@ class Table:
             notes.append(f"seeds {', '.join(map(str, seeds))} are not all different")
         notes += [
             f"{key} is {_values(runs, key)} in these runs"
-            for key in sorted(set().union(*map(_settings, runs)))
+            for key in sorted(set().union(*(seedless(run.config) for run in runs)))
             if len({str(run.value(key)) for run in runs}) > 1
         ]
         expected = published_clips(benchmark)
@@ -128,15 +128,19 @@ class Table:
             for row, benchmark in self.cells
             if (found := self.differences(row, benchmark))
         ]
-        lines = [aligned(self.lines()), _NOTE]
+        lines = [aligned(self.lines()), NOTE]
         if notes:
             lines += ["What differs from the published settings, or between seeds:\n", *notes, ""]
         return "\n".join(lines)
 
 
+class Best(str):
+    """A cell whose lead over all others in its column is supported: bold where that is possible."""
+
+
 def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows with the same keys as a Markdown table with columns of one width."""
-    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    lines = [list(rows[0]), *([_marked(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
@@ -147,23 +151,9 @@ def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-_OWN = ("seed", "output_dir", "resume", "init_from", "data.seed")
-"""Settings that differ between seeds."""
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """All settings by dotted name, without those that may differ between seeds."""
-    found: dict[str, Any] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-            elif f"{prefix}{key}" not in _OWN:
-                found[f"{prefix}{key}"] = value
-
-    walk(run.config, "")
-    return found
+def _marked(value: Any) -> str:
+    text = str(value).replace("|", "\\|")
+    return f"**{text}**" if isinstance(value, Best) else text
 
 
 def _values(runs: Sequence[Run], key: str) -> str:

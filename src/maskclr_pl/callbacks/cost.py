@@ -1,0 +1,99 @@
+"""What a training costs: clips per second, memory."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import torch
+
+
+class CostCallback(L.Callback):
+    """Measures while a run trains; `cost` then holds what goes into metrics.json.
+
+    * `train/samples_per_second`: clips of all devices over the time from the first to the last step
+      of each epoch, waiting for data included; without validation, checkpoints and the first
+      steps of the run. The device is waited for at the ends of such a stretch, never in a step.
+    * `train/peak_memory_mb`: in MiB; on a GPU, what tensors took at most on the first device;
+      otherwise the largest resident size of this process since it was started (not known on
+      Windows).
+
+    Args:
+        warmup_steps: Steps at the start of the run that are not timed: memory is taken, kernels
+            are chosen, graphs compiled.
+
+    Raises:
+        ValueError: If `warmup_steps` is negative.
+    """
+
+    def __init__(self, warmup_steps: int = 10):
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
+        self.warmup_steps = warmup_steps
+        self.cost: dict[str, float] = {}
+        self._steps = self._clips = 0
+        self._seconds = 0.0
+        self._since: float | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget an earlier run of the same process."""
+        self.cost, self._steps, self._clips, self._seconds = {}, 0, 0, 0.0
+        self._since = None
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        """Start the clock after the warm-up, and after each break."""
+        if self._steps >= self.warmup_steps and self._since is None:
+            self._since = _now(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Count the clips of a step that is timed."""
+        self._steps += 1
+        if self._since is not None:
+            self._clips += len(batch["label"])
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        self._stop(pl_module.device)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        self._stop(pl_module.device)
+
+    def _stop(self, device: torch.device) -> None:
+        if self._since is not None:
+            self._seconds += _now(device) - self._since
+            self._since = None
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the results together; a rate only if steps were timed."""
+        if self._clips:
+            rate = self._clips * trainer.world_size / self._seconds
+            self.cost["train/samples_per_second"] = round(rate, 2)
+        memory = _peak_memory(pl_module.device)
+        if memory is not None:
+            self.cost["train/peak_memory_mb"] = round(memory / 2**20, 1)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Bytes; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # only there in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,49 @@
+import re
+
+import pytest
+
+from maskclr_pl.evaluation.latex import escape, latex
+from maskclr_pl.evaluation.tables import Best, aligned
+
+ROWS = [
+    {"run": "ours_50%", "clean": Best("80.1 ± 0.2"), "note": "a & b"},
+    {"run": "twin", "clean": "7.0", "note": ""},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100 % & $5 #1 a_b {c}", r"100 \% \& \$5 \#1 a\_b \{c\}"),
+        ("\\input{x}", r"\textbackslash{}input\{x\}"),
+        ("a^b~c", r"a\textasciicircum{}b\textasciitilde{}c"),
+        ("80.1 ± 0.2", r"80.1 $\pm$ 0.2"),
+        ('<b>|"', r"\textless{}b\textgreater{}\textbar{}\textquotedbl{}"),
+        ("line\nbreak\x00", "linebreak"),
+    ],
+)
+def test_special_characters(text, expected):
+    assert escape(text) == expected
+
+
+def test_a_table():
+    lines = latex(ROWS, "Top-1 in %", "One\nnote.").splitlines()
+    assert lines[0] == r"\begin{table}"
+    assert lines[-1] == r"\end{table}"
+    assert r"  \caption{Top-1 in \% One note.}" in lines
+    assert r"  \begin{tabular}{lrl}" in lines
+    assert r"    run & clean & note \\" in lines
+    assert r"    ours\_50\% & \textbf{80.1 $\pm$ 0.2} & a \& b \\" in lines
+    assert r"    twin & 7.0 &  \\" in lines
+    rules = [line.strip() for line in lines if line.strip().endswith("rule")]
+    assert rules == [r"\toprule", r"\midrule", r"\bottomrule"]
+
+
+def test_bold_is_the_same_in_markdown():
+    bold = re.findall(r"\*\*(.*?)\*\*", aligned(ROWS))
+    assert bold == ["80.1 ± 0.2"]
+    assert latex(ROWS, "").count(r"\textbf{") == 1
+
+
+def test_a_bar_in_a_name_does_not_end_the_cell_in_markdown():
+    assert r"a\|b" in aligned([{"run": "a|b", "clean": "1"}])
