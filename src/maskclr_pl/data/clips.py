@@ -61,6 +61,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return self.store.label[self.rows]
 
     @property
+    def lengths(self) -> np.ndarray:
+        """Frames of the recording of each clip."""
+        return self.store.frames[self.rows]
+
+    @property
     def names(self) -> list[str]:
         """Name of each clip."""
         return [self.store.name(int(row)) for row in self.rows]
@@ -84,19 +89,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return self._nothing(index)
         recording = self.store.recording(int(self.rows[index]))
         frame = self._frames(recording.keypoint.shape[1], epoch, index)
-        size = recording.frame_size
-        if size is None:  # (x, y, z): there is no room for a confidence
-            clip = _metric_clip(recording, frame, self.persons)
-        else:
-            clip = _image_clip(recording, frame, self.persons, size)
-        seen = (clip != 0).any(0) if size is None else clip[2] > 0
-        return {
-            "clip": clip,
-            "present": seen.any((1, 2)),
-            "frame": frame,
-            "label": recording.label,
-            "index": index,
-        }
+        return clip_item(recording, frame, self.persons, index)
 
     def _nothing(self, index: int) -> dict[str, Any]:
         """A clip of no frames."""
@@ -111,12 +104,46 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _frames(self, length: int, epoch: int, index: int) -> np.ndarray:
         """Which frames of a recording make the clip."""
-        if self.sampling == "whole":
-            return uniform_frames(length, min(length, MAX_FRAMES))
-        if self.train:
+        if self.train and self.sampling == "resample":
             draws = np.random.default_rng((self.seed, epoch, index)).random(self.frames)
             return jittered_frames(length, self.frames, draws)
-        return uniform_frames(length, self.frames)
+        return frames_as_tested(length, self.frames, self.sampling)
+
+
+def frames_as_tested(length: int, frames: int, sampling: Sampling) -> np.ndarray:
+    """Which frames of a recording make its clip, evenly spaced.
+
+    Args:
+        length: Frames of the recording.
+        frames: Length of a clip, if resampled.
+        sampling: See `Sampling`.
+    """
+    whole = sampling == "whole"
+    return uniform_frames(length, min(length, MAX_FRAMES) if whole else frames)
+
+
+def clip_item(recording: Recording, frame: np.ndarray, persons: int, index: int) -> dict[str, Any]:
+    """A recording as a clip, unbatched, as `collate` takes it.
+
+    Args:
+        recording: Pixels or metres, in the layout of the store.
+        frame: Frames that make the clip.
+        persons: Persons per clip, those seen best.
+        index: Its number, which is passed on.
+    """
+    size = recording.frame_size
+    if size is None:  # (x, y, z): there is no room for a confidence
+        clip = _metric_clip(recording, frame, persons)
+    else:
+        clip = _image_clip(recording, frame, persons, size)
+    seen = (clip != 0).any(0) if size is None else clip[2] > 0
+    return {
+        "clip": clip,
+        "present": seen.any((1, 2)),
+        "frame": frame,
+        "label": recording.label,
+        "index": index,
+    }
 
 
 def _best(weight: np.ndarray, persons: int) -> np.ndarray:
