@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
 from maskclr_pl.evaluation.corruptions import Corruption
-from maskclr_pl.evaluation.results import write_table
+from maskclr_pl.evaluation.results import keep_older, write_table
 from maskclr_pl.evaluation.robustness import mean_over_levels, robustness, summarise
 from maskclr_pl.figures.curves import robustness_curves
 from maskclr_pl.methods import Classifier
@@ -58,11 +58,7 @@ def main(cfg: DictConfig) -> None:
 
 def _write(folder: Path, rows: list[dict[str, Any]], corruptions: list[Corruption]) -> None:
     table = folder / "robustness.csv"
-    if table.is_file():  # nothing is lost
-        number = 1
-        while (older := folder / f"robustness.{number}.csv").exists():
-            number += 1
-        table.rename(older)
+    if older := keep_older(table):  # nothing is lost
         log.info("kept       the earlier table as %s", older)
     write_table(table, rows)
     units = {corruption.name: corruption.unit for corruption in corruptions}
