@@ -1,4 +1,4 @@
-"""`python -m maskclr_pl.export ckpt_path=RUN`: a trained model for programs without this package."""
+"""`python -m maskclr_pl.export ckpt_path=RUN`: a trained model for other programs."""
 
 from pathlib import Path
 

@@ -19,7 +19,6 @@ from maskclr_pl import __version__
 from maskclr_pl.data.clips import MAX_FRAMES
 from maskclr_pl.methods import Classifier
 from maskclr_pl.methods.portable import Portable
-from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import Batch, InputError
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
@@ -226,7 +225,9 @@ def _onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any], path:
 
 def _translations() -> dict[Any, Callable[..., Any]]:
     """Operators that ONNX lacks, as our transforms use them."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types know no constants
 
     def hypot(x: Any, y: Any) -> Any:
         return op.Sqrt(op.Add(op.Mul(x, x), op.Mul(y, y)))
