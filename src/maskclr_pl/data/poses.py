@@ -64,15 +64,12 @@ class PoseVideo:
         end = max(start, self.end if end is None else min(end, self.end))
         rows = slice(*np.searchsorted(self.frame, (start, end)))
         best = self.best_tracks(start, end, max_persons)
-        order = np.argsort(best)
-        place = np.searchsorted(best, self.track[rows], sorter=order)
-        slot = order[np.minimum(place, len(best) - 1)] if len(best) else place
-        kept = best[slot] == self.track[rows] if len(best) else np.zeros(len(place), bool)
-        time = self.frame[rows] - start
         shape = (len(best), end - start, len(self.skeleton))
         keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
-        keypoint[slot[kept], time[kept]] = self.keypoint[rows][kept]
-        score[slot[kept], time[kept]] = self.score[rows][kept]
+        row, slot = np.nonzero(self.track[rows][:, None] == best)
+        time = self.frame[rows][row] - start
+        keypoint[slot, time] = self.keypoint[rows][row]
+        score[slot, time] = self.score[rows][row]
         return keypoint, score
 
     def best_tracks(self, start: int, end: int, max_persons: int) -> np.ndarray:

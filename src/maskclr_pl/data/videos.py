@@ -181,8 +181,9 @@ def _arrays(path: Path, how: Reading) -> Video:
 
 
 def layout_of(path: Path | str, keypoint: np.ndarray, how: Reading) -> Skeleton:
-    """The layout of an array: what was given, else the model's if it has as many joints, else the
-    usual one with that number.
+    """The layout of an array.
+
+    What was given; else the model's, if it has as many joints; else the usual one with that number.
 
     Raises:
         InputError: If there is none, or the given one has another number.

@@ -52,7 +52,7 @@ def pieces(
     spans = [whole] if length is None else whole.windows(length, stride or max(1, length // 2))
     for span in spans:
         recording, persons = _take(poses, span.start, span.end, per_person, max_persons)
-        visible = _visible(recording).any(-1)  # (M, T)
+        visible: np.ndarray = _visible(recording).any(-1)  # (M, T)
         if not per_person and visible.any():
             there = visible.any(1)
             numbers = tuple(int(p) for p, seen in zip(persons, there, strict=True) if seen)
@@ -95,9 +95,10 @@ def _part(recording: Recording, persons: slice | np.ndarray, frames: slice) -> R
 
 def _visible(recording: Recording) -> np.ndarray:
     """(M, T, V) bool: which joints were found."""
-    if recording.score is not None:
-        return recording.score > 0
-    return (recording.keypoint != 0).any(-1)
+    found: np.ndarray = (
+        (recording.keypoint != 0).any(-1) if recording.score is None else recording.score > 0
+    )
+    return found
 
 
 def found_share(poses: PoseVideo | Recording, below: float) -> tuple[float, float | None]:
@@ -114,7 +115,7 @@ def found_share(poses: PoseVideo | Recording, below: float) -> tuple[float, floa
         score = poses.score  # a row is a person who is seen
     else:
         found = _visible(poses)
-        rows = found.any(-1)
+        rows: np.ndarray = found.any(-1)
         score = (found if poses.score is None else poses.score)[rows]
     if not score.size:
         return 0.0, None
