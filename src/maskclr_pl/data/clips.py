@@ -146,7 +146,7 @@ def clip_item(recording: Recording, frame: np.ndarray, persons: int, index: int)
     }
 
 
-def _best(weight: np.ndarray, persons: int) -> np.ndarray:
+def seen_best(weight: np.ndarray, persons: int) -> np.ndarray:
     """The persons with the largest sums of weights (M, T, V), in their order."""
     return np.sort(np.argsort(-weight.sum((1, 2), dtype=np.float32), kind="stable")[:persons])
 
@@ -155,7 +155,7 @@ def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.nd
     """(3, M, T, V) metres."""
     keypoint = recording.keypoint
     if len(keypoint) > persons:
-        keypoint = keypoint[_best((keypoint != 0).any(-1), persons)]
+        keypoint = keypoint[seen_best((keypoint != 0).any(-1), persons)]
     clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
     clip[:, : len(keypoint)] = np.moveaxis(keypoint[:, frame], -1, 0)
     return clip
@@ -169,7 +169,7 @@ def _image_clip(
     if score is None:
         score = (keypoint != 0).any(-1)
     if len(keypoint) > persons:
-        best = _best(score, persons)
+        best = seen_best(score, persons)
         keypoint, score = keypoint[best], score[best]
     clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
     there = clip[:, : len(keypoint)]

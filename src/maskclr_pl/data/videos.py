@@ -9,7 +9,7 @@ import numpy as np
 
 from maskclr_pl.data.pose_files import clip_name, holds_one_image
 from maskclr_pl.data.pose_tables import is_table, table_videos
-from maskclr_pl.data.poses import LAYOUTS, PoseVideo, read_poses
+from maskclr_pl.data.poses import LAYOUTS, PoseVideo, in_pixels, read_poses
 from maskclr_pl.data.sources.ntu_skeleton import read_actors
 from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.data.sources.pyskl import PysklSource
@@ -170,14 +170,19 @@ def _arrays(path: Path, how: Reading) -> Video:
             "`keypoint` (persons, frames, joints, 2 or 3) and, if there are scores, `score`"
         )
     size = [int(side) for side in np.ravel(found["frame_size"])] if "frame_size" in found else None
-    recording = Recording(
-        path.stem,
-        0,
-        found["keypoint"],
-        found.get("score"),
-        image_size(size or how.frame_size),
+    recording = array_recording(
+        path.stem, found["keypoint"], found.get("score"), image_size(size or how.frame_size)
     )
     return Video(path.stem, recording, layout_of(path, recording.keypoint, how))
+
+
+def array_recording(
+    name: str, keypoint: np.ndarray, score: np.ndarray | None, size: tuple[int, int] | None
+) -> Recording:
+    """A recording from arrays; coordinates that are fractions of an image become pixels."""
+    if keypoint.ndim == 4 and keypoint.shape[3] == 2 and size is not None and keypoint.any():
+        keypoint, size = in_pixels(name, keypoint, (keypoint != 0).any(-1), size)
+    return Recording(name, 0, keypoint, score, size)
 
 
 def layout_of(path: Path | str, keypoint: np.ndarray, how: Reading) -> Skeleton:

@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 from maskclr_pl.data import Recording
 from maskclr_pl.data.checking import check_recording
-from maskclr_pl.data.clips import clip_item, collate, frames_as_tested
+from maskclr_pl.data.clips import Sampling, clip_item, collate, frames_as_tested
 from maskclr_pl.data.poses import in_pixels
 from maskclr_pl.data.sources.options import image_size
-from maskclr_pl.data.videos import Reading, layout_of
+from maskclr_pl.data.videos import Reading, array_recording, layout_of
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert
@@ -52,9 +52,10 @@ class Predictor:
         self.coordinates: str = info["config"]["augment"]["coordinates"]
         """`pixels` or `metres`."""
         data = info["config"]["data"]
-        self._frames, self._persons, self._sampling = (
-            data[key] for key in ("frames", "persons", "sampling")
-        )
+        self._frames: int = data["frames"]
+        self._sampling: Sampling = data["sampling"]
+        self.persons: int = data["persons"]
+        """Persons of a clip."""
         lengths = info.get("recording_frames") or {}
         self.window: int = lengths.get("median", max(64, self._frames))
         """Frames of a typical recording that the model was trained on ..."""
@@ -84,7 +85,7 @@ class Predictor:
             InputError: If the clip is no such array, or does not fit the model.
         """
         if not isinstance(clip, Recording):
-            clip = Recording("clip", 0, np.asarray(clip), score, image_size(frame_size))
+            clip = array_recording("clip", np.asarray(clip), score, image_size(frame_size))
         if not isinstance(skeleton, Skeleton):
             how = Reading(self.coordinates == "pixels", self.skeleton, skeleton)
             skeleton = layout_of(clip.name, clip.keypoint, how)
@@ -112,16 +113,11 @@ class Predictor:
         if skeleton.joints == self.skeleton.joints:
             return recording
         convert = self.conversion(recording.name, skeleton)
-        flat = self.coordinates == "pixels"
-        if flat and score is None:
-            score = (keypoint != 0).any(-1)
-        values = np.concatenate([keypoint, score[..., None]], -1) if flat else keypoint
-        clip = convert(torch.from_numpy(np.ascontiguousarray(values, np.float32))).numpy()
-        return replace(
-            recording,
-            keypoint=clip[..., :2] if flat else clip,
-            score=clip[..., 2] if flat else None,
-        )
+        if self.coordinates == "metres":
+            return replace(recording, keypoint=_converted(convert, keypoint), score=None)
+        known = np.any(keypoint != 0, axis=-1) if score is None else score
+        clip = _converted(convert, np.concatenate([keypoint, known[..., None]], axis=-1))
+        return replace(recording, keypoint=clip[..., :2], score=clip[..., 2])
 
     def conversion(self, name: str, skeleton: Skeleton) -> Convert:
         """The step from a layout to that of the training data.
@@ -165,7 +161,7 @@ class Predictor:
             for index, recording in enumerate(some):
                 length = recording.keypoint.shape[1]
                 frame = frames_as_tested(length, self._frames, self._sampling)
-                items.append(clip_item(recording, frame, self._persons, index))
+                items.append(clip_item(recording, frame, self.persons, index))
             batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
             yield from self.method.predict_clips(batch["clip"], batch).logits.float().cpu().numpy()
 
@@ -184,6 +180,11 @@ class Predictor:
             "poses in pixels; type the ckpt_path=... of a model of 3D joints, or give x and y "
             "alone, and scores as an array `score`"
         )
+
+
+def _converted(convert: Convert, values: np.ndarray) -> np.ndarray:
+    clip: np.ndarray = convert(torch.from_numpy(np.asarray(values, np.float32))).numpy()
+    return clip
 
 
 def softmax(logits: Float[np.ndarray, "*n K"]) -> Float[np.ndarray, "*n K"]:
