@@ -143,14 +143,19 @@ def _asked(
     for entry in videos:
         try:
             video = entry.read()
+            if isinstance(video.poses, Recording):  # as a whole, before it is cut
+                named = replace(video.poses, name=str(entry.file))
+                video = video._replace(poses=predictor.usable(named, video.skeleton))
             window = _window(cfg, predictor, video)
             most = cfg.max_persons if cfg.per_person else predictor.persons
             found = list(pieces(video.poses, window, cfg.stride, cfg.per_person, most))
             if not found:
                 raise InputError(f"{entry.file}: nobody is seen in {entry.name}")
             note = predictor.layout_note(video.skeleton)
-            named = (replace(piece.recording, name=str(entry.file)) for piece in found)
-            fitted = [predictor.fitted(one, video.skeleton) for one in named]
+            fitted = [
+                predictor.fitted(replace(piece.recording, name=str(entry.file)), video.skeleton)
+                for piece in found
+            ]
         except InputError as error:
             if cfg.on_error == "stop":
                 raise
@@ -213,7 +218,7 @@ def _show(cfg: DictConfig, answered: Sequence[Answered], problems: Sequence[str]
         left = max(0, left - len(rows))
     cut = [one for one in answered if cfg.window is None and len(one.answers) > 1]
     if cut and not cfg.per_person and cfg.stride is None:
-        log.info("note       longer than the recordings in the training: cut into windows")
+        log.info("note       much longer than what the model was trained on: cut into windows")
     if few and not cfg.per_person and any(one.facts()["persons"] > 1 for one in answered):
         log.info("note       per_person=true asks about each person alone")
     for problem in problems:

@@ -180,7 +180,8 @@ def array_recording(
     name: str, keypoint: np.ndarray, score: np.ndarray | None, size: tuple[int, int] | None
 ) -> Recording:
     """A recording from arrays; coordinates that are fractions of an image become pixels."""
-    if keypoint.ndim == 4 and keypoint.shape[3] == 2 and size is not None and keypoint.any():
+    flat = keypoint.dtype.kind in "fiu" and keypoint.ndim == 4 and keypoint.shape[3] == 2
+    if flat and size is not None and keypoint.any():
         keypoint, size = in_pixels(name, keypoint, (keypoint != 0).any(-1), size)
     return Recording(name, 0, keypoint, score, size)
 

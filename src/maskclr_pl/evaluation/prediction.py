@@ -58,9 +58,10 @@ class Predictor:
         """Persons of a clip."""
         lengths = info.get("recording_frames") or {}
         self.window: int = lengths.get("median", max(64, self._frames))
-        """Frames of a typical recording that the model was trained on ..."""
-        self.longest: int = lengths.get("longest", 300)
-        """... and of the longest; checkpoints of early versions do not say."""
+        """Frames of a typical recording that the model was trained on."""
+        self.longest: int = 3 * lengths.get("longest", 200) // 2
+        """Frames up to which a video is taken as a whole: half more than the longest of them has.
+        Checkpoints of early versions do not say."""
         self._converts: dict[tuple[str, ...], Convert] = {}
 
     def __call__(
@@ -96,20 +97,33 @@ class Predictor:
         """The k most likely classes with their probabilities; arguments as of a call."""
         return best(self(*clip, **options), self.class_names, k)
 
-    def fitted(self, recording: Recording, skeleton: Skeleton) -> Recording:
-        """A recording in the layout of the training data.
+    def usable(self, recording: Recording, skeleton: Skeleton) -> Recording:
+        """A recording that was looked at, with a size of its image if it has pixels.
 
         Raises:
-            InputError: If its values cannot be used, its coordinates are others than the model's,
-                or its layout lacks too many joints.
+            InputError: If its values cannot be used, or its coordinates are others than the
+                model's.
         """
         self._check_coordinates(recording)
         keypoint, score, size = recording.keypoint, recording.score, recording.frame_size
-        if keypoint.shape[-1] == 2 and size is None and keypoint.any():
-            there = (keypoint != 0).any(-1) if score is None else score > 0
+        recording = replace(recording, name=recording.name or "clip", label=0)
+        # clips are moved to the persons: it does not matter whether they are inside the image
+        check_recording(replace(recording, frame_size=(1, 1)), skeleton)
+        if size is not None or self.coordinates == "metres":
+            return recording
+        there = np.any(keypoint != 0, axis=-1) if score is None else score > 0
+        if there.any():
             keypoint, size = in_pixels(recording.name, keypoint, there, None)
-        recording = replace(recording, label=0, keypoint=keypoint, frame_size=size)
-        check_recording(recording, skeleton)
+        return replace(recording, keypoint=keypoint, frame_size=size or (1, 1))
+
+    def fitted(self, recording: Recording, skeleton: Skeleton) -> Recording:
+        """A `usable` recording in the layout of the training data.
+
+        Raises:
+            InputError: If its layout lacks too many joints.
+        """
+        recording = self.usable(recording, skeleton)
+        keypoint, score = recording.keypoint, recording.score
         if skeleton.joints == self.skeleton.joints:
             return recording
         convert = self.conversion(recording.name, skeleton)
@@ -150,20 +164,24 @@ class Predictor:
         parts += [f"missing: {_listed(convert.missing)}"] if convert.missing else []
         return "; ".join(parts)
 
-    @torch.no_grad()
     def logits(
         self, recordings: Iterable[Recording], batch_size: int = 64
     ) -> Iterator[Float[np.ndarray, " K"]]:
         """Logits of recordings that are `fitted`, in their order."""
         left = iter(recordings)
         while some := list(islice(left, batch_size)):
-            items = []
-            for index, recording in enumerate(some):
-                length = recording.keypoint.shape[1]
-                frame = frames_as_tested(length, self._frames, self._sampling)
-                items.append(clip_item(recording, frame, self.persons, index))
-            batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
-            yield from self.method.predict_clips(batch["clip"], batch).logits.float().cpu().numpy()
+            yield from self._ask(some)
+
+    @torch.no_grad()
+    def _ask(self, recordings: Sequence[Recording]) -> Float[np.ndarray, "B K"]:
+        items = []
+        for index, recording in enumerate(recordings):
+            length = recording.keypoint.shape[1]
+            frame = frames_as_tested(length, self._frames, self._sampling)
+            items.append(clip_item(recording, frame, self.persons, index))
+        batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
+        logits = self.method.predict_clips(batch["clip"], batch).logits
+        return np.asarray(logits.float().cpu())
 
     def _check_coordinates(self, recording: Recording) -> None:
         shape = recording.keypoint.shape

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
+from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.style import COLOURS
 from maskclr_pl.skeletons import Skeleton
 
@@ -62,7 +63,7 @@ def annotated(
     """
     points, size = _placed(keypoint[..., :2] * (1, 1 if y_down else -1), visible)
     font = ImageFont.load_default(_LETTER)
-    bones = np.array([*skeleton.bones] or [(0, 0)])
+    bones = np.array([*skeleton.bones, *torso(skeleton)] or [(0, 0)])
     pictures = []
     for at, frame in enumerate(frames):
         picture = Image.new("RGB", size, "white")
@@ -76,7 +77,7 @@ def annotated(
                 colour = COLOURS[int(person) % len(COLOURS)]
                 _body(draw, points[row, at], visible[row, at], bones, colour)
                 text = _said(captions, int(frame), int(person))
-                label = f"{person}: {text}" if text else f"{person}"
+                label = f"person {person}" + (f": {text}" if text else "")
                 _label(draw, points[row, at][visible[row, at]], label, colour, font, size)
         pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
     path.parent.mkdir(parents=True, exist_ok=True)
