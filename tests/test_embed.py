@@ -6,11 +6,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from maskclr_pl.checkpoint import load_run
 from maskclr_pl.data import Store
-from maskclr_pl.evaluation.embedding import Embedded, embed, read_features, write_features
+from maskclr_pl.evaluation.embedding import Embedded, read_features, write_features
 from maskclr_pl.methods import MaskedAutoencoder
 from maskclr_pl.trained import data_of
 from maskclr_pl.types import InputError
@@ -19,7 +18,7 @@ from tests.commands import in_process, refused
 
 def test_features_of_a_run(tmp_path, toy_run, capsys):
     command = partial(in_process, cwd=toy_run, capsys=capsys)
-    fixed = ["ckpt_path=run", "device=cpu", f"output={tmp_path / 'f.h5'}"]
+    fixed = ["ckpt_path=run", "device=cpu", f"output={tmp_path / 'f.h5'}", "data.batch_size=3"]
     command("embed", *fixed)
     found = read_features(tmp_path / "f.h5")
     store = Store(toy_run / "poses.h5")
@@ -55,7 +54,12 @@ def test_features_of_a_method_without_classes(tmp_path, toy_run, capsys):
     command = partial(in_process, cwd=toy_run, capsys=capsys)
     data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
     model = ["method=mamp", "augment=motionbert", "backbone.dim=16", "backbone.depth=1"]
-    model += ["backbone.heads=2", "decoder.depth=1", "clip.frames=8", "data.num_workers=0"]
+    model += [
+        "backbone.heads=2",
+        "method.decoder.depth=1",
+        "clip.frames=8",
+        "data.num_workers=0",
+    ]
     out = tmp_path / "mamp"
     command("train", *data, *model, "debug=fast", f"output_dir={out}")
     command("embed", f"ckpt_path={out}", "which=last", "device=cpu")
@@ -63,20 +67,6 @@ def test_features_of_a_method_without_classes(tmp_path, toy_run, capsys):
     assert found.attributes["method"] == MaskedAutoencoder.__name__
     assert found.features.shape == (8, 16)
     assert np.ptp(found.features, axis=0).max() > 0
-
-
-class Rows(nn.Module):
-    """Features that are known."""
-
-    def embed(self, batch):
-        return batch["label"].double()[:, None] * torch.tensor([1.0, 2.0, 3.0])
-
-
-def test_batches_are_put_together():
-    batches = [{"label": torch.arange(3)}, {"label": torch.tensor([7])}]
-    features, label = embed(Rows(), batches)  # type: ignore[arg-type]
-    assert label.tolist() == [0, 1, 2, 7]
-    assert features.tolist() == [[0, 0, 0], [1, 2, 3], [2, 4, 6], [7, 14, 21]]
 
 
 def test_files(tmp_path):

@@ -1,11 +1,12 @@
 """export: the file says what the model says, for any number of clips, or there is no file."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
+from maskclr_pl.checkpoint import load_run
 from maskclr_pl.data.clips import MAX_FRAMES
 from maskclr_pl.evaluation import exporting
 from maskclr_pl.evaluation.exporting import (
@@ -37,6 +39,14 @@ COCO, H36M, NTU = (SKELETONS[name] for name in ("coco17", "h36m17", "ntu25"))
 CLASSES = 5
 
 
+@pytest.fixture(autouse=True)
+def symbols() -> Iterator[None]:
+    """The sizes of a graph are symbols, which the checks of shapes and types do not know."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 def facts(source: Skeleton, coordinates: str, frames: int, persons: int = 2) -> dict[str, Any]:
     """As much of a checkpoint's metadata as is asked for."""
     sampling = "whole" if coordinates == "metres" else "resample"
@@ -51,17 +61,19 @@ def facts(source: Skeleton, coordinates: str, frames: int, persons: int = 2) -> 
 
 
 def recognizer(backbone: Backbone, head: nn.Module, steps: nn.Module, **options: Any) -> Recognizer:
+    torch.manual_seed(0)
+    std = 0.8  # large, so that the logits of other clips are others
     for parameter in (*backbone.parameters(), *head.parameters()):  # every weight matters
-        nn.init.normal_(parameter, std=0.3)
+        nn.init.normal_(parameter, std=std)
     loss = WeightedSum({"ce": CrossEntropy()})
     shared = {"optim": Optim(), "skeleton": COCO, "augment": steps, "preprocess": steps}
     return Recognizer(backbone, head, loss, CLASSES, **{**shared, **options}).eval()
 
 
 def flat() -> tuple[Classifier, dict[str, Any]]:
-    """DSTformer on the motion of bones of converted 2D poses."""
+    """DSTformer on the bones of converted 2D poses."""
     steps = nn.Sequential(
-        Convert(COCO, H36M), CropScale((2.0, 2.0)), Stream(H36M, "bone_motion", confidence=True)
+        Convert(COCO, H36M), CropScale((2.0, 2.0)), Stream(H36M, "bone", confidence=True)
     )
     backbone = DSTformer(dim=8, rep_dim=12, depth=1, heads=2, max_frames=8)
     head = ActionHead(12, 17, CLASSES, hidden=6)
@@ -146,7 +158,7 @@ def test_onnx_equals_torch(tmp_path: Path, model: Callable[..., Any]) -> None:
             expected = method.predict_clips(batch["clip"], batch).logits
         [found] = session.run(["logits"], {"clip": batch["clip"].numpy()})
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-        assert clips == 1 or np.ptp(found, axis=0).max() > 1e-3  # it depends on the clip
+        assert clips == 1 or np.ptp(found, axis=0).max() > 0.01  # it depends on the clip
     assert len(lengths) == (1 if model is flat else 4)
     # the file describes itself
     facts_in = {one.key: one.value for one in onnx.load(str(path)).metadata_props}
@@ -157,19 +169,6 @@ def test_onnx_equals_torch(tmp_path: Path, model: Callable[..., Any]) -> None:
     )
     assert json.loads(facts_in["frames"]) == (8 if model is flat else [4, MAX_FRAMES])
     assert facts_in["input"].startswith("clip (B, M, T, V, 3) float32")
-
-
-def test_torch_export(tmp_path: Path) -> None:
-    method, info = flat()
-    path = tmp_path / "model.pt2"
-    assert export(method, info, "torch", path) <= 1e-5
-    extra = {"metadata.json": ""}
-    run = torch.export.load(path, extra_files=extra).module()
-    batch = random_batch(describe(info), clips=4, seed=9)
-    with torch.no_grad():
-        expected = method.predict_clips(batch["clip"], batch).logits
-        torch.testing.assert_close(run(batch["clip"]), expected, rtol=1e-5, atol=1e-5)
-    assert json.loads(extra["metadata.json"]) == describe(info)
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -250,7 +249,15 @@ def test_command(tmp_path, toy_run, capsys):
     printed = run("export", *fixed)
     assert "logits differ by" in printed
     assert printed.splitlines()[-1].startswith("next ")
-    assert (tmp_path / "model.pt2").stat().st_size > 1000
+    extra = {"metadata.json": ""}
+    loaded = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
+    method, info = load_run(toy_run / "run/checkpoints/best.ckpt")
+    assert extra["metadata.json"] == json.dumps(describe(info))
+    assert isinstance(method, Classifier)
+    batch = random_batch(describe(info), clips=4, seed=9)
+    with torch.no_grad():
+        expected = method.predict_clips(batch["clip"], batch).logits
+        torch.testing.assert_close(loaded(batch["clip"]), expected, rtol=1e-5, atol=1e-5)
     assert "exists already; type overwrite=true" in line("export", *fixed)
     assert "expected onnx or torch" in line("export", *fixed, "format=tflite")
     assert "ends in .pt2" in line("export", *fixed, "output=model.onnx")
