@@ -16,8 +16,10 @@ import torch
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.evaluation.results import read_table
 from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
+from tests.pose_tools import alphapose, truth
 
 ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT.parent / "shared/samples/estimator_samples"
 Command = Callable[..., str]
 
 
@@ -68,6 +70,12 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert header == "corruption,level,draw,top1,top5"
     assert {row.split(",")[0] for row in rows} >= {"clean", "spatial_noise", "frame_drop"}
     assert (folder / "a/figures/robustness.png").stat().st_size > 1000
+    poses = SAMPLES if SAMPLES.is_dir() else alphapose(folder / "files", truth())
+    asked = [f"input={poses}", "on_error=skip", "frame_size=[480,640]", "gif=true"]
+    command("predict", "ckpt_path=a", *asked, "output_dir=p", "device=cpu")
+    actions = read_table(folder / "p/predictions.csv")
+    assert {row["action_1"] for row in actions} <= {"0", "1"}
+    assert len({row["video"] for row in actions}) == (35 if poses == SAMPLES else 1)
     command("report", "runs=[a,a]", "labels=[one,other]", "output_dir=c")
     assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
 

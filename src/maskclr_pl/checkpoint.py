@@ -6,11 +6,12 @@ data and the class names, so that the file alone is enough to evaluate. It opens
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -41,18 +42,27 @@ TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
 """Where the classes of a checkpoint may come from, unless the user trusts more."""
 
 
-def metadata(config: Mapping[str, Any], source: Skeleton, class_names: list[str]) -> dict[str, Any]:
+def metadata(
+    config: Mapping[str, Any],
+    source: Skeleton,
+    class_names: list[str],
+    frames: Sequence[int] | np.ndarray = (),
+) -> dict[str, Any]:
     """The plain values that make a checkpoint self-contained.
 
     Args:
         config: The resolved configuration of the run.
         source: Skeleton of the store that the model was trained on.
         class_names: Names of the classes.
+        frames: Lengths of the recordings that the model is trained on; their median and the
+            largest say later into which windows a video is cut.
     """
+    lengths = {"median": int(np.median(frames)), "longest": int(max(frames))} if len(frames) else {}
     return {
         "config": dict(config),
         "source_skeleton": source.to_dict(),
         "class_names": list(class_names),
+        "recording_frames": lengths,
         "versions": {"maskclr_pl": __version__, "torch": str(torch.__version__)},
     }
 

@@ -70,7 +70,7 @@ def main(cfg: DictConfig) -> float | None:
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
-    method.metadata = metadata(plain(cfg), store.skeleton, store.class_names)
+    method.metadata = metadata(plain(cfg), store.skeleton, store.class_names, data.train.lengths)
     if trainer.is_global_zero:
         if not cfg.resume:
             claim(folder)

@@ -191,18 +191,18 @@ class STTFormer(Backbone):
         if problem := self.check_frames(frames):
             raise InputError(problem)
         tuples = frames // self.tuple_frames
-        x = x.permute(0, 3, 1, 2).reshape(len(x), channels, tuples, self.tuple_frames * joints)
+        x = x.permute(0, 3, 1, 2).reshape(x.shape[0], channels, tuples, self.tuple_frames * joints)
         x = self.input_map(x)
-        hidden = None if mask is None else mask.reshape(len(x), 1, *x.shape[2:])
+        hidden = None if mask is None else mask.reshape(x.shape[0], 1, *x.shape[2:])
         x = hide(x, hidden, self.mask_token)
         scores = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
             x, scores = self.run(block, x, self.importance if with_importance and last else None)
-        tokens = x.movedim(1, -1).reshape(len(x), frames, joints, self.dim)
+        tokens = x.movedim(1, -1).reshape(x.shape[0], frames, joints, self.dim)
         if scores is None:
             return Features(tokens)
-        scores = scores.reshape(len(x), frames, joints)
+        scores = scores.reshape(x.shape[0], frames, joints)
         total = scores.sum((1, 2), keepdim=True)
         return Features(tokens, torch.where(total > 0, scores / total, 1 / (frames * joints)))
 

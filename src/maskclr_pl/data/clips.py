@@ -61,6 +61,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return self.store.label[self.rows]
 
     @property
+    def lengths(self) -> np.ndarray:
+        """Frames of the recording of each clip."""
+        return self.store.frames[self.rows]
+
+    @property
     def names(self) -> list[str]:
         """Name of each clip."""
         return [self.store.name(int(row)) for row in self.rows]
@@ -84,19 +89,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return self._nothing(index)
         recording = self.store.recording(int(self.rows[index]))
         frame = self._frames(recording.keypoint.shape[1], epoch, index)
-        size = recording.frame_size
-        if size is None:  # (x, y, z): there is no room for a confidence
-            clip = _metric_clip(recording, frame, self.persons)
-        else:
-            clip = _image_clip(recording, frame, self.persons, size)
-        seen = (clip != 0).any(0) if size is None else clip[2] > 0
-        return {
-            "clip": clip,
-            "present": seen.any((1, 2)),
-            "frame": frame,
-            "label": recording.label,
-            "index": index,
-        }
+        return clip_item(recording, frame, self.persons, index)
 
     def _nothing(self, index: int) -> dict[str, Any]:
         """A clip of no frames."""
@@ -111,15 +104,49 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _frames(self, length: int, epoch: int, index: int) -> np.ndarray:
         """Which frames of a recording make the clip."""
-        if self.sampling == "whole":
-            return uniform_frames(length, min(length, MAX_FRAMES))
-        if self.train:
+        if self.train and self.sampling == "resample":
             draws = np.random.default_rng((self.seed, epoch, index)).random(self.frames)
             return jittered_frames(length, self.frames, draws)
-        return uniform_frames(length, self.frames)
+        return frames_as_tested(length, self.frames, self.sampling)
 
 
-def _best(weight: np.ndarray, persons: int) -> np.ndarray:
+def frames_as_tested(length: int, frames: int, sampling: Sampling) -> np.ndarray:
+    """Which frames of a recording make its clip, evenly spaced.
+
+    Args:
+        length: Frames of the recording.
+        frames: Length of a clip, if resampled.
+        sampling: See `Sampling`.
+    """
+    whole = sampling == "whole"
+    return uniform_frames(length, min(length, MAX_FRAMES) if whole else frames)
+
+
+def clip_item(recording: Recording, frame: np.ndarray, persons: int, index: int) -> dict[str, Any]:
+    """A recording as a clip, unbatched, as `collate` takes it.
+
+    Args:
+        recording: Pixels or metres, in the layout of the store.
+        frame: Frames that make the clip.
+        persons: Persons per clip, those seen best.
+        index: Its number, which is passed on.
+    """
+    size = recording.frame_size
+    if size is None:  # (x, y, z): there is no room for a confidence
+        clip = _metric_clip(recording, frame, persons)
+    else:
+        clip = _image_clip(recording, frame, persons, size)
+    seen = (clip != 0).any(0) if size is None else clip[2] > 0
+    return {
+        "clip": clip,
+        "present": seen.any((1, 2)),
+        "frame": frame,
+        "label": recording.label,
+        "index": index,
+    }
+
+
+def seen_best(weight: np.ndarray, persons: int) -> np.ndarray:
     """The persons with the largest sums of weights (M, T, V), in their order."""
     return np.sort(np.argsort(-weight.sum((1, 2), dtype=np.float32), kind="stable")[:persons])
 
@@ -128,7 +155,7 @@ def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.nd
     """(3, M, T, V) metres."""
     keypoint = recording.keypoint
     if len(keypoint) > persons:
-        keypoint = keypoint[_best((keypoint != 0).any(-1), persons)]
+        keypoint = keypoint[seen_best((keypoint != 0).any(-1), persons)]
     clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
     clip[:, : len(keypoint)] = np.moveaxis(keypoint[:, frame], -1, 0)
     return clip
@@ -142,7 +169,7 @@ def _image_clip(
     if score is None:
         score = (keypoint != 0).any(-1)
     if len(keypoint) > persons:
-        best = _best(score, persons)
+        best = seen_best(score, persons)
         keypoint, score = keypoint[best], score[best]
     clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
     there = clip[:, : len(keypoint)]

@@ -17,6 +17,9 @@ MOST_PERSONS = 32
 """Persons that are kept in a frame, those with the highest summed scores."""
 LONGEST = 200_000
 """Frames that a video may have: nearly two hours at 30 a second."""
+_ENDINGS = re.compile(
+    r"(\.(json|predictions|openpifpaf|pifpaf|mp4|avi|mov|mkv|webm|mpe?g))+$", re.IGNORECASE
+)
 _TAILS = re.compile(r"(_keypoints|\.predictions|\.openpifpaf|\.pifpaf|\.json)+$", re.IGNORECASE)
 
 
@@ -55,6 +58,15 @@ def read_detections(path: str | Path) -> Detections:
         return _collect(_numbered(frames), size)
 
 
+def holds_one_image(path: Path) -> bool:
+    """Whether a .json file is about one image, so that a folder of such files is a video."""
+    try:
+        found = frames_of(_load(path))
+    except InputError:  # said again, with advice, when the file is read
+        return False
+    return len(found) == 1
+
+
 @contextmanager
 def _named(path: Path | str) -> Iterator[None]:
     """Complaints with the name of the file."""
@@ -62,6 +74,12 @@ def _named(path: Path | str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def clip_name(clip: str) -> str:
+    """Name of a clip from that of a file, a folder or the video."""
+    name = clip.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return _ENDINGS.sub("", name)
 
 
 def frame_number(name: Any) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from maskclr_pl.data.pose_files import read_detections
+from maskclr_pl.data.pose_tables import is_table, read_table
 from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.types import InputError
@@ -62,29 +63,34 @@ class PoseVideo:
         start = self.first if start is None else max(start, self.first)
         end = max(start, self.end if end is None else min(end, self.end))
         rows = slice(*np.searchsorted(self.frame, (start, end)))
-        tracks, slot = np.unique(self.track[rows], return_inverse=True)
-        total = np.bincount(slot, self.score[rows].sum(axis=1), len(tracks))
-        best = np.argsort(-total, kind="stable")[:max_persons]
-        rank = np.full(len(tracks), -1)
-        rank[best] = np.arange(len(best))
-        slot, time = rank[slot], self.frame[rows] - start
-        kept = slot >= 0
+        best = self.best_tracks(start, end, max_persons)
         shape = (len(best), end - start, len(self.skeleton))
         keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
-        keypoint[slot[kept], time[kept]] = self.keypoint[rows][kept]
-        score[slot[kept], time[kept]] = self.score[rows][kept]
+        row, slot = np.nonzero(self.track[rows][:, None] == best)
+        time = self.frame[rows][row] - start
+        keypoint[slot, time] = self.keypoint[rows][row]
+        score[slot, time] = self.score[rows][row]
         return keypoint, score
+
+    def best_tracks(self, start: int, end: int, max_persons: int) -> np.ndarray:
+        """Tracks in the frames [start, end) with the largest summed score, the best first."""
+        rows = slice(*np.searchsorted(self.frame, (start, end)))
+        tracks, slot = np.unique(self.track[rows], return_inverse=True)
+        total = np.bincount(slot, self.score[rows].sum(axis=1), len(tracks))
+        return tracks[np.argsort(-total, kind="stable")[:max_persons]]
 
 
 def read_poses(
     path: str | Path,
     frame_size: Sequence[int] | None = None,
     skeleton: str | Path | None = None,
+    video: str | None = None,
 ) -> PoseVideo:
     """Read what a pose estimator found in one video.
 
     A file of OpenPifPaf (JSON lines), AlphaPose (also with PoseFlow), MMPose, COCO keypoints,
-    st-gcn or tf-openpose; or a folder with a file for each image (OpenPose, OpenPifPaf, MMPose).
+    st-gcn or tf-openpose; a folder with a file for each image (OpenPose, OpenPifPaf, MMPose); or a
+    CSV table (see `pose_tables`).
     The format is recognised by the content, the order of the images by the last number in their
     names. A joint counts as found if its score is above 0, wherever it is, and its numbers are
     finite; in a file where all scores are 0, if it is not at (0, 0). Scores are cut to [0, 1]: some
@@ -99,15 +105,21 @@ def read_poses(
             since clips are moved to the person anyway: by default it is the smallest image that
             holds all joints. Coordinates that are fractions of the image do need it.
         skeleton: Name or YAML file of the joint layout; by default that of the estimators with
-            this number of joints (`LAYOUTS`).
+            this number of joints (`LAYOUTS`), or what the columns of a table say.
+        video: Name of the video, in a table of several.
 
     Raises:
         InputError: If it cannot be read, or the joint layout or the image size is not known.
     """
-    found = read_detections(path)
-    layout = _layout(path, found.pose.shape[1], skeleton)
+    known = None
+    if is_table(path):
+        found, known = read_table(path, video)
+    else:
+        found = read_detections(path)
+    named = known if skeleton is None else load_skeleton(skeleton)
+    layout = named_layout(path, found.pose.shape[1], named)
     keypoint, score = _cleaned(path, found.pose)
-    keypoint, size = _in_pixels(path, keypoint, score, found.frame_size or image_size(frame_size))
+    keypoint, size = in_pixels(path, keypoint, score, found.frame_size or image_size(frame_size))
     there = score > 0
     kept = there.any(axis=1)
     frame, keypoint, score = found.frame[kept], keypoint[kept], score[kept]
@@ -139,10 +151,20 @@ def _cleaned(path: str | Path, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.where(there[..., None], keypoint, 0.0), np.where(there, score, 0.0)
 
 
-def _in_pixels(
+def in_pixels(
     path: str | Path, keypoint: np.ndarray, score: np.ndarray, size: tuple[int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Pixels, also from fractions of the image; and the size of the image."""
+    """Pixels, also from fractions of the image; and the size of the image.
+
+    Args:
+        path: What the complaints are about.
+        keypoint: (..., 2) coordinates.
+        score: (...) > 0 for the joints that count, at least one.
+        size: (height, width); None for the smallest image that holds these joints.
+
+    Raises:
+        InputError: If they are fractions of an image of unknown size.
+    """
     found = keypoint[score > 0]
     if np.abs(found - 0.5).max() <= 1.5:  # in [-1, 2]: no person is three pixels large
         if size is None:
@@ -157,14 +179,19 @@ def _in_pixels(
     return keypoint, size
 
 
-def _layout(path: str | Path, joints: int, skeleton: str | Path | None) -> Skeleton:
+def named_layout(path: str | Path, joints: int, skeleton: Skeleton | None) -> Skeleton:
+    """The layout of poses with this number of joints; that of pose estimators if none is given.
+
+    Raises:
+        InputError: If no estimator has so many, or the given layout has another number.
+    """
     if skeleton is None and joints not in LAYOUTS:
         known = ", ".join(f"{count} ({name})" for count, name in LAYOUTS.items())
         raise InputError(
             f"{path}: {joints} joints, not one of {known}; type skeleton=NAME, or a YAML file with "
             "joints and edges"
         )
-    layout = load_skeleton(skeleton or LAYOUTS[joints])
+    layout = skeleton or load_skeleton(LAYOUTS[joints])
     if len(layout) != joints:
         raise InputError(
             f"{path}: {joints} joints, but skeleton {layout.name} has {len(layout)}; type the "

@@ -23,6 +23,20 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def keep_older(path: Path) -> Path | None:
+    """Move a file that is there out of the way, to `name.1.ext` or the next free number.
+
+    Returns:
+        Where it is now; None if there was none.
+    """
+    if not path.is_file():
+        return None
+    number = 1
+    while (older := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return path.rename(older)
+
+
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """A text file with a line each."""
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())

@@ -14,6 +14,13 @@ from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import Batch, Features
 
 
+def features_of(
+    tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+) -> Float[Tensor, "B D"]:
+    """Features of clips: the mean of their tokens, see `Method.embed`."""
+    return pool_persons(tokens.mean((1, 2)), owner, clips)
+
+
 class Method(L.LightningModule):
     """Knows nothing about learning.
 
@@ -78,8 +85,7 @@ class Method(L.LightningModule):
         for a clip without any. Neither training mode nor gradients are changed here.
         """
         x, owner = self.pack(self.preprocess(batch["clip"]), batch)
-        tokens = self.encode(x).tokens
-        return pool_persons(tokens.mean((1, 2)), owner, len(batch["label"]))
+        return features_of(self.encode(x).tokens, owner, len(batch["label"]))
 
     def check_clips(self, clips: int) -> str | None:
         """Why a number of training clips does not fit, in one line; None if it does."""

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskclr_pl.backbones import Backbone
+from maskclr_pl.methods.base import features_of
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.methods.features import Bank, embed_all
-from maskclr_pl.types import Batch, Prediction
+from maskclr_pl.types import Prediction
 
 _FLOOR = 1e-12
 
@@ -43,7 +44,7 @@ def vote(
     rows = F.normalize(query.float(), dim=-1) @ F.normalize(bank.float(), dim=-1).T
     similarity, nearest = rows.topk(min(k, len(bank)), dim=1)
     weight = (similarity / temperature).softmax(1)
-    share = weight.new_zeros(len(query), num_classes).scatter_add(1, label[nearest], weight)
+    share = weight.new_zeros(query.shape[0], num_classes).scatter_add(1, label[nearest], weight)
     return share.clamp_min(_FLOOR).log()
 
 
@@ -84,9 +85,11 @@ class KNN(Classifier):
             part = self.trainer.datamodule.train  # type: ignore[attr-defined]
             self.bank.fill(*embed_all(self, part, self.embed))
 
-    def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
+    def classify(
+        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+    ) -> Prediction:
         """What the neighbours of clips say."""
-        features = self.embed({**batch, "clip": clip})
+        features = features_of(tokens, owner, clips)
         with torch.autocast(features.device.type, enabled=False):
             logits = vote(
                 *(features, self.bank.features, self.bank.label),

@@ -9,10 +9,11 @@ training clips, so that their features are computed only once.
 from typing import Any
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
+from maskclr_pl.methods.base import features_of
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.methods.features import embed_all
 from maskclr_pl.types import Batch, Prediction
@@ -81,7 +82,9 @@ class LinearProbe(Classifier):
         """Accuracy and loss on the features of the clips."""
         self.validate(self.head(self._features["val"][batch["index"]]).float(), batch["label"])
 
-    def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
+    def classify(
+        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+    ) -> Prediction:
         """What the layer says of clips whose features are not known yet."""
-        features = self.embed({**batch, "clip": clip})
+        features = features_of(tokens, owner, clips)
         return Prediction(self.head(features), features)

@@ -40,7 +40,7 @@ def nearest_exemplar(
         num_classes: K.
     """
     cosine = F.normalize(query.float(), dim=-1) @ F.normalize(exemplars.float(), dim=-1).T
-    scores = cosine.new_full((len(query), num_classes), _NO_EXEMPLAR)
+    scores = cosine.new_full((query.shape[0], num_classes), _NO_EXEMPLAR)
     return scores.scatter_reduce(1, label.expand_as(cosine), cosine, "amax")
 
 
@@ -109,9 +109,11 @@ class OneShot(Classifier):
     def on_validation_epoch_end(self) -> None:
         """Nothing was counted."""
 
-    def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
+    def classify(
+        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+    ) -> Prediction:
         """How near clips are to the exemplars of each class."""
-        rows = self.place(self.preprocess(clip), batch)
+        rows: Tensor = self.head(tokens, owner, clips)
         with torch.autocast(rows.device.type, enabled=False):
             logits = nearest_exemplar(rows, self.bank.features, self.bank.label, self.num_classes)
         return Prediction(logits, rows)

@@ -110,7 +110,9 @@ class Recognizer(Classifier):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=clips)
         return {"loss": losses["loss"], "mask": mask}
 
-    def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
-        """The standard pathway on clips as the data module delivers them (maybe corrupted)."""
-        x, owner = self.pack(self.preprocess(clip), batch)
-        return self.view(x, owner, len(clip))
+    def classify(
+        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+    ) -> Prediction:
+        """What the head makes of the standard pathway."""
+        prediction: Prediction = self.head(tokens, owner, clips)
+        return prediction

@@ -114,7 +114,9 @@ class CropScale(nn.Module):
         score = channels[2]
         centre, extent = visible_box(channels[:2], score.sign())
         usable = extent > 0
-        factor = torch.where(usable, 2 / (uniform(clip, *self.ratio) * extent), 0.0)
+        low, high = self.ratio
+        ratio = uniform(clip, low, high) if low < high else low  # testing draws nothing
+        factor = torch.where(usable, 2 / (ratio * extent), 0.0)
         seen = score.sign().mul_(usable.unsqueeze(-1))
 
         # no out=, through which no gradient would find its way

@@ -21,7 +21,7 @@ def take(
     """Frames by index, others for each clip, the same for its channels and persons."""
     *sequences, T, V = channels.shape
     count = channels[..., 0, 0].numel()
-    start = torch.arange(0, count * T, T, device=channels.device).view(*sequences, 1)
+    start = T * torch.arange(count, device=channels.device).view(*sequences, 1)
     index = start + frame.unsqueeze(-2)
     rows = channels.reshape(-1, V).index_select(0, index.flatten())
     return rows.view(*index.shape, V)

@@ -69,15 +69,33 @@ class NtuSkeletonSource:
             InputError: If it cannot be read, is not in the format, or no frame has a body.
         """
         file, name = self._files[index], self.name(index)
-        slots = actors(parse(_content(file), file, color=self.pixels))
-        if not slots:
-            raise InputError(f"{file}: there is no body in any of its frames")
-        if self.pixels:
-            keypoint, score = _image(slots)
-            frame_size = _IMAGE
-        else:
-            keypoint, score, frame_size = assemble(slots, lambda body: body.joints), None, None
+        keypoint, score, frame_size = read_actors(file, self.pixels)
         return Recording(name, ntu.label(name), keypoint, score, frame_size, **ntu.ids(name))
+
+
+def read_actors(
+    file: str, pixels: bool
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int] | None]:
+    """The actors in a raw file, whatever its name.
+
+    Args:
+        file: `.skeleton` file.
+        pixels: Read their places in the colour image instead of metres.
+
+    Returns:
+        keypoint: (M, T, 25, 2 or 3), frames in which nobody is left out.
+        score: (M, T, 25) with pixels.
+        frame_size: (height, width) with pixels.
+
+    Raises:
+        InputError: If it cannot be read, is not in the format, or no frame has a body.
+    """
+    slots = actors(parse(_content(file), file, color=pixels))
+    if not slots:
+        raise InputError(f"{file}: there is no body in any of its frames")
+    if pixels:
+        return *_image(slots), _IMAGE
+    return assemble(slots, lambda body: body.joints), None, None
 
 
 def _sample(file: Path) -> str:

@@ -1,13 +1,14 @@
 """A user's own videos: what a pose estimator found in each, and a CSV file with the labels."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from maskclr_pl.data.pose_files import clip_name
+from maskclr_pl.data.pose_tables import is_table, table_videos
 from maskclr_pl.data.poses import PoseVideo, read_poses
 from maskclr_pl.data.sources.dividing import Part, Span, draw_test, window_length
 from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
@@ -17,15 +18,12 @@ from maskclr_pl.data.store import Recording
 from maskclr_pl.skeletons import load_skeleton
 from maskclr_pl.types import InputError
 
-_ENDINGS = re.compile(
-    r"(\.(json|predictions|openpifpaf|pifpaf|mp4|avi|mov|mkv|webm|mpe?g))+$", re.IGNORECASE
-)
-
 
 class PosesSource:
     """Recordings from a folder of pose files and a CSV file with their labels.
 
-    The folder has, for each clip, a file or a folder that `read_poses` reads. The CSV file has the
+    The folder has, for each clip, a file or a folder that `read_poses` reads; or the poses of all
+    clips are in a table. The CSV file has the
     columns clip (name of the file or folder, with or without its ending), label and, if needed,
     split, subject, start and end (see `read_labels`). Files without a row are left out.
 
@@ -38,7 +36,7 @@ class PosesSource:
     in time, before the windows are cut, so that no frame is on both sides.
 
     Args:
-        path: Folder with the pose files of all clips, or a single file.
+        path: Folder with the pose files of all clips, a single file, or a table.
         labels: The CSV file.
         frame_size: See `read_poses`; likewise `skeleton`.
         skeleton: Joint layout; by default that of the first clip. All have the same.
@@ -70,7 +68,7 @@ class PosesSource:
         self.path, self.labels = one_path("input", path), one_path("source.labels", labels)
         self.frame_size, self.max_persons = image_size(frame_size), max_persons
         self._layout = skeleton
-        self._read: tuple[Path, PoseVideo] | None = None
+        self._read: tuple[str, PoseVideo] | None = None
         self.notes: list[str] = []
         self._rows = read_labels(labels)
         refuse_overlaps(labels, self._rows)
@@ -84,9 +82,7 @@ class PosesSource:
             place if subject else -1
             for subject, place in zip(subjects, numbered(subjects)[1], strict=True)
         ]
-        self.skeleton = (
-            self._video(self._paths[0]).skeleton if skeleton is None else load_skeleton(skeleton)
-        )
+        self.skeleton = self._video(0).skeleton if skeleton is None else load_skeleton(skeleton)
         self._parts = self._divide(window, stride)
         if not any(row.split for row in self._rows):
             self._note_subjects()
@@ -111,7 +107,7 @@ class PosesSource:
         """
         part = self._parts[index]
         path = self._paths[part.row]
-        video = self._video(path)
+        video = self._video(part.row)
         if len(video.skeleton) != len(self.skeleton):
             raise InputError(
                 f"{path}: {len(video.skeleton)} joints ({video.skeleton.name}), but the first clip "
@@ -132,10 +128,12 @@ class PosesSource:
             subject=self._subjects[part.row],
         )
 
-    def _video(self, path: Path) -> PoseVideo:
+    def _video(self, row: int) -> PoseVideo:
         """The poses of a clip; those read last are kept, for its other windows."""
-        if self._read is None or self._read[0] != path:
-            self._read = path, read_poses(path, self.frame_size, self._layout)
+        name, path = self._names[row], self._paths[row]
+        if self._read is None or self._read[0] != name:
+            video = name if is_table(path) else None
+            self._read = name, read_poses(path, self.frame_size, self._layout, video)
         return self._read[1]
 
     def _match(self, clips: dict[str, Path]) -> None:
@@ -143,7 +141,7 @@ class PosesSource:
         self._names, self._paths = [], []
         lines: dict[tuple[str, int | None, int | None], int] = {}
         for row in self._rows:
-            name = _name(row.clip)
+            name = clip_name(row.clip)
             if name not in clips:
                 some = ", ".join(sorted(clips)[:3])
                 raise InputError(
@@ -186,7 +184,7 @@ class PosesSource:
         self.notes.append(f"{why}clips are cut into windows of {length} frames, every {stride}")
         self._note("for %s the beginning of each clip trains, the rest tests", untested)
         cut = [part for span in spans for part in span.windows(length, stride)]
-        found = [Part(*part) for part in cut if _anybody(part, seen[self._paths[part.row]])]
+        found = [Part(*part) for part in cut if _anybody(part, seen[self._names[part.row]])]
         if drawn:
             self._check(found)
         return found
@@ -240,16 +238,16 @@ class PosesSource:
 
     def _spans(
         self, parts: Sequence[Part], untested: set[int]
-    ) -> tuple[list[Span], dict[Path, np.ndarray]]:
+    ) -> tuple[list[Span], dict[str, np.ndarray]]:
         """The frames of the parts, those of untested classes divided in time.
 
-        Also, of each file, the frames in which somebody is seen, sorted.
+        Also, of each clip, the frames in which somebody is seen, sorted.
         """
         spans, seen = [], {}
         for part in parts:
             path = self._paths[part.row]
-            video = self._video(path)
-            seen[path] = np.unique(video.frame)
+            video = self._video(part.row)
+            seen[self._names[part.row]] = np.unique(video.frame)
             start = max(video.first, part.start or 0)
             end = video.end if part.end is None else min(video.end, part.end)
             if start >= end:
@@ -272,23 +270,19 @@ class PosesSource:
 
 
 def _clips(root: Path, files: Sequence[Path]) -> dict[str, Path]:
-    """The file or folder of each clip by its name without endings."""
+    """The file or folder of each clip by its name without endings; a table has several."""
+    if is_table(root):
+        return dict.fromkeys(table_videos(root), root)
     clips: dict[str, Path] = {}
     for file in files:
         clip = file if file == root else root / file.relative_to(root).parts[0]
-        other = clips.setdefault(_name(clip.name), clip)
+        other = clips.setdefault(clip_name(clip.name), clip)
         if other != clip:
             raise InputError(
-                f"{root}: {other.name} and {clip.name} are both clip {_name(clip.name)!r}"
+                f"{root}: {other.name} and {clip.name} are both clip {clip_name(clip.name)!r}"
             )
     return clips
 
 
 def _anybody(span: Span, seen: np.ndarray) -> bool:
     return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))
-
-
-def _name(clip: str) -> str:
-    """Name of a clip from that of a file, a folder or the video."""
-    name = clip.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return _ENDINGS.sub("", name)

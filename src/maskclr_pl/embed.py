@@ -1,0 +1,71 @@
+"""`python -m maskclr_pl.embed ckpt_path=RUN`: features of clips as a file."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from maskclr_pl.checkpoint import checkpoint_path, load_run
+from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.data.clips import ClipDataset
+from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.evaluation.embedding import Embedded, embed, facts_of, write_features
+from maskclr_pl.evaluation.results import keep_older
+from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.types import InputError
+
+_PARTS = ("test", "train", "val")
+
+
+@verb("embed")
+def main(cfg: DictConfig) -> None:
+    """Write the features of a split that a method's backbone computes, whatever the method."""
+    path = checkpoint_path(cfg.ckpt_path, cfg.which)
+    method, info = load_run(path, cfg.trusted)
+    data = data_of(info, plain(cfg.data))
+    device = device_named(cfg.device)
+    method.to(device)
+    part = _part(data, str(cfg.split))
+    log.info(
+        "embedding  %d clips of %s by %s, on %s", len(part), data.store.path, path, device.type
+    )
+    features, label = embed(method, batches_of(method, data, part, device))
+    output = Path(str(cfg.output or run_folder_of(path) / "features.h5"))
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; type output={output}/features.h5")
+    if older := keep_older(output):
+        log.info("kept       the earlier file as %s", older)
+    facts = facts_of(
+        info,
+        run=str(run_folder_of(path)),
+        checkpoint=path.name,
+        data=str(data.store.path),
+        source_sha256=data.store.source_hash,
+        split=str(cfg.split),
+    )
+    write_features(output, Embedded(features, label, part.names, facts))
+    log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
+    log.info(
+        "next       in Python, maskclr_pl.evaluation.embedding.read_features(%r).features",
+        str(output),
+    )
+
+
+def _part(data: SkeletonDataModule, split: str) -> ClipDataset:
+    """The clips of one of the parts that the run used, or of a split of the store."""
+    if split in _PARTS:
+        part: ClipDataset = getattr(data, split)
+        if not len(part):
+            raise InputError(f"split={split}: the run held no clips out for it")
+        return part.as_tested()
+    if split not in data.store.splits:
+        raise InputError(
+            f"split={split}: expected {', '.join(_PARTS)}, or a split of {data.store.path}: "
+            f"{', '.join(data.store.splits)}"
+        )
+    part = data.test.as_tested()
+    part.rows = data.store.rows(split)
+    return part
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""`python -m maskclr_pl.predict ckpt_path=RUN input=POSES`: which actions are in files of poses.
+
+From Python: `maskclr_pl.predict.load(RUN)(clip)`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from maskclr_pl.checkpoint import checkpoint_path, load_run
+from maskclr_pl.cli import claim, log, plain, run_folder, verb
+from maskclr_pl.data import Recording
+from maskclr_pl.data.sources.options import check_number
+from maskclr_pl.data.videos import Entry, Reading, Video, entries, inputs
+from maskclr_pl.data.windows import frames_of, pieces, poses_at
+from maskclr_pl.evaluation.answers import Answer, Answered, clock, lines, nested, records
+from maskclr_pl.evaluation.prediction import MOST_MISSING, Predictor, best, softmax
+from maskclr_pl.evaluation.results import write_atomically, write_table
+from maskclr_pl.figures.predictions import Caption, annotated
+from maskclr_pl.methods import Classifier
+from maskclr_pl.trained import device_named
+from maskclr_pl.types import InputError
+
+_SHOWN = 40  # lines of answers on the screen
+_HEADINGS = 12  # videos that have a line of their own there
+_ANIMATIONS, _PICTURES = 8, 120  # how many are drawn, and of how many frames each
+
+
+def load(
+    path: str | Path,
+    device: str | None = None,
+    trusted: Iterable[str] = (),
+    max_missing: float = MOST_MISSING,
+) -> Predictor:
+    """A trained classifier that can be asked about poses: `load(RUN)(clip)` are probabilities.
+
+    Args:
+        path: Run folder (its best checkpoint), or a checkpoint file.
+        device: cpu, cuda, ...; by default a GPU if there is one.
+        trusted: Packages, beyond ours and torch, whose classes the checkpoint may name.
+        max_missing: Largest share of the model's joints that the layout of a clip may lack.
+
+    Returns:
+        See `Predictor`: called with (M, T, V, 2) pixels or (M, T, V, 3) metres it returns (K,)
+        probabilities; `top(clip, k=5)` names the classes; `class_names` and `skeleton` are those
+        of the training data.
+
+    Raises:
+        InputError: If there is no such checkpoint, or it tells no classes apart.
+    """
+    file = checkpoint_path(path)
+    method, info = load_run(file, trusted)
+    if not isinstance(method, Classifier):
+        raise InputError(
+            f"{file}: {type(method).__name__} tells no classes apart; type python -m "
+            f"maskclr_pl.train method=finetune init_from={path} first"
+        )
+    return Predictor(method, info, device_named(device), max_missing)
+
+
+@verb("predict")
+def main(cfg: DictConfig) -> None:
+    """Name the actions in files; writes them as JSON and CSV, and as animations."""
+    values = plain(cfg)  # says what is missing
+    _check(cfg)
+    folder = run_folder(cfg.output_dir, "predict")
+    if (folder / "config.yaml").exists():  # found before anything is computed
+        raise InputError(
+            f"{folder} holds results already; type another output_dir, or leave it out"
+        )
+    files = inputs(values["input"])
+    predictor = load(
+        checkpoint_path(cfg.ckpt_path, cfg.which), cfg.device, values["trusted"], cfg.max_missing
+    )
+    how = Reading(
+        predictor.coordinates == "pixels",
+        predictor.skeleton,
+        cfg.skeleton,
+        values["frame_size"],
+        cfg.split,
+    )
+    answered: list[Answered] = []
+    problems: list[str] = []
+    asked = _asked(cfg, predictor, _readable(cfg, files, how, problems), problems, answered)
+    probabilities = [softmax(logits) for logits in predictor.logits(asked)]
+    if not answered:
+        raise InputError(_nothing(problems, files))
+    waiting = (answer for one in answered for answer in one.answers)
+    for answer, shares in zip(waiting, probabilities, strict=True):
+        answer.top = best(shares, predictor.class_names, cfg.top)
+    claim(folder)
+    _write(cfg, folder, predictor, answered, problems)
+    _show(cfg, answered, problems)
+    drawn = _animate(cfg, folder, predictor, answered) if cfg.gif else []
+    log.info("table      %s", folder / "predictions.csv")
+    log.info("JSON       %s", folder / "predictions.json")
+    if drawn:
+        log.info("animated   %s", ", ".join(map(str, drawn)))
+    else:
+        log.info("next       gif=true draws the skeletons with what was said of them")
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.on_error not in ("stop", "skip"):
+        raise InputError(f"on_error={cfg.on_error}: expected stop or skip")
+    for key in ("per_person", "gif"):
+        if not isinstance(cfg[key], bool):
+            raise InputError(f"{key}={cfg[key]}: expected true or false")
+    for key in ("window", "stride", "max_persons", "top"):
+        if cfg[key] is not None:
+            check_number(key, cfg[key], 1)
+    check_number("max_missing", cfg.max_missing, 0.0, 1.0)
+    if cfg.fps is not None:
+        check_number("fps", cfg.fps, 0.001, 100_000.0)
+
+
+def _readable(
+    cfg: DictConfig, files: Iterable[Path], how: Reading, problems: list[str]
+) -> Iterator[Entry]:
+    """The videos in the files; a file that cannot be read stops the command or is a problem."""
+    for file in files:
+        try:
+            yield from entries(file, how)
+        except InputError as error:
+            if cfg.on_error == "stop":
+                raise
+            problems.append(str(error))
+
+
+def _asked(
+    cfg: DictConfig,
+    predictor: Predictor,
+    videos: Iterable[Entry],
+    problems: list[str],
+    answered: list[Answered],
+) -> Iterator[Recording]:
+    """The pieces of the videos as the model takes them; `answered` gets a place for each."""
+    for entry in videos:
+        try:
+            video = entry.read()
+            if isinstance(video.poses, Recording):  # as a whole, before it is cut
+                named = replace(video.poses, name=str(entry.file))
+                video = video._replace(poses=predictor.usable(named, video.skeleton))
+            window = _window(cfg, predictor, video)
+            most = cfg.max_persons if cfg.per_person else predictor.persons
+            found = list(pieces(video.poses, window, cfg.stride, cfg.per_person, most))
+            if not found:
+                raise InputError(f"{entry.file}: nobody is seen in {entry.name}")
+            note = predictor.layout_note(video.skeleton)
+            fitted = [
+                predictor.fitted(replace(piece.recording, name=str(entry.file)), video.skeleton)
+                for piece in found
+            ]
+        except InputError as error:
+            if cfg.on_error == "stop":
+                raise
+            problems.append(str(error))
+            continue
+        answered.append(Answered(video, str(entry.file), note, [Answer(piece) for piece in found]))
+        yield from fitted
+
+
+def _window(cfg: DictConfig, predictor: Predictor, video: Video) -> int | None:
+    """Frames of a window, None for the whole video."""
+    first, end = frames_of(video.poses)
+    if cfg.window is None and cfg.stride is None and end - first <= predictor.longest:
+        return None
+    window: int = cfg.window or predictor.window
+    return window
+
+
+def _nothing(problems: Sequence[str], files: Sequence[Path]) -> str:
+    if not problems:
+        return f"no recordings in {', '.join(map(str, files[:3]))}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"none of the files can be used: {problems[0]}{more}"
+
+
+def _write(
+    cfg: DictConfig,
+    folder: Path,
+    predictor: Predictor,
+    answered: Sequence[Answered],
+    problems: Sequence[str],
+) -> None:
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+    write_table(folder / "predictions.csv", records(answered, cfg.fps))
+    content = {
+        "checkpoint": str(checkpoint_path(cfg.ckpt_path, cfg.which)),
+        "class_names": predictor.class_names,
+        "videos": nested(answered, cfg.fps),
+        "left_out": list(problems),
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_atomically(folder / "predictions.json", text.encode(errors="backslashreplace"))
+
+
+def _show(cfg: DictConfig, answered: Sequence[Answered], problems: Sequence[str]) -> None:
+    """Headings with the answers below them; for many videos the answers alone."""
+    if few := len(answered) <= _HEADINGS:
+        blocks = [(one.heading(one.video.name), lines([one], cfg.fps, False)) for one in answered]
+    else:
+        notes = " | ".join(dict.fromkeys(one.note for one in answered))
+        blocks = [(f"{len(answered)} videos   {notes}", lines(answered, cfg.fps, True))]
+    left = _SHOWN
+    for heading, rows in blocks:
+        log.info("%s", heading)
+        for row in rows[:left]:
+            log.info("  %s", row)
+        hidden = len(rows) - max(left, 0)
+        if hidden > 0:
+            log.info("  ... %d more in the table", hidden)
+        left = max(0, left - len(rows))
+    cut = [one for one in answered if cfg.window is None and len(one.answers) > 1]
+    if cut and not cfg.per_person and cfg.stride is None:
+        log.info("note       much longer than what the model was trained on: cut into windows")
+    if few and not cfg.per_person and any(one.facts()["persons"] > 1 for one in answered):
+        log.info("note       per_person=true asks about each person alone")
+    for problem in problems:
+        log.info("left out   %s", problem)
+
+
+def _animate(
+    cfg: DictConfig, folder: Path, predictor: Predictor, answered: Sequence[Answered]
+) -> list[Path]:
+    """An animation of each of the first videos."""
+    drawn = []
+    for number, one in enumerate(answered[:_ANIMATIONS]):
+        name = re.sub(r"[^\w.-]+", "_", one.video.name)[:60]
+        drawn.append(folder / f"{number:02d}_{name}.gif")
+        _draw(cfg, drawn[-1], one, y_down=predictor.coordinates == "pixels")
+    if len(answered) > _ANIMATIONS:
+        log.info("note       the first %d of %d videos are drawn", _ANIMATIONS, len(answered))
+    return drawn
+
+
+def _draw(cfg: DictConfig, path: Path, one: Answered, y_down: bool) -> None:
+    first, end = frames_of(one.video.poses)
+    step = -(-(end - first) // _PICTURES)
+    frames = np.arange(first, end, step)
+    pieces_of = [answer.piece for answer in one.answers]
+    persons = np.unique([person for piece in pieces_of for person in piece.persons])
+    captions = [
+        Caption(piece.start, piece.end, piece.persons[0] if cfg.per_person else None, text)
+        for piece, text in zip(pieces_of, (answer.text() for answer in one.answers), strict=True)
+    ]
+    annotated(
+        *(path, frames, *poses_at(one.video.poses, frames, persons), persons, one.video.skeleton),
+        captions,
+        y_down=y_down,
+        seconds=step / (cfg.fps or 15),
+        clock=[clock(int(frame), cfg.fps) for frame in frames] if cfg.fps else None,
+    )
+
+
+if __name__ == "__main__":
+    main()
