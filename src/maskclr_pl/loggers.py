@@ -14,10 +14,10 @@ from typing import Any
 import hydra
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.cli import log, plain
-from maskclr_pl.evaluation.identity import benchmark_of, row_of
+from maskclr_pl.evaluation.identity import benchmark_of, read_config, row_of
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.handover import hand_over
 from maskclr_pl.types import InputError
@@ -36,7 +36,7 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
         InputError: If W&B is asked for and cannot be used.
     """
     if "wandb" in cfg.logger:
-        _check_wandb()
+        check_wandb()
         node = cfg.logger.wandb
         for key, value in _identity(plain(cfg), folder).items():
             if not node.get(key):
@@ -50,25 +50,52 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
     ]
 
 
-def _check_wandb() -> None:
+def run_loggers(folder: Path) -> list[Logger]:
+    """The loggers that a run was trained with (metrics.csv aside), to be continued.
+
+    Raises:
+        InputError: If there is none, or W&B cannot be used.
+    """
+    config = read_config(folder)
+    nodes = {
+        name: node
+        for name, node in config.get("logger", {}).items()
+        # of the file of a stranger, no other class is made
+        if name != "csv" and str(node.get("_target_")).startswith("lightning.pytorch.loggers.")
+    }
+    if not nodes:
+        raise InputError(
+            f"{folder}: was trained without a logger that could take more; train with "
+            "logger=wandb or logger=tensorboard"
+        )
+    return make_loggers(OmegaConf.create({**config, "logger": nodes}), folder)
+
+
+def check_wandb() -> None:
+    """Refuse W&B where it is missing or not logged in, without asking for a key.
+
+    Raises:
+        InputError: With what to type.
+    """
     try:
         import wandb
     except ImportError:
         raise InputError(
             "logger=wandb: wandb is not installed; type pip install wandb, or logger=tensorboard"
         ) from None
-    if os.environ.get("WANDB_MODE", "online") not in ("online", "run", "shared"):
-        return
-    if not wandb.setup().settings._offline and not wandb.login(prompt=False, verify=False):
+    mode = wandb.setup().settings.mode
+    if mode not in ("offline", "dryrun", "disabled") and not wandb.login(
+        prompt=False, verify=False
+    ):
         raise InputError(
             "logger=wandb: this machine is not logged in to W&B; type wandb login, or set "
             "WANDB_MODE=offline to need no account"
         )
 
 
-def _identity(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _identity(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a W&B run is called and found by; seeds share a group."""
-    row, benchmark = row_of(dict(config)), benchmark_of(dict(config))
+    row, benchmark = row_of(config), benchmark_of(config)
     path = folder.resolve()
     job_of_sweep = path.name.isdigit()
     return {
@@ -102,6 +129,21 @@ def logged(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) -
     except BaseException:
         close(loggers, failed=True)
         raise
+    close(loggers)
+
+
+def share(loggers: Sequence[Logger], folder: Path, since: float) -> None:
+    """Hand what was added to a run folder over to `run_loggers` and close them.
+
+    Args:
+        loggers: Of the run.
+        folder: Where the new files are.
+        since: When the first of them may have been written (seconds since 1970).
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _start_wandb(logger)
+    hand_over(loggers, folder, since)
     close(loggers)
 
 
