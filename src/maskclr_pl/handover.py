@@ -87,8 +87,8 @@ def _to_wandb(
         data = [list(row) for row in zip(*columns.values(), strict=True)]
         logger.log_table(f"tables/{name}", columns=list(columns), data=data)
     run = logger.experiment
-    rows = [dict(row) for row in tables.get("robustness", []) if row["corruption"] != "clean"]
-    for corruption, levels in summarise(rows).items():
+    passes = [dict(row) for row in tables.get("robustness", []) if row["corruption"] != "clean"]
+    for corruption, levels in summarise(passes).items():
         run.define_metric(f"level/{corruption}", hidden=True)
         run.define_metric(f"robust/{corruption}", step_metric=f"level/{corruption}")
         for level, (mean, _) in levels.items():
