@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
+
+from tests.commands import SMALL
+
+SHORT = ["source.clips=64", "trainer.max_epochs=2", "data.batch_size=20", *SMALL]
 
 _BLOCK, _HEADER = 32768, 7
 
@@ -91,10 +96,22 @@ def _values(items: Any) -> dict[str, Any]:
     return values
 
 
+def environment(home: Path) -> dict[str, str]:
+    """Of a command that writes offline, and nowhere but into its run folder and `home`."""
+    folders = {f"WANDB_{name}_DIR": str(home / name) for name in ("DATA", "CACHE", "CONFIG")}
+    return {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(home), **folders}
+
+
 def offline_runs(folder: Path) -> list[Written]:
     """Of a run folder, in order of time."""
     wandb.teardown()  # waits until everything is on the disk
     return [Written(path) for path in sorted((folder / "wandb").glob("offline-run-*"))]
+
+
+def events(folder: Path) -> EventAccumulator:
+    """What TensorBoard has of a run folder."""
+    found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0, "images": 0})
+    return found.Reload()
 
 
 class Server(ThreadingHTTPServer):

@@ -51,9 +51,11 @@ def dashboard(folder: Path) -> Any:
             f"{folder}: no entity in its configuration; set WANDB_ENTITY=NAME to the user or team "
             "that has the project"
         )
-    figures = sorted(path.stem for path in (folder / "figures").glob("*.png"))
+    media = [f"figures/{path.stem}" for path in sorted((folder / "figures").glob("*.png"))]
+    drawn = (folder / "figures").glob("epoch_*/*.png")
+    media += sorted({f"epochs/{path.stem}" for path in drawn})
     corruptions = list(dict.fromkeys(row["corruption"] for row in robustness_rows(folder)))
-    sections = _sections(figures, [name for name in corruptions if name != "clean"])
+    sections = _sections(media, [name for name in corruptions if name != "clean"])
     return ws.Workspace(
         entity=entity,
         project=settings["project"],
@@ -66,8 +68,8 @@ def dashboard(folder: Path) -> Any:
     )
 
 
-def _sections(figures: Sequence[str], corruptions: Sequence[str]) -> dict[str, list[Any]]:
-    """Panels by the name of their section."""
+def _sections(media: Sequence[str], corruptions: Sequence[str]) -> dict[str, list[Any]]:
+    """Panels by the name of their section, for the figures and corruptions that there are."""
     from wandb_workspaces.reports import v2 as wr
 
     def line(title: str, *metrics: str, x: str = "epoch", **more: Any) -> Any:
@@ -76,10 +78,10 @@ def _sections(figures: Sequence[str], corruptions: Sequence[str]) -> dict[str, l
     def bars(*metrics: str) -> list[Any]:
         return [wr.BarPlot(title=metric, metrics=[metric]) for metric in metrics]
 
-    def media(names: Sequence[str]) -> list[Any]:
-        return [wr.MediaBrowser(media_keys=[f"figures/{name}"]) for name in names]
+    def pictures(keys: Sequence[str]) -> list[Any]:
+        return [wr.MediaBrowser(media_keys=[key]) for key in keys]
 
-    masks = [name for name in figures if "mask" in name]
+    masks = [key for key in media if "mask" in key]
     sections = {
         "Training": [
             line("loss", "train/loss"),
@@ -92,13 +94,13 @@ def _sections(figures: Sequence[str], corruptions: Sequence[str]) -> dict[str, l
         ],
         "Masking": [
             line("share of each joint's tokens that is hidden", metric_regex="masked/.*"),
-            *media(masks),
+            *pictures(masks),
         ],
         "Robustness": [
             line(f"top-1 (percent) over {name}", f"robust/{name}", x=f"level/{name}")
             for name in corruptions
         ],
         "Cost": bars(*COST),
-        "Media": media([name for name in figures if name not in masks]),
+        "Media": pictures([key for key in media if key not in masks]),
     }
     return {name: panels for name, panels in sections.items() if panels}

@@ -3,9 +3,11 @@
 Figures and tables are files first, written without a thought of loggers; here they are only read.
 """
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -18,15 +20,28 @@ from maskclr_pl.evaluation.tables import aligned
 
 Rows = Sequence[Mapping[str, Any]]
 
+LONGEST = 500
+"""Rows of a table that TensorBoard is given as text."""
+
+
+class Figure(NamedTuple):
+    """A file with a picture."""
+
+    path: Path
+    key: str
+    """Where a logger shows it: figures/<name>, or epochs/<name> for one drawn while training."""
+    epoch: int | None
+
 
 @rank_zero_only
 def hand_over(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> None:
     """Give figures, tables and results of a run folder to its loggers.
 
-    * W&B: `figures/<name>` as image (PNG) or video (GIF), `tables/<name>` of each CSV file, top-1
-      over the level of each corruption as a curve `robust/<corruption>`, metrics.json as summary.
-    * TensorBoard: PNG images, tables as text, and `result/<name>` of metrics.json beside the
-      hyper-parameters that it was given. It has no place for a GIF.
+    * W&B: `figures/<name>` as image (PNG) or video (GIF), `epochs/<name>` of those drawn while
+      training, `tables/<name>` of each CSV file, top-1 over the level of each corruption as a
+      curve `robust/<corruption>`, metrics.json as summary.
+    * TensorBoard: PNG images, tables of up to 500 rows as text, and `result/<name>` of metrics.json
+      beside the hyper-parameters that it was given. It has no place for a GIF.
     * Both, and any other logger: `robust/<corruption>_<measure>` of robustness_summary.csv.
     * CSV: nothing, it has these files beside it.
 
@@ -35,11 +50,7 @@ def hand_over(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> No
         folder: The run folder.
         since: Time of modification (seconds since 1970) from which on files are handed over.
     """
-    figures = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted((folder / "figures").rglob("*"))
-        if path.suffix in (".png", ".gif") and path.stat().st_mtime >= since
-    }
+    figures = _figures(folder, since)
     tables = {name: rows for name, rows in _tables(folder, since) if rows}
     robust = _robust_measures(tables.get("robustness_summary", []))
     for logger in loggers:
@@ -52,6 +63,18 @@ def hand_over(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> No
         elif isinstance(logger, TensorBoardLogger):
             _to_tensorboard(logger, folder, figures, tables)
         logger.save()
+
+
+def _figures(folder: Path, since: float) -> list[Figure]:
+    """Pictures of a folder, in order of epochs."""
+    found = []
+    for path in sorted((folder / "figures").rglob("*")):
+        if path.suffix in (".png", ".gif") and path.stat().st_mtime >= since:
+            while_training = re.fullmatch(r"epoch_(\d+)", path.parent.name)
+            epoch = int(while_training[1]) if while_training else None
+            name = path.stem if path.suffix == ".png" else f"{path.stem}_gif"
+            found.append(Figure(path, f"{'figures' if epoch is None else 'epochs'}/{name}", epoch))
+    return found
 
 
 def _tables(folder: Path, since: float) -> Iterable[tuple[str, Rows]]:
@@ -70,18 +93,19 @@ def _robust_measures(rows: Rows) -> dict[str, float]:
         f"robust/{row['corruption']}_{measure}": float(value)
         for row in rows
         for measure, value in row.items()
-        if measure != "corruption" and value
+        if measure != "corruption" and value not in ("", "nan")
     }
 
 
 def _to_wandb(
-    logger: WandbLogger, folder: Path, figures: Mapping[str, Path], tables: Mapping[str, Rows]
+    logger: WandbLogger, folder: Path, figures: Iterable[Figure], tables: Mapping[str, Rows]
 ) -> None:
-    for key, path in figures.items():
+    for path, key, epoch in figures:
+        caption = [path.stem if epoch is None else f"epoch {epoch}"]
         if path.suffix == ".gif":
-            logger.log_video(f"{key}_gif", [str(path)], format=["gif"])
+            logger.log_video(key, [str(path)], caption=caption, format=["gif"])
         else:
-            logger.log_image(key, [str(path)])
+            logger.log_image(key, [str(path)], caption=caption)
     for name, rows in tables.items():
         columns = {column: _numbers([row[column] for row in rows]) for column in rows[0]}
         data = [list(row) for row in zip(*columns.values(), strict=True)]
@@ -97,13 +121,15 @@ def _to_wandb(
 
 
 def _to_tensorboard(
-    logger: TensorBoardLogger, folder: Path, figures: Mapping[str, Path], tables: Mapping[str, Rows]
+    logger: TensorBoardLogger, folder: Path, figures: Iterable[Figure], tables: Mapping[str, Rows]
 ) -> None:
-    for key, path in figures.items():
+    for path, key, epoch in figures:
         if path.suffix == ".png":
-            logger.experiment.add_image(key, imread(path)[..., :3], dataformats="HWC")
+            pixels = imread(path)[..., :3]
+            logger.experiment.add_image(key, pixels, epoch or 0, dataformats="HWC")
     for name, rows in tables.items():
-        logger.experiment.add_text(f"tables/{name}", aligned(rows))
+        if len(rows) <= LONGEST:
+            logger.experiment.add_text(f"tables/{name}", aligned(rows))
     results = {f"result/{name}": value for name, value in _results(folder).items()}
     if logger.hparams and results:
         logger.log_hyperparams(dict(logger.hparams), results)
@@ -117,8 +143,9 @@ def _results(folder: Path) -> dict[str, float]:
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
-    """The cells of a column as numbers (None for an empty one), if all are."""
+    """The cells of a column as numbers (None for an empty one and nan), if all are."""
     try:
-        return [None if cell == "" else float(cell) for cell in cells]
+        numbers = [math.nan if cell == "" else float(cell) for cell in cells]
     except ValueError:
         return cells
+    return [None if math.isnan(number) else number for number in numbers]
