@@ -6,9 +6,11 @@ import hydra
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 import maskclr_pl
+from maskclr_pl.cli import _guarded, log, one_line
 from maskclr_pl.config import config_dir
 from tests.commands import in_process
 from tests.wandb_tools import SHORT, offline_runs
@@ -57,3 +59,18 @@ def test_the_plugins_search_over_what_there_is():
     for key in cfg.hydra.sweeper.params:
         assert isinstance(OmegaConf.select(cfg, key), float), key
     assert slurm.hydra.launcher.gpus_per_node == slurm.hydra.launcher.tasks_per_node == 1
+
+
+@pytest.mark.parametrize(("plugin", "extra"), [("optuna", "sweep"), ("submitit_slurm", "slurm")])
+def test_a_plugin_that_is_not_installed(plugin, extra):
+    error = HydraException(
+        f"Could not find 'hydra/x/{plugin}'\n\nAvailable options in 'hydra/x':\n\tbasic"
+    )
+    assert f"pip install 'maskclr_pl[{extra}]'" in one_line(error, "train")
+
+
+def test_a_job_in_a_process_of_its_own_says_what_it_does(capsys, monkeypatch):
+    # a launcher starts the job there, past what the command set up
+    monkeypatch.setattr(log, "handlers", [])
+    _guarded(lambda cfg: log.info("clip %d", cfg.number), OmegaConf.create({"number": 7}), "train")
+    assert capsys.readouterr().out == "clip 7\n"
