@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from maskclr_pl.dashboard import dashboard
 from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.handover import LONGEST, hand_over
 from maskclr_pl.loggers import run_loggers, share
@@ -89,3 +90,25 @@ def test_a_run_without_such_a_logger_cannot_be_continued(tmp_path):
     (tmp_path / "config.yaml").write_text("logger: {csv: {_target_: a}, x: {_target_: os.system}}")
     with pytest.raises(InputError, match="logger=wandb or logger=tensorboard"):
         run_loggers(tmp_path)
+
+
+def test_a_dashboard_has_a_chart_for_each_corruption(tmp_path):
+    evaluated(tmp_path)
+    (tmp_path / "config.yaml").write_text("logger: {wandb: {project: p, entity: e}}")
+    view = json.loads(dashboard(tmp_path)._to_model().model_dump_json(by_alias=True))
+    assert (view["entity"], view["project"]) == ("e", "p")
+    panels = {
+        s["name"]: s["panels"] for s in view["spec"]["section"]["panelBankConfig"]["sections"]
+    }
+    [chart] = panels["Robustness"]
+    assert (chart["config"]["xAxis"], chart["config"]["metrics"]) == (
+        "level/noise",
+        ["robust/noise"],
+    )
+    assert [panel["config"]["mediaKeys"] for panel in panels["Media"]] == [["epochs/attention"]]
+
+
+def test_a_dashboard_is_of_a_run_with_wandb(tmp_path):
+    (tmp_path / "config.yaml").write_text("logger: {csv: {name: x}}")
+    with pytest.raises(InputError, match="not trained with logger=wandb"):
+        dashboard(tmp_path)
