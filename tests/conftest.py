@@ -1,5 +1,6 @@
 """Settings of the whole suite: shapes are checked while the tests run, and only then."""
 
+import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests import typechecker  # noqa: F401  # the hook looks it up in the packa
 
 jaxtyping.install_import_hook("maskclr_pl", "tests.typechecker.check")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -34,3 +36,18 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
     command("train", *data, *SMALL, "trainer.max_epochs=3", "data.batch_size=8", "output_dir=run")
     return folder
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """W&B without an account, and nothing written outside of temporary folders."""
+    import wandb
+
+    from tests.wandb_tools import environment
+
+    for name in ("WANDB_API_KEY", "WANDB_RUN_ID", "WANDB_ENTITY", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment(tmp_path_factory.mktemp("home")).items():
+        monkeypatch.setenv(name, value)
+    wandb.teardown()  # it keeps the environment that it saw first
+    monkeypatch.setattr(logging.getLogger("maskclr_pl"), "handlers", [])  # of earlier commands

@@ -214,14 +214,6 @@ def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:
     check_run_folder(tmp_path / "run", clips=16, classes=8)
 
 
-def test_wandb_offline(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    args = ["logger=wandb", "source.clips=64", "debug=fast", "output_dir=run", *SMALL]
-    command("train", *args)
-    assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
-
-
 def test_init_from_another_run(tmp_path: Path, command: Command) -> None:
     args = ["source.clips=64", "debug=fast", *SMALL]
     command("train", *args, "loss=ce", "masking=none", "output_dir=first")

@@ -31,6 +31,9 @@ log = logging.getLogger("maskclr_pl")
 
 Main = Callable[[DictConfig], Any]
 
+_EXTRAS = {"optuna": "sweep", "submitit_slurm": "slurm"}
+"""Plugins of Hydra that the configuration names -> what to install them by."""
+
 
 def verb(name: str) -> Callable[[Main], Callable[[], None]]:
     """Decorator for `main(cfg)` of the command `python -m maskclr_pl.<name>`.
@@ -56,6 +59,8 @@ def verb(name: str) -> Callable[[Main], Callable[[], None]]:
 
 
 def _guarded(main: Main, cfg: DictConfig, name: str) -> Any:
+    if not log.handlers:  # a launcher's job, in a process of its own
+        _set_up_output()
     with _errors_in_one_line(name):
         return main(cfg)
 
@@ -107,6 +112,8 @@ def one_line(error: BaseException, command: str) -> str:
         found = re.search(r"Available options in '[^']*':\n((?:\s+\S+\n?)+)", text)
         names = found.group(1).split() if found else []
         listed = f"; {group}= can be {', '.join(names)}" if names else ""
+        if name in _EXTRAS:
+            return f"{name} is not installed; type pip install 'maskclr_pl[{_EXTRAS[name]}]'"
         return f"no {group} named {name!r}{_closest(name, names)}{listed}"
     key_error = re.search(r"Could not override '([^']+)'", text)
     if key_error:

@@ -36,6 +36,7 @@ from maskclr_pl.evaluation.runs import curves, keep_history, masked_shares
 from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
+from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.pictures import draw_records
 from maskclr_pl.settings import check, complete, saved_settings
@@ -86,13 +87,8 @@ def main(cfg: DictConfig) -> float | None:
         data.val = data.test
     if last is not None and trainer.is_global_zero:
         keep_history(trainer.loggers, folder, before=int(read_weights(last)["global_step"]))
-    try:
+    with logged(trainer.loggers, folder, plain(cfg)):
         metrics = _fit_and_test(trainer, method, data, folder, last)
-    finally:
-        for logger in trainer.loggers:
-            finish = getattr(getattr(logger, "experiment", None), "finish", None)
-            if finish:  # a second run in this process must not continue this one's W&B run
-                finish()
     if trainer.is_global_zero:
         _last_words(folder, metrics)
     return metrics.get(cfg.objective)
@@ -151,11 +147,10 @@ def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
         callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
     callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
-    loggers = [hydra.utils.instantiate(one, save_dir=str(folder)) for one in cfg.logger.values()]
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,
         callbacks=callbacks,
-        logger=loggers,
+        logger=make_loggers(cfg, folder),
         default_root_dir=str(folder),
         enable_progress_bar=terminal,
         enable_model_summary=False,
