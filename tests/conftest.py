@@ -13,7 +13,6 @@ from tests import typechecker  # noqa: F401  # the hook looks it up in the packa
 
 jaxtyping.install_import_hook("maskclr_pl", "tests.typechecker.check")
 
-import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
