@@ -17,6 +17,7 @@ from maskclr_pl.evaluation.adversarial import Adversarial
 from maskclr_pl.evaluation.corruptions import UNITS, Corruption, Poses
 from maskclr_pl.evaluation.robustness import robustness, summarise
 from maskclr_pl.evaluation.robustness_tables import (
+    NOISY,
     class_rows,
     class_scores,
     set_aside,
@@ -30,8 +31,6 @@ from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.pictures import DEFAULT, available, check_names, draw
 from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
 from maskclr_pl.types import InputError
-
-_NOISE, _SIGMA = "spatiotemporal_noise", 0.002  # of the classes on MaskCLR's poster
 
 
 @verb("evaluate")
@@ -143,12 +142,13 @@ def _draw(
     if len(levels) > 1:
         files.append(folder / "figures" / "robustness.png")
         robustness_curves({folder.name: levels}, UNITS, files[-1])
-    if _NOISE in levels:
-        measured = sorted(level for level in levels[_NOISE] if level)
-        sigma = _SIGMA if _SIGMA in measured else measured[0]
+    noise, sigma = NOISY
+    if noise in levels:
+        measured = sorted(level for level in levels[noise] if level)
+        sigma = sigma if sigma in measured else measured[0]
         scores = {
             "clean": class_scores(classes, "clean", 0.0),
-            f"noise, sigma {sigma:g}": class_scores(classes, _NOISE, sigma),
+            f"noise, sigma {sigma:g}": class_scores(classes, noise, sigma),
         }
         files.append(folder / "figures" / "noisy_classes.png")
         class_score_dots(scores, files[-1], f"{folder.name}: classes under spatiotemporal noise")

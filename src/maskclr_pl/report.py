@@ -18,24 +18,30 @@ from maskclr_pl.evaluation.comparing import (
     robustness_rows,
 )
 from maskclr_pl.evaluation.corruptions import UNITS
+from maskclr_pl.evaluation.embedding import read_features
 from maskclr_pl.evaluation.ensemble import accuracy, ensemble, read_predictions
 from maskclr_pl.evaluation.identity import identify
 from maskclr_pl.evaluation.latex import latex
 from maskclr_pl.evaluation.models import Model, comparable, read_models
 from maskclr_pl.evaluation.page import notes, page
 from maskclr_pl.evaluation.provenance import cost_rows, setting_rows, warnings
+from maskclr_pl.evaluation.published_noise import PublishedCurves, published_noise
 from maskclr_pl.evaluation.results import (
+    read_table,
     write_atomically,
     write_predictions,
     write_run_metrics,
     write_table,
 )
 from maskclr_pl.evaluation.robustness import summarise
+from maskclr_pl.evaluation.robustness_tables import NOISY, class_scores
 from maskclr_pl.evaluation.runs import curves, runs_below
 from maskclr_pl.evaluation.runs import robustness_rows as run_rows
 from maskclr_pl.evaluation.sections import Part, Picture, sections
 from maskclr_pl.evaluation.tables import NOTE, Table, aligned
+from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves, training_curves
+from maskclr_pl.figures.features import Kind, features_plane
 from maskclr_pl.types import InputError
 
 _SCORES = (
@@ -100,6 +106,7 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     """Runs side by side: one page, tables, figures."""
     labels = (plain(cfg.labels) if cfg.labels else None) or _names(runs)
     models = read_models(labels, runs)
+    published = published_noise(plain(cfg.published)) if cfg.published else None
     parts = [Part(members, pairs(members)) for members in comparable(models)]
     tables = _tables(models, parts)
     folder = run_folder(cfg.output_dir, "report")
@@ -112,6 +119,7 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     for i, part in enumerate(parts):
         end = f"_{i + 1}" if i else ""
         pictures = {title: draw(part, folder, end) for title, draw in _DRAWN.items()}
+        pictures["Robustness"] = _robustness(part, folder, end, published)
         drawn.append(replace(part, pictures=pictures))
     _write_page(folder / "report.html", models, drawn)
     log.info("%s", (folder / "comparison.md").read_text())
@@ -173,19 +181,64 @@ def _training(part: Part, folder: Path, end: str) -> list[Picture]:
     return [Picture(path, alt, f"{alt} (the first seed of each).")]
 
 
-def _robustness(part: Part, folder: Path, end: str) -> list[Picture]:
+def _robustness(
+    part: Part, folder: Path, end: str, published: PublishedCurves | None
+) -> list[Picture]:
     """Accuracy over the level of each corruption."""
     rows = {m.label: [row for run in m.runs for row in run_rows(run)] for m in part.models}
     summaries = {label: summarise(found) for label, found in rows.items()}
     if not any(len(summary) > 1 for summary in summaries.values()):
         return []
     path = folder / f"robustness{end}.png"
-    robustness_curves(summaries, UNITS, path)
+    robustness_curves(summaries, UNITS, path, published=published)
     alt = f"Top-1 over the level of each corruption: {', '.join(summaries)}"
-    return [Picture(path, alt, f"{alt}. Bars: standard deviation over seeds and draws.")]
+    caption = f"{alt}. Bars: standard deviation over seeds and draws."
+    if published:
+        caption += (
+            " Dashed: read off the published figure of MaskCLR, on NTU60-XSub, not on these data."
+        )
+    return [Picture(path, alt, caption)]
 
 
-_DRAWN = {"Training": _training, "Robustness": _robustness}
+def _noisy_classes(part: Part, folder: Path, end: str) -> list[Picture]:
+    """Classes under noise, two models side by side: those of the first seed that measured it."""
+    tables = {
+        model.label: read_table(run / "robustness_classes.csv")
+        for model in part.models
+        for run in model.runs[:1]
+        if (run / "robustness_classes.csv").is_file()
+    }
+    scores = {label: class_scores(rows, *NOISY) for label, rows in tables.items()}
+    both = dict([(label, found) for label, found in scores.items() if found][:2])
+    if len(both) < 2:
+        return []
+    path, (noise, sigma) = folder / f"noisy_classes{end}.png", NOISY
+    title = f"Classes under {noise.replace('_', ' ')}, sigma {sigma:g}"
+    class_score_dots(both, path, title)
+    alt = f"{title}: {' and '.join(both)}"
+    return [Picture(path, alt, f"{alt} (the first seed of each).")]
+
+
+def _features(part: Part, folder: Path, end: str) -> list[Picture]:
+    """Where the test clips of up to two models lie, if their features were written by embed."""
+    files = {model.label: model.runs[0] / "features.h5" for model in part.models}
+    found = {label: read_features(file) for label, file in files.items() if file.is_file()}
+    found = dict(list(found.items())[:2])
+    if not found:
+        return []
+    names = next(iter(found.values())).attributes["class_names"]
+    rows = {label: (one.features, one.label) for label, one in found.items()}
+    pictures = []
+    kinds: dict[Kind, str] = {"tsne": "t-SNE", "pca": "Principal components"}
+    for kind, name in kinds.items():
+        path = folder / f"{kind}{end}.png"
+        features_plane(rows, names, path, kind)
+        alt = f"{name} of the features of {' and '.join(found)}"
+        pictures.append(Picture(path, alt, f"{alt} (the first seed of each)."))
+    return pictures
+
+
+_DRAWN = {"Training": _training, "Classes": _noisy_classes, "Features": _features}
 """Section of the page -> what draws its figures, of models that were tested on the same clips."""
 
 

@@ -9,6 +9,9 @@ import yaml
 
 from maskclr_pl.types import InputError
 
+PublishedCurves = dict[str, dict[str, tuple[list[float], list[float]]]]
+"""Corruption -> {label: (sigma, top-1 in percent)}."""
+
 
 @cache
 def _file() -> dict[str, Any]:
@@ -20,7 +23,7 @@ def _file() -> dict[str, Any]:
 
 def published_noise(
     methods: Iterable[str] = ("MaskCLR", "MotionBERT"),
-) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
+) -> PublishedCurves:
     """Curves of methods: corruption -> {label: (sigma, top-1 in percent)}.
 
     The label is the method, followed by "(published, NTU60-XSub)".

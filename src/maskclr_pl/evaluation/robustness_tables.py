@@ -31,6 +31,9 @@ FILES = (
     "robustness_second_store.npz",
 )
 
+NOISY = ("spatiotemporal_noise", 0.002)
+"""The corruption and level of the classes on MaskCLR's poster."""
+
 
 def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row for each corruption of `robustness.csv`.
