@@ -2,12 +2,15 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from maskclr_pl.skeletons import SKELETONS
+
+COCO = SKELETONS["coco17"].joints
 Truth = dict[int, list[np.ndarray]]
 """Frame number -> (V, 3) poses."""
 
@@ -176,6 +179,19 @@ def stgcn(folder: Path, poses: Truth) -> Path:
         for i, ps in poses.items()
     ]
     return write(folder / "walk.json", {"data": frames, "label": "walk", "label_index": 3})
+
+
+def table(path: Path, videos: dict[str, Truth], joints: Sequence[str] = COCO) -> Path:
+    """CSV: video, frame and person, then x, y and score of some of COCO's joints."""
+    places = [COCO.index(joint) for joint in joints]
+    header = ["video", "frame", "person", *(f"{j}_{k}" for j in joints for k in ("x", "y", "s"))]
+    lines = [",".join([*header, "label"])]
+    for name, poses in videos.items():
+        for frame, persons in poses.items():
+            for person, pose in enumerate(persons):
+                values = [str(value) for value in pose[places].reshape(-1)]
+                lines.append(",".join([name, str(frame), str(person), *values, "walk"]))
+    return write(path, "\n".join(lines) + "\n")
 
 
 FORMATS: list[tuple[Callable[[Path, Truth], Path], int]] = [

@@ -1,32 +1,13 @@
 """Tables of poses: what the columns mean, several videos, refusals."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from maskclr_pl.data.pose_tables import joint_name, read_table, table_videos
 from maskclr_pl.data.poses import read_poses
 from maskclr_pl.data.sources.poses import PosesSource
-from maskclr_pl.skeletons import SKELETONS
 from maskclr_pl.types import InputError
-from tests.pose_tools import Truth, truth
-
-COCO = SKELETONS["coco17"].joints
-
-
-def table(path: Path, videos: dict[str, Truth], joints: tuple[str, ...] = COCO) -> Path:
-    """Columns video, frame, person, then x, y, score of each joint."""
-    places = [COCO.index(joint) for joint in joints]
-    header = ["video", "frame", "person", *(f"{j}_{k}" for j in joints for k in ("x", "y", "s"))]
-    lines = [",".join([*header, "label"])]
-    for name, poses in videos.items():
-        for frame, persons in poses.items():
-            for person, pose in enumerate(persons):
-                values = [str(value) for value in pose[places].reshape(-1)]
-                lines.append(",".join([name, str(frame), str(person), *values, "walk"]))
-    path.write_text("\n".join(lines) + "\n")
-    return path
+from tests.pose_tools import COCO, table, truth
 
 
 def test_what_stands_in_a_table_is_read(tmp_path):

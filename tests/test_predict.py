@@ -22,7 +22,7 @@ from maskclr_pl.evaluation.prediction import Predictor, softmax
 from maskclr_pl.skeletons import SKELETONS, conversion
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused
-from tests.pose_tools import FORMATS, alphapose, openpose, stgcn, truth
+from tests.pose_tools import FORMATS, alphapose, openpose, stgcn, table, truth
 from tests.reference.ntu_skeleton import person, write
 
 SAMPLES = Path(__file__).parents[2] / "shared/samples"
@@ -122,8 +122,6 @@ def test_arrays_and_skeleton_files(tmp_path, command, predictor):
 
 
 def test_a_table_of_two_videos(tmp_path, command):
-    from tests.test_pose_tables import table
-
     path = table(tmp_path / "all.csv", {"a": truth(17), "b": truth(17, frames=4, first=7)})
     command(f"input={path}")
     a, b = answers(tmp_path)

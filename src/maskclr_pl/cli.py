@@ -48,6 +48,9 @@ def verb(name: str) -> Callable[[Main], Callable[[], None]]:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             signal.signal(signal.SIGTERM, _terminated)
             _set_up_output()
+            if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+                log.info("%s", help_text(name))
+                return
             run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
             with _errors_in_one_line(name):
                 # inside of Hydra as well, which else adds lines of its own
@@ -56,6 +59,30 @@ def verb(name: str) -> Callable[[Main], Callable[[], None]]:
         return command
 
     return decorate
+
+
+def help_text(name: str) -> str:
+    """What a command is for, its keys as its YAML file explains them, and the options of groups."""
+    text = (config_dir() / f"{name}.yaml").read_text(encoding="utf-8")
+    keys = re.sub(r"^(?:defaults|hydra):\n(?:(?: .*)?\n)*", "\n", text, flags=re.MULTILINE)
+    lines = [keys.strip(), ""]
+    for group, default in _groups(text).items():
+        options = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+        lines.append(f"{group}=   {', '.join(options)}{default}")
+    return "\n".join([*lines, "--cfg job   every key with its value"])
+
+
+def _groups(text: str) -> dict[str, str]:
+    """Groups in the defaults of a YAML file with what is chosen, and those that come along."""
+    found: dict[str, str] = {}
+    for slash, group, chosen in re.findall(r"^  - (/?)(\w+): (\w+)", text, flags=re.MULTILINE):
+        if (config_dir() / group).is_dir():
+            own = not slash and chosen != "null"
+            found.setdefault(group, f"   (default: {chosen})" if own else "")
+            inner = config_dir() / group / f"{chosen}.yaml"
+            more = _groups(inner.read_text(encoding="utf-8")) if inner.is_file() else {}
+            found |= {key: "" for key in more if key not in found}
+    return found
 
 
 def _guarded(main: Main, cfg: DictConfig, name: str) -> Any:

@@ -151,11 +151,11 @@ def _asked(
             found = list(pieces(video.poses, window, cfg.stride, cfg.per_person, most))
             if not found:
                 raise InputError(f"{entry.file}: nobody is seen in {entry.name}")
-            note = predictor.layout_note(video.skeleton)
             fitted = [
                 predictor.fitted(replace(piece.recording, name=str(entry.file)), video.skeleton)
                 for piece in found
             ]
+            note = predictor.layout_note(video.skeleton)
         except InputError as error:
             if cfg.on_error == "stop":
                 raise

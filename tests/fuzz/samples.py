@@ -19,7 +19,7 @@ from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
 from maskclr_pl.skeletons import SKELETONS
 from tests.commands import pyskl_file
-from tests.pose_tools import FORMATS, truth
+from tests.pose_tools import FORMATS, table, truth
 from tests.reference import ntu_skeleton
 
 
@@ -123,6 +123,17 @@ def _poses(folder: Path, tool: Callable[..., Path], joints: int) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+def _table(folder: Path) -> None:
+    """The same clips in one table."""
+    table(folder / "all.csv", {f"clip{i}": truth(17, 4 + i) for i in range(4)})
+    rows = ["clip,label,split", "clip0,a,train", "clip1,a,train", "clip2,a,test", "clip3,b,train"]
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+def _read_table(folder: Path) -> Source:
+    return PosesSource(folder / "all.csv", folder / "labels.csv", (720, 1280))
+
+
 def _read_poses(folder: Path, window: int | None) -> Source:
     return PosesSource(folder / "poses", folder / "labels.csv", (720, 1280), None, 4, window)
 
@@ -180,6 +191,7 @@ def samples() -> dict[str, list[Sample]]:
             )
             for tool, joints in FORMATS
         ),
+        Sample("poses table", _table, _read_table),
         Sample("store 2D", partial(_store, channels=2), None),
         Sample("store 3D", partial(_store, channels=3), None),
     ]

@@ -24,6 +24,7 @@ from maskclr_pl.types import InputError
 _NUMBER = re.compile(
     r"(.+?)[_. ]?(x|y|s|c|score|conf|confidence|likelihood|visibility)", re.IGNORECASE
 )
+_LONGEST_CELL = 500  # characters; a table of texts is as wide as its widest
 _VIDEO = ("video", "clip", "file", "filename")
 _FRAME = ("frame", "frame_id", "frame_index", "image", "image_id")
 _PERSON = ("person", "person_id", "track", "track_id", "id")
@@ -136,6 +137,8 @@ def _parsed(path: Path, changed: int) -> Table:
     ragged = next((i for i, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if ragged is not None:
         raise InputError(f"{path}, row {ragged}: not the {len(header)} cells of the first line")
+    if any(len(cell) > _LONGEST_CELL for row in rows for cell in row):
+        raise InputError(f"{path}: a cell with more than {_LONGEST_CELL} characters")
     if not rows:
         raise InputError(f"{path}: no rows under the names of its columns")
     cells = np.array(rows)

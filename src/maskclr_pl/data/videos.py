@@ -10,6 +10,7 @@ import numpy as np
 from maskclr_pl.data.pose_files import clip_name, holds_one_image
 from maskclr_pl.data.pose_tables import is_table, table_videos
 from maskclr_pl.data.poses import LAYOUTS, PoseVideo, in_pixels, read_poses
+from maskclr_pl.data.sources.files import check_no_device
 from maskclr_pl.data.sources.ntu_skeleton import read_actors
 from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.data.sources.pyskl import PysklSource
@@ -98,6 +99,7 @@ def entries(path: Path, how: Reading) -> list[Entry]:
     Raises:
         InputError: If the file cannot be read.
     """
+    check_no_device(path)
     ending, name = path.suffix.lower(), clip_name(path.name)
     if path.is_dir():
         return [Entry(name, path, partial(_estimated, path, how, None))]
