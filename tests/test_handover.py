@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import wandb
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
@@ -13,7 +14,8 @@ from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.handover import LONGEST, hand_over
 from maskclr_pl.loggers import run_loggers, share
 from maskclr_pl.types import InputError
-from tests.wandb_tools import events, offline_runs
+from tests.commands import in_process, refused
+from tests.wandb_tools import events, offline_runs, stand_in
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -112,3 +114,25 @@ def test_a_dashboard_is_of_a_run_with_wandb(tmp_path):
     (tmp_path / "config.yaml").write_text("logger: {csv: {name: x}}")
     with pytest.raises(InputError, match="not trained with logger=wandb"):
         dashboard(tmp_path)
+
+
+def test_report_saves_a_dashboard(tmp_path, capsys, monkeypatch):
+    evaluated(tmp_path)
+    (tmp_path / "config.yaml").write_text("logger: {wandb: {project: maskclr_pl, entity: me}}")
+    with stand_in() as server:
+        host = f"http://127.0.0.1:{server.server_port}"
+        for name, value in (("BASE_URL", host), ("API_KEY", "0" * 40), ("MODE", "online")):
+            monkeypatch.setenv(f"WANDB_{name}", value)
+        wandb.teardown()
+        options = ["kind=dashboard", f"runs=[{tmp_path}]"]
+        printed = in_process("report", *options, cwd=tmp_path, capsys=capsys)
+    sections = server.views["maskclr_pl"]["section"]["panelBankConfig"]["sections"]
+    assert "Robustness" in [section["name"] for section in sections]
+    assert f"dashboard  {host}/me/maskclr_pl" in printed
+
+
+def test_report_without_a_login_saves_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    wandb.teardown()
+    line = refused("report", "kind=dashboard", "runs=[run]", cwd=tmp_path, capsys=capsys)
+    assert "wandb login" in line

@@ -17,7 +17,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from maskclr_pl.dashboard import dashboard
 from maskclr_pl.evaluation.results import read_table, series
-from maskclr_pl.loggers import run_loggers, share
 from maskclr_pl.types import InputError
 from tests.commands import in_process, in_subprocess
 from tests.wandb_tools import SHORT, environment, events, offline_runs, stand_in
@@ -155,13 +154,26 @@ def test_tensorboard(logged):
     assert result.value == pytest.approx(metrics["test/top1"])
 
 
-def test_an_evaluation_continues_the_run_of_the_training(sweep, tmp_path):
+def test_an_evaluation_continues_the_run_of_the_training(sweep, tmp_path, capsys):
     run = shutil.copytree(sweep[0] / "0", tmp_path / "run", symlinks=True)
-    share(run_loggers(run), run, since=0.0)
+    options = ["corruption=quick", "draws=1", "figures=none", "log=true"]
+    data = f"data.path={sweep[0].parent / 'data/synthetic.h5'}"
+    in_process("evaluate", "ckpt_path=run", data, *options, cwd=tmp_path, capsys=capsys)
     first, second = offline_runs(run)
     assert first.run.run_id == second.run.run_id
     assert first.run.display_name == second.run.display_name
-    second.media("figures/training_curves")
+    second.media("figures/robustness")
+    assert "figures/training_curves" not in second.summary
+    rows = read_table(run / "robustness.csv")
+    noise = [float(row["top1"]) for row in rows if row["corruption"] == "spatial_noise"]
+    curve = [row for row in second.history if "robust/spatial_noise" in row]
+    assert [row["robust/spatial_noise"] for row in curve] == pytest.approx(noise)
+    [measures] = [
+        row
+        for row in read_table(run / "robustness_summary.csv")
+        if row["corruption"] == "spatial_noise"
+    ]
+    assert second.summary["robust/spatial_noise_auc"] == pytest.approx(float(measures["auc"]))
 
 
 def test_the_dashboard_shows_what_is_logged(logged, monkeypatch):

@@ -117,12 +117,13 @@ def events(folder: Path) -> EventAccumulator:
 class Server(ThreadingHTTPServer):
     """Takes runs as W&B's server does, as far as history and resuming go.
 
-    `history` holds the rows of each run id by their position.
+    `history` holds the rows of each run id by their position, `views` the dashboards.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.history: dict[str, dict[int, dict[str, Any]]] = {}
+        self.views: dict[str, dict[str, Any]] = {}
 
     def answer(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL query; {} for what is not played."""
@@ -135,6 +136,10 @@ class Server(ThreadingHTTPServer):
         if name == "UpsertBucket" and run:
             self.history.setdefault(run, {})
             return {"upsertBucket": {"bucket": bucket, "inserted": rows is None}}
+        if name == "UpsertView2":
+            self.views[variables["displayName"]] = json.loads(variables["spec"])
+            view = {"id": "V", "name": variables["name"], "spec": "{}", "project": project}
+            return {"upsertView": {"view": view, "inserted": True}}
         if name == "RunResumeStatus":
             tail = [json.dumps(rows[max(rows)])] if rows else []
             known = {"historyTail": json.dumps(tail), "historyLineCount": len(rows or ())}

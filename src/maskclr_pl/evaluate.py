@@ -27,6 +27,7 @@ from maskclr_pl.evaluation.robustness_tables import (
 from maskclr_pl.evaluation.second_store import matched, second_passes
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
+from maskclr_pl.loggers import run_loggers, share
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.pictures import DEFAULT, available, check_names, draw
 from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
@@ -50,6 +51,7 @@ def main(cfg: DictConfig) -> None:
     adversarial = Adversarial(_numbers("adversarial", cfg.adversarial))
     pictures = _pictures(_several(cfg.figures), method)
     second_store = Store(cfg.second_store) if cfg.second_store else None
+    loggers, began = run_loggers(run_folder_of(path)) if cfg.log else [], time.time()
     log.info(
         "evaluating %s on %d clips of %s: %d passes over them, on %s",
         *(path, len(data.test), data.store.path),
@@ -78,6 +80,7 @@ def main(cfg: DictConfig) -> None:
     shown = [figure.stem for figure in figures if figure.suffix in (".png", ".gif")]
     if shown:
         log.info("figures    %s: %s", folder / "figures", ", ".join(shown))
+    share(loggers, folder, began)
     log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", folder)
 
 

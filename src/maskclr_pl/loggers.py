@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.cli import log, plain
+from maskclr_pl.dashboard import dashboard
 from maskclr_pl.evaluation.identity import benchmark_of, read_config, row_of
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.handover import hand_over
@@ -182,6 +183,23 @@ def _keep_model(loggers: Sequence[Logger], folder: Path) -> None:
             artifact.add_file(str(folder / "checkpoints" / "best.ckpt"))
             artifact.add_file(str(folder / "config.yaml"))
             logger.experiment.log_artifact(artifact, aliases=["best"])
+
+
+def save_dashboard(folder: Path) -> str:
+    """Make the `dashboard` for the W&B project of a run; its address.
+
+    Raises:
+        InputError: If W&B cannot be used, or the run was not trained with it.
+    """
+    check_wandb()
+    import wandb
+
+    space = dashboard(folder)
+    try:
+        space.save()
+    except wandb.Error as error:
+        raise InputError(f"kind=dashboard: {' '.join(str(error).split())}") from None
+    return str(space.url)
 
 
 @rank_zero_only

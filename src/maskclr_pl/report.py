@@ -42,6 +42,7 @@ from maskclr_pl.evaluation.tables import NOTE, Table, aligned
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves, training_curves
 from maskclr_pl.figures.features import Kind, features_plane
+from maskclr_pl.loggers import save_dashboard
 from maskclr_pl.types import InputError
 
 _SCORES = (
@@ -53,12 +54,22 @@ _SCORES = (
 @verb("report")
 def main(cfg: DictConfig) -> None:
     """Compare runs, sum what they say, or fill in the paper's table."""
-    kinds = {"comparison": _compare, "ensemble": _ensemble, "table": _paper}
+    kinds = {
+        "comparison": _compare,
+        "ensemble": _ensemble,
+        "table": _paper,
+        "dashboard": _dashboard,
+    }
     if isinstance(cfg.runs, str):
         raise InputError(f"runs={cfg.runs}: expected a list; type runs=[{cfg.runs}]")
     if cfg.kind not in kinds:
         raise InputError(f"kind={cfg.kind}: expected {', '.join(kinds)}")
     kinds[cfg.kind](cfg, [Path(run) for run in plain(cfg.runs)])
+
+
+def _dashboard(cfg: DictConfig, runs: list[Path]) -> None:
+    """Charts for the W&B project of a run."""
+    log.info("dashboard  %s", save_dashboard(runs[0]))
 
 
 def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
