@@ -21,6 +21,9 @@ GIVEN = {
     "evaluate": ["ckpt_path=run"],
     "prepare": ["input=x.pkl", "output=x.h5", "skeleton=coco17"],
     "report": ["runs=[a,b]"],
+    "predict": ["ckpt_path=run", "input=poses"],
+    "export": ["ckpt_path=run"],
+    "embed": ["ckpt_path=run"],
 }
 SIZES = ["clip.joints=17", "clip.channels=3", "clip.classes=8", "clip.parts=[[0,1],[2,3]]"]
 SIZES += ["clip.pairs=[[5,6]]", "clip.root=0", "clip.center=0", "clip.shoulders=[5,6]"]

@@ -128,7 +128,7 @@ def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
     if several and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError(
             "-m with several devices would run the whole sweep once per device; type "
-            "trainer.strategy=ddp_spawn, or start one run per job"
+            "trainer.devices=1, or start the runs one by one"
         )
 
 
