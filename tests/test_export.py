@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import onnx
 import onnxruntime
@@ -33,7 +32,7 @@ from maskclr_pl.optim import Optim
 from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.transforms import Center, Convert, CropScale, FaceView, Stream, ValidCropResize
 from maskclr_pl.types import InputError
-from tests.commands import in_process, refused
+from tests.commands import in_process, refused, symbolic_sizes
 
 COCO, H36M, NTU = (SKELETONS[name] for name in ("coco17", "h36m17", "ntu25"))
 CLASSES = 5
@@ -41,10 +40,8 @@ CLASSES = 5
 
 @pytest.fixture(autouse=True)
 def symbols() -> Iterator[None]:
-    """The sizes of a graph are symbols, which the checks of shapes and types do not know."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with symbolic_sizes():
+        yield
 
 
 def facts(source: Skeleton, coordinates: str, frames: int, persons: int = 2) -> dict[str, Any]:
