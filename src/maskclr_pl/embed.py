@@ -44,10 +44,7 @@ def main(cfg: DictConfig) -> None:
     )
     write_features(output, Embedded(features, label, part.names, facts))
     log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
-    log.info(
-        "next       in Python, maskclr_pl.evaluation.embedding.read_features(%r).features",
-        str(output),
-    )
+    log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", run_folder_of(path))
 
 
 def _part(data: SkeletonDataModule, split: str) -> ClipDataset:
