@@ -62,7 +62,8 @@ def test_first_step_from_its_parts(logged):
     expected = oracle.crossclr(query, query, queue, 0.07, None, True)
     assert set(logged) == {f"train/{name}" for name in expected}
     for name, value in expected.items():
-        assert logged[f"train/{name}"].item() == pytest.approx(value, rel=1e-5)
+        # float32: logits of up to 14 are rounded by 1e-6, whatever the loss is
+        assert logged[f"train/{name}"].item() == pytest.approx(value, rel=1e-5, abs=2e-6)
 
 
 def test_each_stream_sees_its_own(monkeypatch):
