@@ -15,7 +15,7 @@ import torch
 
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.evaluation.results import read_table
-from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
+from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file, refused
 from tests.pose_tools import alphapose, truth
 
 ROOT = Path(__file__).parents[1]
@@ -184,6 +184,15 @@ def test_multirun_and_seeds(tmp_path: Path, command: Command) -> None:
         torch.testing.assert_close(again[name], value, rtol=0, atol=0)
     assert not torch.equal(other["backbone.norm.weight"], again["backbone.norm.weight"])
     assert not torch.equal(other["head.fc1.weight"], again["head.fc1.weight"])
+
+
+def test_a_sweep_of_several_processes_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["-m", "seed=0,1", "source.clips=64", "debug=fast", *SMALL, "trainer.devices=2"]
+    line = refused("train", *args, cwd=tmp_path, capsys=capsys)
+    assert "type trainer.devices=1" in line
+    assert not list(tmp_path.glob("runs/**/config.yaml"))
 
 
 def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:

@@ -190,6 +190,11 @@ MISTAKES = {
     ),
     "a word for a number": ("train", train("data.batch_size=many"), r"data\.batch_size.*many"),
     "a misspelt accelerator": ("train", train("trainer.accelerator=gpuu"), r"trainer.*gpuu"),
+    "a strategy that forgets": (
+        "train",
+        train("trainer.strategy=ddp_spawn", "trainer.devices=2"),
+        r"trainer\.strategy=ddp_spawn keeps .*; type trainer\.strategy=ddp",
+    ),
     # values that are missing
     "no data path": ("train", ["data=custom"], r"data\.path is missing; type data\.path="),
     "no training split": (

@@ -53,7 +53,6 @@ def main(cfg: DictConfig) -> float | None:
     taken = inherit(cfg, typed) if cfg.init_from not in (None, "RUN") and not cfg.resume else []
     last = _last_checkpoint(cfg)
     # whatever can be wrong is found before the run folder is claimed
-    _refuse_sweep_with_ddp(cfg)
     store = complete(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=last is None)
@@ -71,6 +70,7 @@ def main(cfg: DictConfig) -> float | None:
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
+    _refuse_processes(trainer, str(cfg.trainer.strategy))
     method.metadata = metadata(plain(cfg), store.skeleton, store.class_names, data.train.lengths)
     if trainer.is_global_zero:
         if not cfg.resume:
@@ -122,10 +122,14 @@ def _last_checkpoint(cfg: DictConfig) -> Path | None:
     return last if cfg.resume and last.is_file() else None
 
 
-def _refuse_sweep_with_ddp(cfg: DictConfig) -> None:
-    strategy, devices = str(cfg.trainer.strategy), cfg.trainer.devices
-    several = str(devices) not in ("auto", "1") and strategy in ("auto", "ddp")
-    if several and HydraConfig.get().mode == RunMode.MULTIRUN:
+def _refuse_processes(trainer: L.Trainer, strategy: str) -> None:
+    """What Lightning would start but this command cannot bring to its end."""
+    if any(way in strategy for way in ("spawn", "fork", "notebook")):
+        raise InputError(
+            f"trainer.strategy={strategy} keeps what it learns in processes that end with the "
+            "training; type trainer.strategy=ddp"
+        )
+    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError(
             "-m with several devices would run the whole sweep once per device; type "
             "trainer.devices=1, or start the runs one by one"
