@@ -17,7 +17,7 @@ help:
 	@echo "make test    all tests, also from the built wheel"
 	@echo "make lint    ruff, mypy, import layers"
 	@echo "make study   the demo's table with three seeds (three times as long)"
-	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (an hour)"
+	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make fuzz    20,000 damaged files for the readers (many minutes)"
 	@echo "make setup   only install into $(VENV)"
@@ -71,9 +71,11 @@ study: $(VENV)/.base
 		"runs=[$(STUDY)/supervised_0,$(STUDY)/supervised_1,$(STUDY)/supervised_2,$(STUDY)/random_0,$(STUDY)/random_1,$(STUDY)/random_2,$(STUDY)/maskclr_0,$(STUDY)/maskclr_1,$(STUDY)/maskclr_2]" \
 		"labels=[supervised,supervised,supervised,random,random,random,maskclr,maskclr,maskclr]"
 
+EPOCHS := 320
+
 pretraining: $(VENV)/.base
 	@test -n "$(DATA)" || { echo "error: type make pretraining DATA=FOLDER, with utd_mhad/ and gtu3d/ in it"; exit 1; }
-	@$(PY) -m tests.studies.pretraining "$(DATA)"
+	@$(PY) -m tests.studies.pretraining "$(DATA)" --epochs $(EPOCHS)
 
 test: $(VENV)/.dev
 	@$(PY) -m pytest -n 2 --dist loadfile tests
