@@ -53,7 +53,11 @@ def step(model: Any, batch: Any) -> dict[str, Any]:
 def at(model: Any, epoch: int, epochs: int = 10, steps: int = 0) -> None:
     """Stand in for the trainer at an epoch."""
     model._trainer = SimpleNamespace(
-        current_epoch=epoch, max_epochs=epochs, global_step=steps, global_rank=0
+        current_epoch=epoch,
+        max_epochs=epochs,
+        global_step=steps,
+        global_rank=0,
+        precision="32-true",
     )
 
 

@@ -186,6 +186,13 @@ def test_multirun_and_seeds(tmp_path: Path, command: Command) -> None:
     assert not torch.equal(other["head.fc1.weight"], again["head.fc1.weight"])
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_gradients_are_clipped_under_mixed_precision(command: Command, optimizer: str) -> None:
+    args = ["source.clips=64", "debug=fast", "trainer.accelerator=cpu", *SMALL]
+    args += ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0"]
+    assert "result     test top1" in command("train", *args, f"optim.optimizer={optimizer}")
+
+
 def test_a_sweep_of_several_processes_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

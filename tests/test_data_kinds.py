@@ -4,7 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
+from maskclr_pl.checkpoint import load_run
 from maskclr_pl.config import config_dir
 from tests.commands import SMALL, in_process
 from tests.test_kinetics import annotation as annotated
@@ -177,7 +179,7 @@ def test_pretraining_settings_train(folder, capsys, experiment):
     assert "result     loss" in output
     if experiment == "lift_dstformer":  # the clips of a 2D recipe have the same joints and channels
         start = f"init_from={output.strip().splitlines()[-1]}/checkpoints/last.ckpt"
-        words = [*SMALL_PRETRAINING[experiment], "pose=h36m17", "clip.frames=8", "loss=ce"]
+        words = [*SMALL_PRETRAINING[experiment], "pose=h36m17", "clip.frames=12", "loss=ce"]
         train("ntu60_xsub", folder=folder, capsys=capsys)
         output = train(
             *("ntu60_xsub", "backbone=dstformer", "masking=none", start, *words),
@@ -185,3 +187,16 @@ def test_pretraining_settings_train(folder, capsys, experiment):
             capsys=capsys,
         )
         assert "start      backbone from" in output
+        assert "note       " not in output  # it was shown 2D poses
+        # and on the 3D clips themselves it is shown what it learnt to lift
+        words = ["method=linear_probe", start, "output_dir=probe", "debug=fast"]
+        words += ["data.num_workers=0", "trainer.accelerator=cpu"]
+        output = in_process("train", *words, cwd=folder, capsys=capsys)
+        assert "note       " not in output
+        probe, info = load_run(folder / "probe" / "checkpoints" / "last.ckpt")
+        clips = probe.preprocess(torch.randn(2, 1, 12, 25, 3))
+        assert set(clips[..., 2].unique().tolist()) == {1.0}
+        assert clips[..., :2].abs().max() <= 1
+        assert [str(step["_target_"]) for step in info["config"]["augment"]["augment"]][-1:] == [
+            "maskclr_pl.transforms.Project"
+        ]

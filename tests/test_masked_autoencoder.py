@@ -208,6 +208,21 @@ def test_every_parameter_gets_a_gradient(pair, masking, coordinates):
     assert outputs["embedding"].shape == (5, model.backbone.dim)
 
 
+def test_statistics_are_those_of_whole_clips():
+    """Every fourth step they take one step towards the clips without anything hidden."""
+    model, batch = autoencoder("sttformer", masking=RandomMasking()), make(MIXED)
+    whole = autoencoder("sttformer", masking=RandomMasking())
+    whole.load_state_dict(model.state_dict())
+    for index in range(1, 5):
+        model.training_step(batch, index)
+    x, _ = whole.pack(whole.augment(batch["clip"]), batch)
+    whole.encode(x)
+    expected = dict(whole.backbone.named_buffers())
+    assert any(name.endswith("running_mean") for name in expected)
+    for name, found in model.backbone.named_buffers():
+        torch.testing.assert_close(found, expected[name], msg=name)
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("target", ["motion", "coordinates"])
 def test_loss_decreases(pair, target):

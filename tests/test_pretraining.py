@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskclr_pl.checkpoint import load_run
-from tests.commands import in_process, in_subprocess, last_line
+from tests.commands import in_process, in_subprocess, last_line, refused
 from tests.test_chain import Command, weights
 
 TINY = ["backbone=sttformer", "backbone.blocks=[[8,8,4],[8,8,4]]", "backbone.tuple_frames=2"]
@@ -91,6 +91,25 @@ def test_the_encoder_of_a_stream_is_fine_tuned(
     assert torch.equal(after[f"backbone.{name}"], before[f"{part}.{name}"])
 
 
+def test_the_encoder_of_another_stream_is_not_taken_for_it(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["method=linear_probe", f"init_from={runs / 'crossclr'}", "clip.stream=bone_motion"]
+    line = refused("train", *words, "debug=fast", cwd=runs, capsys=capsys)
+    assert "backbones for joint, joint_motion, bone, and this run has clip.stream=bone_mo" in line
+    assert line.endswith("type clip.stream=joint")
+
+
+def test_without_a_stream_typed_the_first_is_taken(
+    tmp_path: Path, command: Command, runs: Path
+) -> None:
+    words = [*METHODS["crossclr"], *COMMON, "method.streams=[bone,joint_motion]", "debug=fast"]
+    command("train", *words, "output_dir=two")
+    printed = command("train", "method=knn", "init_from=two", "method.k=5", "output_dir=knn")
+    assert "start      backbone from two" in printed
+    assert "stream: bone\n" in (tmp_path / "knn/config.yaml").read_text()
+
+
 def test_a_run_started_from_another_begins_with_equal_keys(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,3 +166,6 @@ def test_two_processes_share_a_queue(tmp_path: Path, method: str) -> None:
     # four steps of 2 x 8 keys into 40 slots
     assert state["queue.pointer"].item() == 64 % 40
     assert sorted(set(state["queue.age"].tolist())) == [0, 1, 2]
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    first, second = (state["cpu"] for state in content["random_states"])
+    assert not torch.equal(first, second)  # each goes on with its own draws

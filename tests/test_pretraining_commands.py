@@ -52,6 +52,11 @@ def test_backbone_goes_on_to_a_recognizer(tmp_path: Path, capsys):
         capsys=capsys,
     )
     assert "backbone from first" in printed
+    # the probe reads features alone while it learns, and can draw nevertheless
+    words = ["method=linear_probe", "init_from=first", "trainer.max_epochs=1", "output_dir=probe"]
+    words += ["callbacks.figures.every_n_epochs=1"]
+    in_process("train", *words, cwd=tmp_path, capsys=capsys)
+    assert list((tmp_path / "probe/figures/epoch_001").glob("*.png"))
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_transfer_to_other_joints_is_refused(
     )
 
 
-def test_one_shot(tmp_path: Path, command: Command) -> None:
+def test_one_shot(tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """Any store with the three splits; the checkpoint holds the exemplars."""
     clips = {k: [f"c{i:02d}" for i in range(60) if i % 6 in k] for k in ((0, 1, 2, 3), (4, 5))}
     new = clips[4, 5]
@@ -158,7 +158,12 @@ def test_one_shot(tmp_path: Path, command: Command) -> None:
     splits = ["train_split=train", "exemplar_split=one", "test_split=rest", "val_fraction=0"]
     batches = "data.balanced={classes: 4, samples: 2}"
     data = ["data=custom", "data.path=toy.h5", *(f"data.{one}" for one in splits), batches]
-    printed = command("train", *data, *TINY, "method=oneshot", "head.embed_dim=8", "output_dir=one")
+    words = [*data, *TINY, "method=oneshot", "head.embed_dim=8"]
+    line = refused(
+        "train", *words, "callbacks.figures.every_n_epochs=1", cwd=tmp_path, capsys=capsys
+    )
+    assert "type callbacks.figures.every_n_epochs=0" in line
+    printed = command("train", *words, "output_dir=one")
     assert "0 validation, 18 test clips" in printed
     metrics = run_metrics(tmp_path / "one")
     assert "val/top1" not in metrics

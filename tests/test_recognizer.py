@@ -299,6 +299,20 @@ def test_random_state_travels_with_the_checkpoint():
     assert torch.equal(torch.rand(4), expected)
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_each_process_continues_its_own_random_state(monkeypatch, rank):
+    """One that was not there before starts another of its own."""
+    monkeypatch.setattr(Method, "global_rank", rank)
+    monkeypatch.setattr(Method, "global_step", 5)
+    states = [torch.Generator().manual_seed(seed).get_state() for seed in (7, 8)]
+    model = recognizer()
+    model.on_load_checkpoint({"random_states": [{"cpu": state} for state in states]})
+    torch.manual_seed(3)
+    model.on_train_start()
+    expected = torch.Generator().manual_seed((7, 8, 3 + 2 + 5)[rank])
+    assert torch.equal(torch.rand(4), torch.rand(4, generator=expected))
+
+
 def trainer(epoch: int) -> L.Trainer:
     return Mock(spec=L.Trainer, current_epoch=epoch)
 

@@ -65,7 +65,12 @@ class Optim:
                 )
 
     def build(
-        self, backbone: nn.Module, others: Iterable[nn.Module], steps: int, epochs: int
+        self,
+        backbone: nn.Module,
+        others: Iterable[nn.Module],
+        steps: int,
+        epochs: int,
+        fused: bool = True,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """The optimiser and a scheduler to step after every batch.
 
@@ -74,16 +79,23 @@ class Optim:
             others: Trained at `lr`.
             steps: Steps of the whole training.
             epochs: Epochs of the whole training.
+            fused: One kernel for the whole step. It unscales gradients itself, so that Lightning
+                cannot clip them under mixed precision.
         """
         groups = self._groups(backbone, others)
+        one_kernel = fused or None  # None: torch chooses among the others
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(
-                groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=True
+                groups,
+                lr=self.lr,
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                fused=one_kernel,
             )
         else:
             optimizer = torch.optim.AdamW(
-                groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), fused=True
+                groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), fused=one_kernel
             )
         per_epoch = max(1, steps // max(1, epochs))
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -94,7 +94,7 @@ def draw(
     if names is None:
         names = [name for name in DEFAULT if name in available(method)]
     check_names(names, method)
-    part = data.val if split == "val" else data.test
+    part = (data.val if split == "val" else data.test).as_tested()
     if not len(part):
         raise InputError(f"figures: there are no {split} clips to draw")
     subject = Subject(method, data, part, device, folder, into or folder / "figures")

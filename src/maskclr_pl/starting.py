@@ -40,7 +40,8 @@ def inherit(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
     """Take over, in place, what the run `cfg.init_from` was trained with and nobody typed.
 
     Its backbone; and its clips, augmentation and data, unless `data=` or `pose=` asks for others.
-    Values that are typed (`clip.frames=...`) stand. An `experiment=` says everything itself.
+    Values that are typed (`clip.frames=...`) stand. An `experiment=` says everything itself. 3D
+    clips are projected where the backbone learnt to lift, unless it goes on doing so.
 
     Args:
         cfg: As composed, before sizes are filled in.
@@ -59,6 +60,8 @@ def inherit(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
     if origin is None:
         return []
     theirs = origin.config
+    if _lifts(theirs) and not _lifts(cfg):
+        theirs = {**theirs, "augment": _projected(theirs["augment"], theirs["method"]["view"])}
     taken = [] if "backbone" in keys else ["backbone"]
     if not keys & {"data", "pose"}:
         taken += ["clip", "data"] if "augment" in keys else ["clip", "data", "augment"]
@@ -69,6 +72,9 @@ def inherit(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
             own = {key for key in keys if key.startswith(f"{group}.")}
             if group in _TAKEN:
                 values = {f"{group}.{key}": theirs[group].get(key) for key in _TAKEN[group]}
+                streams = theirs["method"].get("streams")
+                if streams and values.get("clip.stream", streams[0]) not in streams:
+                    values["clip.stream"] = streams[0]
                 for key in values.keys() - own:
                     OmegaConf.update(cfg, key, values[key])
                 continue
@@ -95,7 +101,7 @@ def init_from(
 
     The backbone must fit completely. Other parts are taken where every shape fits, unless the other
     run is known to have had other classes. Of a run with a backbone for each stream (`CrosSCLR`),
-    that of this run's stream is taken.
+    that of this run's stream is taken, the first one by itself.
 
     Args:
         method: To be started.
@@ -108,10 +114,17 @@ def init_from(
         this one, a line each.
 
     Raises:
-        InputError: If the file is no checkpoint, or the backbone does not fit.
+        InputError: If the file is no checkpoint, has no backbone of this stream, or the backbone
+            does not fit.
     """
     content = read_weights(path)
     state, origin = state_of(content, path), _origin(content)
+    streams = origin.config.get("method", {}).get("streams") if origin else None
+    if streams and "streams" not in config["method"] and config["clip"]["stream"] not in streams:
+        raise InputError(
+            f"{path}: it has backbones for {', '.join(streams)}, and this run has clip.stream="
+            f"{config['clip']['stream']}; type clip.stream={streams[0]}"
+        )
     same_classes = origin is None or origin.class_names == class_names
     stream = f"backbones.{config['clip']['stream']}."
     taken = []
@@ -145,17 +158,48 @@ def _differences(config: Mapping[str, Any], skeleton: Skeleton, origin: Origin) 
     if origin.skeleton.joints != skeleton.joints:
         theirs = origin.skeleton.name
         notes.append(f"it was trained on the joints of {theirs}, this run has {skeleton.name}")
-    keys = [("clip", "frames"), ("augment", "coordinates")]
+    keys = [("clip", "frames")]
     if "streams" not in origin.config.get("method", {}):
         keys.append(("clip", "stream"))
     for group, key in keys:
         before, now = (c.get(group, {}).get(key) for c in (origin.config, config))
         if before != now:
             notes.append(f"it was trained with {group}.{key}={before}, this run has {now}")
+    seen, shown = _channels(origin.config), _channels(config)
+    if seen != shown:
+        notes.append(f"its backbone was shown ({seen}), that of this run is shown ({shown})")
+    if _lifts(origin.config):
+        return notes  # it prepared clips for the truth, from which its backbone was shown less
     before, now = (c.get("augment", {}).get("preprocess") for c in (origin.config, config))
     if not notes and before != now:
         notes.append("it was trained with another augment=, which prepares clips differently")
     return notes
+
+
+def _lifts(config: Mapping[str, Any]) -> bool:
+    """Whether a run projects 3D clips itself, which are the truth that it learns from."""
+    lifting = str(config.get("method", {}).get("_target_")).endswith(".Lift")
+    return lifting and config.get("augment", {}).get("coordinates") == "metres"
+
+
+def _projected(augment: Mapping[str, Any], view: Mapping[str, Any]) -> dict[str, Any]:
+    """The augmentation of a run that lifts, and then what it does before its backbone.
+
+    Its noise and its hidden joints are for learning to lift alone.
+    """
+    project = {"_target_": "maskclr_pl.transforms.Project"}
+    crop = {"_target_": "maskclr_pl.transforms.CropScale3D", "ratio": [1.0, 1.0]}
+    trained = {k: [*augment[k], view, project] for k in ("augment", "extreme") if augment.get(k)}
+    return {**augment, **trained, "preprocess": [*augment["preprocess"], crop, project]}
+
+
+def _channels(config: Mapping[str, Any]) -> str:
+    """What the backbone of a run is shown of a joint."""
+    augment = config.get("augment", {})
+    targets = [str(step.get("_target_")) for step in augment.get("preprocess") or ()]
+    flat = _lifts(config) or any(target.endswith(".Project") for target in targets)
+    pixels = flat or augment.get("coordinates") == "pixels"
+    return "x, y, confidence" if pixels else "x, y, z"
 
 
 def _refuse_weights(

@@ -46,6 +46,15 @@ class Backbone(nn.Module, ABC):
                 with and without it.
         """
 
+    def __call__(self, x: Tensor, **options: Any) -> Features:
+        """See `forward`; a compiled backbone is not traced again for each number of sequences."""
+        if self._compiled_call_impl is not None:
+            for tensor in (x, options.get("mask")):
+                if tensor is not None:
+                    torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        features: Features = super().__call__(x, **options)
+        return features
+
     def check_frames(self, frames: int) -> str | None:
         """Why a clip length does not fit, in one line; None if it does."""
         return None

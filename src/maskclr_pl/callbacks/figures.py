@@ -7,7 +7,7 @@ from typing import cast
 import lightning as L
 
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.methods import Method
+from maskclr_pl.methods import Method, OneShot
 from maskclr_pl.pictures import check_names, draw
 from maskclr_pl.types import InputError
 
@@ -38,6 +38,12 @@ class FiguresCallback(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse pictures that this method does not have, before an epoch is spent."""
         if stage == "fit" and self.every_n_epochs and isinstance(pl_module, Method):
+            if isinstance(pl_module, OneShot):
+                raise InputError(
+                    "callbacks.figures: one-shot recognition has its exemplars after each epoch "
+                    "only; type callbacks.figures.every_n_epochs=0, and draw with `python -m "
+                    "maskclr_pl.evaluate ckpt_path=RUN figures=[...]`"
+                )
             check_names(self.names, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

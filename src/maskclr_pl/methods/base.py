@@ -5,7 +5,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.heads import pool_persons
@@ -19,6 +19,15 @@ def features_of(
 ) -> Float[Tensor, "B D"]:
     """Features of clips: the mean of their tokens, see `Method.embed`."""
     return pool_persons(tokens.mean((1, 2)), owner, clips)
+
+
+def of_all_ranks(value: Any) -> list[Any]:
+    """The value of each process of this run, on all of them."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 class Method(L.LightningModule):
@@ -51,8 +60,8 @@ class Method(L.LightningModule):
         self.augment, self.preprocess, self.persons = augment, preprocess, persons
         self.metadata: dict[str, Any] = {}
         """Plain values that make a checkpoint self-contained (see `maskclr_pl.checkpoint`)."""
-        self._random_state: dict[str, Any] = {}
-        self._compiled = False
+        self._random_states: list[dict[str, Tensor]] = []
+        """Of each rank, where a training is resumed."""
 
     def pack(
         self, clip: Float[Tensor, "B M T V C"], batch: Batch
@@ -71,11 +80,7 @@ class Method(L.LightningModule):
         mask: Bool[Tensor, "N S V"] | None = None,
         with_importance: bool = False,
     ) -> Features:
-        """The backbone on person sequences, compiled or not."""
-        if self._compiled:
-            for tensor in (x,) if mask is None else (x, mask):
-                # not compiled again for each number of persons
-                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        """The backbone on person sequences."""
         return self.backbone(x, mask=mask, with_importance=with_importance)
 
     def embed(self, batch: Batch) -> Float[Tensor, "B D"]:
@@ -105,35 +110,37 @@ class Method(L.LightningModule):
                 module.encode_visible = visible  # type: ignore[method-assign]
             if isinstance(module, Backbone):
                 module.compile(fullgraph=True, **options)
-        self._compiled = True
 
     def configure_optimizers(self) -> Any:
         """The optimiser of `optim` over all parameters, stepped after every batch."""
         others = [module for name, module in self.named_children() if name != "backbone"]
         epochs = self.trainer.max_epochs or 1
         steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = self.optim.build(self.backbone, others, steps, epochs)
+        fused = "mixed" not in str(self.trainer.precision)
+        optimizer, schedule = self.optim.build(self.backbone, others, steps, epochs, fused)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def on_train_start(self) -> None:
-        """Continue the random state of a resumed run; otherwise start one of this rank's own."""
-        if self._random_state:
-            torch.set_rng_state(self._random_state["cpu"])
-            if self.device.type == "cuda" and "cuda" in self._random_state:
-                torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
+        """Continue this rank's random state of a resumed run, or start one of its own."""
+        if self.global_rank < len(self._random_states):
+            state = self._random_states[self.global_rank]
+            torch.set_rng_state(state["cpu"])
+            if self.device.type == "cuda" and "cuda" in state:
+                torch.cuda.set_rng_state(state["cuda"], self.device)
         elif self.global_rank:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
+            torch.manual_seed(torch.initial_seed() + self.global_rank + self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Masks and augmentation draw from torch's generators, which go into the checkpoint."""
         checkpoint["maskclr_pl"] = self.metadata
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        state = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["random_states"] = of_all_ranks(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the random state until training starts."""
-        self._random_state = checkpoint.get("random_state", {})
+        """Remember the random states until training starts."""
+        self._random_states = checkpoint.get("random_states", [])

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.base import Method, of_all_ranks
 from maskclr_pl.types import Batch
 
 
@@ -70,8 +70,5 @@ def embed_all(
 def gather_columns(rows: list[tuple[Tensor, ...]]) -> list[Tensor]:
     """Batches of columns as whole columns, of all ranks, on the CPU."""
     columns = [torch.cat(column).cpu() for column in zip(*rows, strict=True)]
-    if distributed.is_available() and distributed.is_initialized():
-        ranks: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(ranks, columns)
-        columns = [torch.cat(column) for column in zip(*ranks, strict=True)]
-    return columns
+    ranks = of_all_ranks(columns)
+    return [torch.cat(column) for column in zip(*ranks, strict=True)] if len(ranks) > 1 else columns

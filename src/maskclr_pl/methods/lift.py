@@ -74,7 +74,9 @@ class Lift(Method):
         x, _ = self.pack(self.drop(image), batch)
         truth, _ = self.pack(clip, batch)
         tokens = self.encode(x).tokens
-        losses = self.losses(self.head(tokens).float(), truth)
+        with torch.autocast(x.device.type, enabled=False):  # velocities are small differences
+            pose = self.head(tokens.float())
+        losses = self.losses(pose, truth)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         clips = len(batch["label"])
         logged = {f"train/loss_{name}": value.detach() for name, value in losses.items()}

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, Transformer
+from maskclr_pl.backbones.layers import BatchNorm2d, running_stats
 from maskclr_pl.masking import Masking, visible_tokens
 from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.decoders import TransformerDecoder
@@ -27,7 +28,9 @@ class MaskedAutoencoder(Method):
     With a `TransformerDecoder` the backbone never sees the hidden tokens (asymmetric, as MAMP).
     With any other decoder they are replaced by the backbone's mask token: STTFormer's maps and
     convolutions are tied to the whole grid of joints and frames. The SkeletonMAE of Wu et al.
-    drops them instead; its ratios and decoder are not known.
+    drops them instead; its ratios and decoder are not known. The running statistics of BatchNorms
+    follow whole clips alone, which is what is encoded later: every fourth step has a second pass
+    for them, without gradient.
 
     `masking` is filled by `callbacks.MaskingCallback`. The loss is the mean squared error over the
     hidden tokens of all persons, each with the same weight. Tokens in which the joint is missing do
@@ -64,6 +67,7 @@ class MaskedAutoencoder(Method):
             raise ValueError(f"coordinates must be pixels or metres, got {coordinates!r}")
         self.target, self.normalise = target, normalise
         self.channels = 2 if coordinates == "pixels" else 3
+        self._with_statistics = any(isinstance(m, BatchNorm2d) for m in backbone.modules())
         self.decoder = decoder(dim=backbone.dim, stride=backbone.stride, channels=self.channels)
         if isinstance(self.decoder, TransformerDecoder) and not isinstance(backbone, Transformer):
             raise InputError(
@@ -79,6 +83,9 @@ class MaskedAutoencoder(Method):
         points, there = self.points(x)
         mask = self.masking(points, None, self.backbone.stride)
         prediction, embedding = self.predict_hidden(x, mask)
+        if self._with_statistics and batch_idx % 4 == 0:
+            with torch.no_grad():
+                self.encode(x)
         target = self.target_of(points, there)
         counted = mask & patches(there.unsqueeze(-1), self.backbone.stride).all(-1)
         loss = masked_error(prediction, target, counted)
@@ -100,7 +107,8 @@ class MaskedAutoencoder(Method):
     ) -> tuple[Float[Tensor, "N S V P"], Float[Tensor, "N D"]]:
         """Values of every token, and the mean token of each person."""
         if not isinstance(self.decoder, TransformerDecoder):
-            tokens = self.encode(x, mask).tokens
+            with running_stats(self.backbone, False):
+                tokens = self.encode(x, mask).tokens
             return self.decoder(tokens), tokens.mean((1, 2))
         hidden = self.masking.hidden(*mask.shape[1:]) if self.masking else None
         if hidden is None:

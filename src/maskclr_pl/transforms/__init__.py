@@ -2,7 +2,14 @@
 
 from maskclr_pl.transforms.augment import CropScale, RandomMove
 from maskclr_pl.transforms.base import Transform
-from maskclr_pl.transforms.lifting import CropScale3D, DropJoints, Mirror, PoseNoise, project
+from maskclr_pl.transforms.lifting import (
+    CropScale3D,
+    DropJoints,
+    Mirror,
+    PoseNoise,
+    Project,
+    project,
+)
 from maskclr_pl.transforms.normalize import Convert, image_normalize, track
 from maskclr_pl.transforms.placement import Center, FaceView
 from maskclr_pl.transforms.sampling import jittered_frames, uniform_frames
@@ -34,6 +41,7 @@ __all__ = [
     "GaussianNoise",
     "Mirror",
     "PoseNoise",
+    "Project",
     "RandomMove",
     "RandomRotation",
     "RotateMainAxis",

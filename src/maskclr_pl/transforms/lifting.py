@@ -73,6 +73,14 @@ def project(clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T 
     return join((channels[0], channels[1], seen(channels)))
 
 
+class Project(nn.Module):
+    """`project` as a transform: what a backbone that learnt to lift is shown of 3D clips."""
+
+    def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
+        """The projected clip."""
+        return project(clip)
+
+
 class PoseNoise(nn.Module):
     """Errors of a pose estimator, slow and fast, and the confidences that it would report.
 
