@@ -156,7 +156,7 @@ def test_one_shot(tmp_path: Path, command: Command, capsys: pytest.CaptureFixtur
     new = clips[4, 5]
     toy_store(tmp_path, 60, 6, train=clips[0, 1, 2, 3], one=new[:2], rest=new[2:])
     splits = ["train_split=train", "exemplar_split=one", "test_split=rest", "val_fraction=0"]
-    batches = "data.balanced={classes: 4, samples: 2}"
+    batches = "data.balanced={classes:4,samples:2}"
     data = ["data=custom", "data.path=toy.h5", *(f"data.{one}" for one in splits), batches]
     words = [*data, *TINY, "method=oneshot", "head.embed_dim=8"]
     line = refused(
