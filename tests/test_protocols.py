@@ -13,6 +13,7 @@ import yaml
 from maskclr_pl.evaluation.runs import run_metrics
 from tests.commands import in_process, in_subprocess, last_line, pyskl_file, refused
 from tests.protocol_tools import toy_store
+from tests.test_chain import weights
 
 Command = Callable[..., str]
 TINY = ["backbone=dstformer_tiny", "backbone.dim=16", "backbone.rep_dim=16", "clip.frames=8"]
@@ -124,7 +125,19 @@ def test_labelled_share_and_file(tmp_path: Path, command: Command, start: Path) 
     assert sorted(again.split()) == sorted(names.split())
 
 
-def test_transfer_to_other_data(tmp_path: Path, command: Command, start: Path) -> None:
+def test_neighbours_are_resumed_as_they_were(tmp_path: Path, command: Command, start: Path) -> None:
+    words = [*toy(start.parent), "method=knn", f"init_from={start}", "output_dir=knn"]
+    command("train", *words)
+    before, metrics = weights(tmp_path / "knn"), run_metrics(tmp_path / "knn")
+    command("train", "resume=knn")
+    for name, value in weights(tmp_path / "knn").items():
+        assert torch.equal(value, before[name]), name
+    assert run_metrics(tmp_path / "knn")["test/top1"] == metrics["test/top1"]
+
+
+def test_transfer_to_other_data(
+    tmp_path: Path, command: Command, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Another set with the joints of the first: whatever the method, only the backbone comes."""
     source = pyskl_file(tmp_path / "two.pkl", clips=36)
     command("prepare", "source=pyskl", f"input={source}", "output=two.h5", "skeleton=coco17")
@@ -134,6 +147,10 @@ def test_transfer_to_other_data(tmp_path: Path, command: Command, start: Path) -
         printed = command("train", *other, "method=" + method[0], *method[1:])
         assert f"start      backbone from {start}" in printed
         assert (tmp_path / last_line(printed) / "predictions.npz").is_file()
+    words = ["method=knn", f"init_from={start}", "data.path=toy.h5", *splits, *TINY[-2:]]
+    toy_store(tmp_path)
+    line = refused("train", *words, cwd=tmp_path, capsys=capsys)
+    assert re.search(r"trained on the 17 joints of \S+, and this run has the 3 of chain", line)
     printed = command("train", *other, "method=knn", "clip.frames=6")
     assert f"note       {start}: it was trained with clip.frames=8, this run has 6" in printed
 
@@ -175,13 +192,17 @@ def test_one_shot(tmp_path: Path, command: Command, capsys: pytest.CaptureFixtur
     assert float(clean[3]) == pytest.approx(metrics["test/top1"], abs=1e-3)
 
 
-def test_report_of_several_runs(tmp_path: Path, command: Command, start: Path) -> None:
+def test_report_of_several_runs(
+    tmp_path: Path, command: Command, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bone = ["clip.stream=bone", "loss=ce", "masking=none", SMALL_HEAD]
     command("train", *toy(start.parent), *bone, "output_dir=bone")
     printed = command(
         *("report", "kind=ensemble", f"runs=[{start},bone]", "weights=[0.6,0.4]", "output_dir=both")
     )
     assert printed.splitlines()[0].startswith(f"0.6    x {start}")
+    twice = ["report", "kind=ensemble", "runs=[both,bone]"]
+    assert "both: an ensemble itself" in refused(*twice, cwd=tmp_path, capsys=capsys)
     metrics = run_metrics(tmp_path / "both")
     with np.load(tmp_path / "both" / "predictions.npz") as file:
         hits = file["logits"].argmax(1) == file["label"]
@@ -231,6 +252,10 @@ REFUSED = {
     "a head of others": (["method=knn", "init_from=null", "head=action"], "head"),
     "no kind": (["kind=x"], "kind=x: expected comparison, ensemble, table"),
     "weights": (["kind=ensemble", "weights=[1]"], "gone: no predictions"),
+    "weights of nothing": (["kind=ensemble", "weights=[0]"], r"weights=\[0\]: expected numbers"),
+    "no number": (["kind=ensemble", "weights=[nan]"], r"weights=\[nan\]: expected numbers"),
+    "words": (["kind=ensemble", "weights=[a]"], r"weights=\['a'\]: expected numbers"),
+    "no list": (["kind=ensemble", "weights=0.6"], r"weights=0\.6: expected numbers"),
 }
 
 

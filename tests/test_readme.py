@@ -36,14 +36,13 @@ def test_shell_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def files_shown() -> dict[str, str]:
-    """The files that the README shows, by the name in their first line."""
+    """The files that the README shows, as they are, by the name in a comment at their top."""
     shown = {}
     (labels,) = re.findall(r"```\n(clip,label\n.*?)```", README, flags=re.DOTALL)
     shown["labels.csv"] = labels
     for block in blocks("python") + blocks("yaml"):
-        first, _, rest = block.partition("\n")
-        if match := re.fullmatch(r"# (\S+\.(?:py|yaml))", first):
-            shown[match.group(1)] = rest
+        if match := re.match(r"(?:# @package \S+\n)?# (\S+\.(?:py|yaml))\n", block):
+            shown[match.group(1)] = block
     assert {"my_parts.py", "my_conf/backbone/mean_pose.yaml"} <= set(shown)
     return shown
 

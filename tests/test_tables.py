@@ -203,9 +203,31 @@ def test_an_ensemble_is_a_row_of_its_own(tmp_path):
     parts = {"ensemble": {"runs": [str(one) for one in members], "weights": [0.6, 0.6, 0.4]}}
     (both / "config.yaml").write_text(yaml.safe_dump(parts))
     assert identify(both).row == Row("3s-supervised", "Transformer", "full")
+    two = {"ensemble": {"runs": [str(members[0])] * 2, "weights": [1, 1]}}
+    (both / "config.yaml").write_text(yaml.safe_dump(two))
+    assert identify(both).row.method == "2x-supervised"
+    nested = {"ensemble": {"runs": [str(both)], "weights": [1]}}
+    (members[1] / "config.yaml").write_text(yaml.safe_dump(nested))
+    with pytest.raises(InputError, match="an ensemble of ensembles"):
+        identify(members[1])
+    (both / "config.yaml").write_text(yaml.safe_dump(parts))
+    (members[1] / "config.yaml").write_text(yaml.safe_dump(config(clip__stream="bone")))
     (members[0] / "config.yaml").write_text(yaml.safe_dump(config(masking=AGPM)))
     with pytest.raises(InputError, match="an ensemble of different methods"):
         identify(both)
+
+
+def test_runs_from_other_starts_are_told_apart(tmp_path):
+    for name, epochs in (("short", 1), ("long", 3)):
+        run(tmp_path / name, trainer__max_epochs=epochs)
+    a, b = (
+        identify(run(tmp_path / f"from_{name}", init_from=str(tmp_path / name), seed=seed))
+        for seed, name in enumerate(("short", "long"))
+    )
+    found = Table([a, b]).differences(a.row, a.benchmark)
+    assert "init_from.trainer.max_epochs is 1 or 3 in these runs" in found
+    guided = config(masking=AGPM, init_from=str(tmp_path / "short"))
+    assert row_of(guided).method.endswith(" after supervised")
 
 
 def test_folders_that_are_no_runs(tmp_path):

@@ -1,11 +1,12 @@
 """`python -m maskclr_pl.report runs=[A,B]`: runs side by side, as one, or in the paper's table."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from maskclr_pl import __version__
 from maskclr_pl.cli import claim, log, plain, run_folder, verb
@@ -20,7 +21,7 @@ from maskclr_pl.evaluation.comparing import (
 from maskclr_pl.evaluation.corruptions import UNITS
 from maskclr_pl.evaluation.embedding import read_features
 from maskclr_pl.evaluation.ensemble import accuracy, ensemble, read_predictions
-from maskclr_pl.evaluation.identity import identify
+from maskclr_pl.evaluation.identity import identify, read_config
 from maskclr_pl.evaluation.latex import latex
 from maskclr_pl.evaluation.models import Model, comparable, read_models
 from maskclr_pl.evaluation.page import notes, page
@@ -74,7 +75,10 @@ def _dashboard(cfg: DictConfig, runs: list[Path]) -> None:
 
 def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
     """The weighted sum of the logits of runs, as a run folder."""
-    weights = [float(w) for w in plain(cfg.weights)] if cfg.weights else [1.0] * len(runs)
+    weights = _weights(cfg, len(runs))
+    for run in runs:
+        if (run / "config.yaml").is_file() and "ensemble" in read_config(run):
+            raise InputError(f"{run}: an ensemble itself; type the runs that it sums")
     total = ensemble([read_predictions(run) for run in runs], weights)
     metrics = accuracy(total)
     folder = run_folder(cfg.output_dir, "report")
@@ -91,10 +95,30 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
     log.info("%s", folder)
 
 
+def _weights(cfg: DictConfig, runs: int) -> list[float]:
+    """What each run counts for; 1 if nothing is said."""
+    if not runs:
+        raise InputError("runs is empty; type runs=[RUN,ANOTHER_RUN]")
+    if cfg.weights is None:
+        return [1.0] * runs
+    given = plain(cfg.weights) if isinstance(cfg.weights, ListConfig) else None
+    try:
+        weights = [float(weight) for weight in given or ()]
+    except (TypeError, ValueError):
+        weights = []
+    if not any(weights) or not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        raise InputError(
+            f"weights={cfg.weights}: expected numbers, none negative and not all 0, such as "
+            "weights=[0.6,0.6,0.4]"
+        )
+    return weights
+
+
 def _paper(cfg: DictConfig, runs: list[Path]) -> None:
     """The paper's table with our runs in it."""
     known, problems = [], []
-    for run in (found for given in runs for found in runs_below(given)):
+    below = (found for given in runs for found in runs_below(given))
+    for run in dict.fromkeys(found.resolve() for found in below):
         try:
             known.append(identify(run))
         except InputError as error:  # one of many runs may be of another kind

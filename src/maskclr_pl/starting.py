@@ -125,6 +125,9 @@ def init_from(
             f"{path}: it has backbones for {', '.join(streams)}, and this run has clip.stream="
             f"{config['clip']['stream']}; type clip.stream={streams[0]}"
         )
+    joints = config["backbone"].get("joints")
+    if joints not in (None, len(method.skeleton)):  # it was taken over, but the data is other data
+        raise _other_joints(path, joints, method.skeleton, origin)
     same_classes = origin is None or origin.class_names == class_names
     stream = f"backbones.{config['clip']['stream']}."
     taken = []
@@ -210,14 +213,18 @@ def _refuse_weights(
     origin: Origin | None,
 ) -> None:
     if origin is not None and len(origin.skeleton) != len(skeleton):
-        raise InputError(
-            f"{path}: its backbone was trained on the {len(origin.skeleton)} joints of "
-            f"{origin.skeleton.name}, and this run has the {len(skeleton)} of {skeleton.name}; "
-            "type the pose= or data= that it was trained with"
-        )
+        raise _other_joints(path, len(origin.skeleton), skeleton, origin)
     missing = sorted(own.keys() - part.keys())
     shapes = [k for k in own.keys() & part.keys() if part[k].shape != own[k].shape]
     raise InputError(
         f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors "
         f"missing, {len(shapes)} of another shape); type the backbone= it was trained with"
+    )
+
+
+def _other_joints(path: Path, joints: int, skeleton: Skeleton, origin: Origin | None) -> InputError:
+    named = f" of {origin.skeleton.name}" if origin else ""
+    return InputError(
+        f"{path}: its backbone was trained on the {joints} joints{named}, and this run has the "
+        f"{len(skeleton)} of {skeleton.name}; type the pose= or data= that it was trained with"
     )

@@ -199,7 +199,7 @@ def _fit_and_test(
     if any(parameter.requires_grad for parameter in method.parameters()):
         _fit(trainer, method, data, folder, start)
     else:  # nearest neighbours
-        trainer.validate(method, data, verbose=False)
+        trainer.validate(method, data, ckpt_path=start, verbose=False)
         for name in ("best", "last"):
             trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
     metrics = {

@@ -50,6 +50,8 @@ class Run:
         """A setting by its dotted name as it took effect; None if there is none."""
         if key == "data.batch_size":
             return _batch(self.config)
+        if key.startswith("init_from."):
+            return seedless(self.config).get(key)
         value = _get(self.config, key)
         if key == "optim.backbone_lr" and value is None:
             return _get(self.config, "optim.lr")
@@ -85,12 +87,16 @@ def identify(folder: Path) -> Run:
     if "ensemble" not in config:
         return Run(folder, row_of(config), benchmark_of(config), float(top1), clips, config)
     members = [read_config(Path(run)) for run in config["ensemble"]["runs"]]
+    if any("ensemble" in member for member in members):
+        raise InputError(f"{folder}: an ensemble of ensembles has no row in the table")
     # the streams differ, the rest names the row
     rows = {row_of({**member, "clip": {**member["clip"], "stream": "joint"}}) for member in members}
     if len(rows) > 1:
         raise InputError(f"{folder}: an ensemble of different methods has no row in the table")
     row = rows.pop()
-    row = row._replace(method=f"{len(members)}s-{row.method}")
+    streams = {_get(member, "clip.stream") for member in members}
+    kind = "s" if len(streams) == len(members) else "x"  # of streams, or of several runs of some
+    row = row._replace(method=f"{len(members)}{kind}-{row.method}")
     return Run(folder, row, benchmark_of(members[0]), float(top1), clips, members[0])
 
 
@@ -121,7 +127,9 @@ def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
     if kind == "Recognizer" and masking:
         terms = _get(config, "loss.terms") or {}
         guided = masking == "AttentionGuidedMasking" and {"sample", "class"} <= set(terms)
-        return "MaskCLR" if guided else f"{masking}, loss {'+'.join(terms)}"
+        name = "MaskCLR" if guided else f"{masking}, loss {'+'.join(terms)}"
+        start = _get(config, "init_from")
+        return f"{name} after {_started_from(str(start))}" if start else name
     if kind not in ("Recognizer", *_PROTOCOLS):
         return kind
     if _get(config, "init_from"):
@@ -133,13 +141,18 @@ def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
 
 def _started_from(start: str) -> str:
     """The method of the run that another one took its backbone from."""
-    path = Path(start)
-    folder = path.parent.parent if path.suffix == ".ckpt" else path
+    folder = _folder_of(start)
     try:
         config = read_config(folder)
     except InputError:
         return f"from {folder.name}"
     return _method(config, _class(config, "method"), _class(config, "backbone"))
+
+
+def _folder_of(start: str) -> Path:
+    """The run folder that `init_from` names, itself or by a checkpoint in it."""
+    path = Path(start)
+    return path.parent.parent if path.suffix == ".ckpt" else path
 
 
 def benchmark_of(config: dict[str, Any]) -> str:
@@ -186,8 +199,18 @@ _OWN = ("seed", "output_dir", "resume", "init_from", "data.seed")
 
 
 def seedless(config: dict[str, Any]) -> dict[str, Any]:
-    """All settings by dotted name, without those that may differ between seeds."""
-    return {key: value for key, value in flat(config).items() if key not in _OWN}
+    """All settings by dotted name, without those that may differ between seeds.
+
+    With those of the run that it was started from, where that is still there.
+    """
+    found = {key: value for key, value in flat(config).items() if key not in _OWN}
+    if start := config.get("init_from"):
+        try:
+            origin = seedless(read_config(_folder_of(str(start))))
+        except InputError:
+            origin = {}
+        found |= {f"init_from.{key}": value for key, value in origin.items()}
+    return found
 
 
 def _batch(config: dict[str, Any]) -> int | None:

@@ -116,7 +116,10 @@ class STTFormerDecoder(nn.Module):
     ):
         super().__init__()
         if stride != 1:
-            raise ValueError(f"this decoder is made for tokens of one frame, got {stride}")
+            raise ValueError(
+                f"this decoder is made for tokens of one frame, got {stride}; with "
+                "backbone=transformer type decoder=transformer"
+            )
         if problem := lengths_that_fit(frames, tuple_frames):
             raise InputError(problem)
         self.grid = (tuple_frames, joints)
