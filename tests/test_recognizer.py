@@ -288,6 +288,11 @@ def test_unknown_options_are_refused():
             recognizer(**options)
 
 
+def test_one_clip_has_no_variance():
+    assert "a BatchNorm needs two" in recognizer().check_clips(1)
+    assert recognizer().check_clips(2) is None
+
+
 def test_random_state_travels_with_the_checkpoint():
     model, checkpoint = recognizer(), {}
     model.on_save_checkpoint(checkpoint)

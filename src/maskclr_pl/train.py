@@ -37,7 +37,7 @@ from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.loggers import logged, make_loggers
-from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.pictures import draw_records
 from maskclr_pl.settings import check, complete, saved_settings
 from maskclr_pl.starting import inherit, init_from
@@ -184,6 +184,9 @@ def _describe(
         log.info("note       %s", note)
     for line in started:
         log.info("%s", line)
+    known = np.isin(data.test.labels, data.train.labels)
+    if isinstance(method, Classifier) and not isinstance(method, OneShot) and not known.any():
+        log.info("note       no test clip is of a class that is trained on; type data.test_split=")
     if cfg.select_on == "test":
         log.info("note       checkpoints are chosen on the test split: its clips are not unseen")
 

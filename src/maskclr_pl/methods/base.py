@@ -94,7 +94,13 @@ class Method(L.LightningModule):
 
     def check_clips(self, clips: int) -> str | None:
         """Why a number of training clips does not fit, in one line; None if it does."""
-        return None
+        norms = any(isinstance(module, nn.BatchNorm1d) for module in self.modules())
+        if clips > 1 or not norms:
+            return None
+        return (
+            f"there is {clips} training clip, and a BatchNorm needs two; type another "
+            "data.train_split, or data.val_fraction=0 select_on=last to hold none out"
+        )
 
     def compile_backbone(self, **options: Any) -> None:
         """Compile every backbone, those of keys and streams too, each as one graph.
