@@ -1,6 +1,7 @@
 """What a run was: its row and column in the paper's table, read from its folder."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,12 +47,17 @@ class Run:
         """Of the run."""
         return self.config.get("seed")
 
+    @cached_property
+    def seedless(self) -> dict[str, Any]:
+        """See `seedless`; files are read once."""
+        return seedless(self.config)
+
     def value(self, key: str) -> Any:
         """A setting by its dotted name as it took effect; None if there is none."""
         if key == "data.batch_size":
             return _batch(self.config)
         if key.startswith("init_from."):
-            return seedless(self.config).get(key)
+            return self.seedless.get(key)
         value = _get(self.config, key)
         if key == "optim.backbone_lr" and value is None:
             return _get(self.config, "optim.lr")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maskclr_pl.evaluation.identity import Row, Run, published_clips, seedless
+from maskclr_pl.evaluation.identity import Row, Run, published_clips
 
 PAPER, OURS = "paper", "ours"
 
@@ -104,7 +104,7 @@ class Table:
             notes.append(f"seeds {', '.join(map(str, seeds))} are not all different")
         notes += [
             f"{key} is {_values(runs, key)} in these runs"
-            for key in sorted(set().union(*(seedless(run.config) for run in runs)))
+            for key in sorted(set().union(*(run.seedless for run in runs)))
             if len({str(run.value(key)) for run in runs}) > 1
         ]
         expected = published_clips(benchmark)
