@@ -132,7 +132,7 @@ def test_every_person_computed_equals_packed(kind, persons):
     batch["sequence"] = batch["present"].flatten().nonzero().squeeze(1)
     assert len(set(batch["present"].sum(1).tolist())) > 2
     expected = model.predict_clips(batch["clip"], batch).logits
-    found = Portable(model, "pixels")(batch["clip"])
+    found = Portable(model)(batch["clip"])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maskclr_pl.transforms import GaussianBlur, TemporalCrop, TemporalFlip, ValidCropResize
 from maskclr_pl.transforms.base import planes
-from maskclr_pl.transforms.temporal import take
+from maskclr_pl.transforms.temporal import shown_frames, take
 from maskclr_pl.types import InputError
 from tests.reference import transforms3d as oracle
 from tests.test_transforms_3d import bodies, seeds, seen, shapes, shares
@@ -105,10 +105,10 @@ def test_what_is_valid():
     clip = torch.zeros(3, 2, 9, 4, 3)
     clip[0, 1, 4, 2, 0] = -1e-3  # a gap before the last frame counts
     clip[1, 0, :9] = 1
-    assert ValidCropResize.valid_frames(clip).tolist() == [5, 9, 0]
+    assert ValidCropResize.valid_frames(shown_frames(clip)).tolist() == [5, 9, 0]
     clip[1, 0, 8, :, :2] = torch.tensor([1.0, -1.0])  # sums to zero, and is there
     clip[1, 0, 8, :, 2] = 0
-    assert ValidCropResize.valid_frames(clip).tolist() == [5, 9, 0]
+    assert ValidCropResize.valid_frames(shown_frames(clip)).tolist() == [5, 9, 0]
 
 
 @pytest.mark.parametrize("step", [TRAIN, TEST])

@@ -20,7 +20,7 @@ from maskclr_pl import __version__
 from maskclr_pl.backbones.weights import is_weight, load_published_weights, read_weights
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
-from maskclr_pl.transforms import Convert, Stream
+from maskclr_pl.transforms import Convert, Stream, as_released
 from maskclr_pl.types import InputError
 
 __all__ = [
@@ -86,12 +86,17 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
         "skeleton": target,
     }
     confidence = cfg.augment.coordinates == "pixels"
-    convert = Convert(source, target, confidence, cfg.clip.get("released_scores", False))
+    released = bool(cfg.clip.get("released"))
+    # released_scores: all that compat=released was in earlier runs, which are read as trained
+    released_scores = released or bool(cfg.clip.get("released_scores"))
+    convert = Convert(source, target, confidence, released_scores)
     stream = []
     if cfg.clip.get("stream", "joint") != "joint":
         stream.append(Stream(target, cfg.clip.stream, confidence))
     for name in ("augment", "preprocess", *_further_views(cfg)):
         steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")
+        if released:
+            as_released(steps)
         # the clip's joints come first: the published order is convert, move, crop; streams last
         parts[name] = nn.Sequential(convert, *steps, *stream)
     if "head" in cfg:

@@ -17,12 +17,13 @@ def pool_persons(
 
     Args:
         vectors: One vector per present person.
-        owner: The clip that each belongs to, in [0, clips).
+        owner: The clip that each belongs to, in [0, clips); `clips` for a person that counts for
+            none (see `Method.pack`).
         clips: B.
     """
-    sums = vectors.new_zeros(clips, vectors.shape[1]).index_add(0, owner, vectors)
-    counts = vectors.new_zeros(clips, 1).index_add(0, owner, torch.ones_like(vectors[:, :1]))
-    return sums / counts.clamp_min(1)
+    sums = vectors.new_zeros(clips + 1, vectors.shape[1]).index_add(0, owner, vectors)
+    counts = vectors.new_zeros(clips + 1, 1).index_add(0, owner, torch.ones_like(vectors[:, :1]))
+    return (sums / counts.clamp_min(1))[:clips]
 
 
 class ActionHead(nn.Module):

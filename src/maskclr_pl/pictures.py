@@ -175,9 +175,9 @@ class Subject:
         """A clip with what is attended to in it."""
         batch = self.to_device(collate([self.part[index]]))
         points, visible = model_poses(self.method, batch, self.part.store.coordinates)
-        importance, _ = importance_of(self.method, batch)
+        importance, sequence = importance_of(self.method, batch)
         everybody = torch.zeros(visible.shape, device=importance.device)
-        everybody[batch["sequence"]] = importance
+        everybody[sequence] = importance
         name = self.part.store.name(int(self.part.rows[index]))
         true, predicted = self.class_names[int(batch["label"])], None
         if isinstance(self.method, Classifier):

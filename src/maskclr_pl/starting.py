@@ -30,7 +30,7 @@ class Origin(NamedTuple):
 
 
 _TAKEN = {
-    "clip": ("persons", "frames", "skeleton", "center", "stream", "released_scores"),
+    "clip": ("persons", "frames", "skeleton", "center", "stream", "released", "released_scores"),
     "data": ("path", "train_split", "test_split", "val_split", "exemplar_split", "copies"),
 }
 """What of a group is taken over; the rest follows from the data, or belongs to a protocol."""

@@ -42,7 +42,7 @@ class Batch(TypedDict):
     clip: Float[Tensor, "B M T V C"]
     """(x, y, confidence) or (x, y, z). Absent persons and missing joints are zeros."""
     present: Bool[Tensor, "B M"]
-    """Which persons exist."""
+    """Which persons the frames of the clip show, before any transform."""
     sequence: Int[Tensor, " N"]
     """Where the present persons stand among the B * M flattened ones (found on the CPU, so that
     packing them on a GPU needs no synchronisation)."""

@@ -34,6 +34,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         train: Draw the frames afresh at each access; otherwise evenly spaced ones.
         seed: The draws depend on (seed, epoch, index) alone.
         sampling: See `Sampling`.
+        released: See `clip_item`.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         train: bool,
         seed: int = 0,
         sampling: Sampling = "resample",
+        released: bool = False,
     ):
         self.store, self.rows = store, rows
         self.frames, self.persons, self.train, self.seed = frames, persons, train, seed
-        self.sampling = sampling
+        self.sampling, self.released = sampling, released
         self.poses = True
         """False: clips of no frames, for a method that knows the features of all of them."""
 
@@ -89,7 +91,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return self._nothing(index)
         recording = self.store.recording(int(self.rows[index]))
         frame = self._frames(recording.keypoint.shape[1], epoch, index)
-        return clip_item(recording, frame, self.persons, index)
+        return clip_item(recording, frame, self.persons, index, self.released)
 
     def _nothing(self, index: int) -> dict[str, Any]:
         """A clip of no frames."""
@@ -107,22 +109,28 @@ class ClipDataset(Dataset[dict[str, Any]]):
         if self.train and self.sampling == "resample":
             draws = np.random.default_rng((self.seed, epoch, index)).random(self.frames)
             return jittered_frames(length, self.frames, draws)
-        return frames_as_tested(length, self.frames, self.sampling)
+        return frames_as_tested(length, self.frames, self.sampling, self.released)
 
 
-def frames_as_tested(length: int, frames: int, sampling: Sampling) -> np.ndarray:
+def frames_as_tested(
+    length: int, frames: int, sampling: Sampling, released: bool = False
+) -> np.ndarray:
     """Which frames of a recording make its clip, evenly spaced.
 
     Args:
         length: Frames of the recording.
         frames: Length of a clip, if resampled.
         sampling: See `Sampling`.
+        released: See `clip_item`.
     """
-    whole = sampling == "whole"
-    return uniform_frames(length, min(length, MAX_FRAMES) if whole else frames)
+    if sampling == "whole":
+        return uniform_frames(length, min(length, MAX_FRAMES))
+    return uniform_frames(length, frames, released)
 
 
-def clip_item(recording: Recording, frame: np.ndarray, persons: int, index: int) -> dict[str, Any]:
+def clip_item(
+    recording: Recording, frame: np.ndarray, persons: int, index: int, released: bool = False
+) -> dict[str, Any]:
     """A recording as a clip, unbatched, as `collate` takes it.
 
     Args:
@@ -130,12 +138,16 @@ def clip_item(recording: Recording, frame: np.ndarray, persons: int, index: int)
         frame: Frames that make the clip.
         persons: Persons per clip, those seen best.
         index: Its number, which is passed on.
+        released: 2D clips as the released code of MotionBERT and MaskCLR makes them, but in single
+            precision (compat=released): joints without confidence keep their coordinates (pixel
+            0 is -1), confidences do not follow persons whose identities are exchanged, and a
+            person who is absent for a while takes part in the tracking.
     """
     size = recording.frame_size
     if size is None:  # (x, y, z): there is no room for a confidence
         clip = _metric_clip(recording, frame, persons)
     else:
-        clip = _image_clip(recording, frame, persons, size)
+        clip = _image_clip(recording, frame, persons, size, released)
     seen = (clip != 0).any(0) if size is None else clip[2] > 0
     return {
         "clip": clip,
@@ -162,7 +174,7 @@ def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.nd
 
 
 def _image_clip(
-    recording: Recording, frame: np.ndarray, persons: int, size: tuple[int, int]
+    recording: Recording, frame: np.ndarray, persons: int, size: tuple[int, int], released: bool
 ) -> np.ndarray:
     """(3, M, T, V): x, y in image units, confidence; persons keep their identity."""
     keypoint, score = recording.keypoint, recording.score
@@ -175,10 +187,12 @@ def _image_clip(
     there = clip[:, : len(keypoint)]
     there[:2] = np.moveaxis(image_normalize(keypoint[:, frame], size), -1, 0)
     there[2] = np.maximum(score[:, frame], 0)
-    there[:2] *= there[2] > 0
+    if not released:
+        there[:2] *= there[2] > 0
     if len(keypoint) == 2:
-        swapped = track(keypoint.astype(np.float32), score)[frame]
-        there[:, :, swapped] = there[:, ::-1, swapped]
+        swapped = track(keypoint.astype(np.float32), None if released else score)[frame]
+        exchanged = there[:2] if released else there
+        exchanged[:, :, swapped] = exchanged[:, ::-1, swapped]
     return clip
 
 

@@ -36,6 +36,7 @@ class SkeletonDataModule(L.LightningDataModule):
         frames: Length of a clip.
         persons: Persons per clip.
         sampling: See `Sampling`.
+        released: See `clip_item`.
         copies: What to do with training clips that are copies of validation or test clips, and
             validation clips that are copies of test clips (same poses, other name): `drop` them,
             which is said, `refuse` the data, or `keep` them.
@@ -60,6 +61,7 @@ class SkeletonDataModule(L.LightningDataModule):
         frames: int = 81,
         persons: int = 2,
         sampling: Sampling = "resample",
+        released: bool = False,
         copies: Literal["drop", "refuse", "keep"] = "drop",
         batch_size: int = 32,
         balanced: dict[str, int] | None = None,
@@ -91,7 +93,7 @@ class SkeletonDataModule(L.LightningDataModule):
             self.notes.append(f"{len(train)} of {whole} training clips are used: those labelled")
         exemplars = test[:0] if exemplar_split is None else self.store.rows(exemplar_split)
         self.train, self.val, self.test, self.exemplars = (
-            ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling)
+            ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling, released)
             for rows in (train, val, test, exemplars)
         )
         if exemplar_split is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.evaluation.results import write_atomically
 from maskclr_pl.methods import Method
+from maskclr_pl.methods.base import shown_persons
 from maskclr_pl.methods.oneshot import evaluating
 from maskclr_pl.types import Batch, InputError
 
@@ -94,8 +95,9 @@ def clip_attention(method: Method, batches: Iterable[Batch]) -> ClipAttention:
     parts = []
     with evaluating(method):
         for batch in batches:
-            importance, owner = importance_of(method, batch)
+            importance, sequence = importance_of(method, batch)
             clips = len(batch["label"])
+            owner = sequence // batch["present"].shape[1]
             received = importance.float().sum(1)
             values = (
                 activated_joints(importance).unsqueeze(1),
@@ -114,20 +116,27 @@ def clip_attention(method: Method, batches: Iterable[Batch]) -> ClipAttention:
 
 
 def importance_of(method: Method, batch: Batch) -> tuple[Float[Tensor, "N T V"], Int[Tensor, " N"]]:
-    """Importance in the sequences of the persons that are there, and the clip of each.
+    """Importance in the sequences of the persons that a clip shows, and their places.
+
+    Returns:
+        importance: Of each sequence.
+        sequence: Where it stands among the B * M flattened ones.
 
     Raises:
         InputError: If the backbone tells no importance.
     """
     clip = method.preprocess(batch["clip"])
-    x = clip.flatten(0, 1).index_select(0, batch["sequence"]).contiguous()
+    sequence = batch["sequence"]
+    shown = shown_persons(clip).flatten()[sequence]  # some may be outside of the crop
+    sequence = sequence[shown]
+    x = clip.flatten(0, 1).index_select(0, sequence).contiguous()
     importance = method.encode(x, with_importance=True).importance
     if importance is None:
         raise InputError(
             f"{type(method.backbone).__name__} does not tell what it attends to; expected a "
             "backbone with importance, such as backbone=dstformer"
         )
-    return importance, batch["sequence"] // clip.shape[1]
+    return importance, sequence
 
 
 def read_from(backbone: Backbone) -> str:

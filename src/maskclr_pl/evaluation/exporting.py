@@ -177,7 +177,7 @@ def _program(method: Classifier, facts: Mapping[str, Any]) -> torch.export.Expor
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(
-                Portable(method, facts["coordinates"]).eval(),
+                Portable(method).eval(),
                 (example,),
                 dynamic_shapes={"clip": free},
                 strict=False,

@@ -54,6 +54,7 @@ class Predictor:
         data = info["config"]["data"]
         self._frames: int = data["frames"]
         self._sampling: Sampling = data["sampling"]
+        self._released: bool = data.get("released", False)
         self.persons: int = data["persons"]
         """Persons of a clip."""
         lengths = info.get("recording_frames") or {}
@@ -177,8 +178,8 @@ class Predictor:
         items = []
         for index, recording in enumerate(recordings):
             length = recording.keypoint.shape[1]
-            frame = frames_as_tested(length, self._frames, self._sampling)
-            items.append(clip_item(recording, frame, self.persons, index))
+            frame = frames_as_tested(length, self._frames, self._sampling, self._released)
+            items.append(clip_item(recording, frame, self.persons, index, self._released))
         batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
         logits = self.method.predict_clips(batch["clip"], batch).logits
         return np.asarray(logits.float().cpu())

@@ -54,7 +54,11 @@ def second_passes(
             f"{test.store.coordinates}"
         )
     here, there = matching(store, test)
-    part = ClipDataset(store, there, test.frames, test.persons, False, sampling=test.sampling)
+    part = ClipDataset(
+        *(store, there, test.frames, test.persons, False, test.seed),
+        sampling=test.sampling,
+        released=test.released,
+    )
     knowing = with_joints_of(method, store)
     poses = Poses(store.skeleton, 2 if store.coordinates == "pixels" else 3)
     found = robustness(

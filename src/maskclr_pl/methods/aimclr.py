@@ -103,16 +103,20 @@ class AimCLR(Method):
         """Three queries, a key, the losses; the queue is read before it is written."""
         clips = len(batch["label"])
         normal, owner = self.pack(self.augment(batch["clip"]), batch)
-        extreme, _ = self.pack(self.extreme(batch["clip"]), batch)
+        # each view has its own crop in time, and so may show other persons
+        extreme, extreme_owner = self.pack(self.extreme(batch["clip"]), batch)
         query = self.projector(self.encode(normal).tokens, owner, clips)
         with running_stats(self.backbone, False):
             tokens = self.encode(extreme).tokens
         kept, dropped = energy_drop(tokens, self.drop_threshold)
-        strong = self.projector(tokens, owner, clips), self.projector(kept, owner, clips)
+        strong = (
+            self.projector(tokens, extreme_owner, clips),
+            self.projector(kept, extreme_owner, clips),
+        )
 
-        positive, _ = self.pack(self.augment(batch["clip"]), batch)
+        positive, positive_owner = self.pack(self.augment(batch["clip"]), batch)
         self.key.update(self.backbone, self.projector)
-        key = self.key(positive, owner, clips)
+        key = self.key(positive, positive_owner, clips)
         topk = self.topk if self.mining else None
         losses = aimclr_loss(query, *strong, key, self.queue.read(), self.temperature, topk)
         self.queue.enqueue(key)

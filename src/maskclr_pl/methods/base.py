@@ -21,6 +21,12 @@ def features_of(
     return pool_persons(tokens.mean((1, 2)), owner, clips)
 
 
+def shown_persons(clip: Float[Tensor, "B M T V C"]) -> Bool[Tensor, "B M"]:
+    """Persons of whom a clip shows something: not all of their values are zero."""
+    # channel by channel, as clips lie in memory
+    return (clip.movedim(-1, 0) != 0).flatten(3).any(-1).any(0)
+
+
 def of_all_ranks(value: Any) -> list[Any]:
     """The value of each process of this run, on all of them."""
     if not (distributed.is_available() and distributed.is_initialized()):
@@ -66,13 +72,29 @@ class Method(L.LightningModule):
     def pack(
         self, clip: Float[Tensor, "B M T V C"], batch: Batch
     ) -> tuple[Float[Tensor, "N T V C"], Int[Tensor, " N"]]:
-        """The sequences of the persons that are there, and the clip that each belongs to."""
+        """The sequences of the persons that are there, and the clip that each belongs to.
+
+        A person of the recording can be outside of the crop that a transform made: all zeros. How
+        many there are is known on the device alone, and asking it would stop the step, so their
+        places are not closed. In each stands another person of the clip (BatchNorms see no zeros)
+        and belongs to clip B, which no head reads.
+
+        Args:
+            clip: Clips after their transforms.
+            batch: The batch that they were made from.
+        """
+        clips, persons = clip.shape[:2]
         sequences = clip.flatten(0, 1)
         if self.persons == "padded":
             index = torch.arange(len(sequences), device=clip.device)
-            return sequences.contiguous(), index // clip.shape[1]
-        chosen = sequences.index_select(0, batch["sequence"])
-        return chosen.contiguous(), batch["sequence"] // clip.shape[1]
+            return sequences.contiguous(), index // persons
+        sequence = batch["sequence"]
+        clip_index = sequence // persons
+        visible = shown_persons(clip)
+        shown = visible.flatten().index_select(0, sequence)
+        other = clip_index * persons + visible.int().argmax(1).index_select(0, clip_index)
+        chosen = sequences.index_select(0, torch.where(shown, sequence, other))
+        return chosen.contiguous(), torch.where(shown, clip_index, clips)
 
     def encode(
         self,

@@ -125,13 +125,13 @@ class CrosSCLR(Method):
         """A query and a key per stream, the losses; the queue is read before it is written."""
         clips = len(batch["label"])
         x, owner = self.pack(self.augment(batch["clip"]), batch)
-        positive, _ = self.pack(self.augment(batch["clip"]), batch)
+        positive, positive_owner = self.pack(self.augment(batch["clip"]), batch)
         queries, keys = {}, {}
         for kind, stream in self.streams.items():
             backbone, projector = network = self.network(kind)
             queries[kind] = projector(backbone(stream(x)).tokens, owner, clips)
             self.keys[kind].update(*network)  # type: ignore[operator]
-            keys[kind] = self.keys[kind](stream(positive), owner, clips)
+            keys[kind] = self.keys[kind](stream(positive), positive_owner, clips)
 
         negatives = dict(zip(self.streams, self.queue.read().unbind(1), strict=True))
         topk = self.topk if self.crossing else None

@@ -71,8 +71,9 @@ class Lift(Method):
             image = self.noise(project(clip))
         else:
             image = clip
-        x, _ = self.pack(self.drop(image), batch)
-        truth, _ = self.pack(clip, batch)
+        # packed together: what is hidden from the backbone is no reason to leave a person out
+        both, _ = self.pack(torch.cat((self.drop(image), clip), dim=-1), batch)
+        x, truth = (part.contiguous() for part in both.split(3, dim=-1))
         tokens = self.encode(x).tokens
         with torch.autocast(x.device.type, enabled=False):  # velocities are small differences
             pose = self.head(tokens.float())

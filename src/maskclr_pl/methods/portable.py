@@ -1,11 +1,10 @@
 """A classifier as one function of a tensor, which can be exported."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskclr_pl.methods.base import shown_persons
 from maskclr_pl.methods.classifier import Classifier
 
 
@@ -19,26 +18,24 @@ class Portable(nn.Module):
 
     Args:
         method: Trained classifier, in eval mode.
-        coordinates: Of its clips. A person is present who has a joint with confidence (pixels) or
-            a coordinate other than zero (metres).
     """
 
-    def __init__(self, method: Classifier, coordinates: Literal["pixels", "metres"]):
+    def __init__(self, method: Classifier):
         super().__init__()
-        self.method, self.coordinates = method, coordinates
+        self.method = method
 
     def forward(self, clip: Float[Tensor, "B M T V 3"]) -> Float[Tensor, "B K"]:
         """Logits of clips, any number of them."""
         clips, persons = clip.shape[:2]
-        x = self.method.preprocess(clip).flatten(0, 1).contiguous()
-        tokens = self.method.backbone(x).tokens
+        clip = self.method.preprocess(clip)
+        tokens = self.method.backbone(clip.flatten(0, 1).contiguous()).tokens
         if self.method.persons == "packed":
             tokens = tokens * self._weight(clip).flatten()[:, None, None, None]
         owner = torch.arange(clips * persons, device=clip.device) // persons
         return self.method.classify(tokens, owner, clips).logits
 
-    def _weight(self, clip: Float[Tensor, "B M T V 3"]) -> Float[Tensor, "B M"]:
+    @staticmethod
+    def _weight(clip: Float[Tensor, "B M T V 3"]) -> Float[Tensor, "B M"]:
         """How much each person counts; the weights of a clip sum to M, or 0 if nobody is there."""
-        seen = clip[..., 2] > 0 if self.coordinates == "pixels" else (clip != 0).any(-1)
-        present = seen.flatten(2).any(-1).to(clip.dtype)
+        present = shown_persons(clip).to(clip.dtype)
         return present * (clip.shape[1] / present.sum(1, keepdim=True).clamp_min(1))

@@ -1,6 +1,6 @@
 """Transforms of clips; the same object works on one clip and on a batch on the device."""
 
-from maskclr_pl.transforms.augment import CropScale, RandomMove
+from maskclr_pl.transforms.augment import CropScale, RandomMove, as_released
 from maskclr_pl.transforms.base import Transform
 from maskclr_pl.transforms.lifting import (
     CropScale3D,
@@ -52,6 +52,7 @@ __all__ = [
     "TemporalFlip",
     "Transform",
     "ValidCropResize",
+    "as_released",
     "image_normalize",
     "jittered_frames",
     "project",

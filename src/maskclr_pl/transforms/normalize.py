@@ -28,7 +28,7 @@ def image_normalize(keypoint: np.ndarray, frame_size: Sequence[int]) -> np.ndarr
     return keypoint.astype(np.float32) * np.float32(2 / max(frame_size)) - np.float32(1)
 
 
-def track(keypoint: np.ndarray, score: np.ndarray) -> np.ndarray:
+def track(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
     """Where a detector exchanged the two persons.
 
     MotionBERT's rule: the identities flip at frame t if person 0 is nearer to where person 1
@@ -37,16 +37,18 @@ def track(keypoint: np.ndarray, score: np.ndarray) -> np.ndarray:
 
     Args:
         keypoint: (2, T, V, 2) coordinates.
-        score: (2, T, V) confidence.
+        score: (2, T, V) confidence. None: every step decides, as in the released code.
 
     Returns:
         (T,) bool, True where the two persons are to be exchanged (scores along with coordinates).
     """
     first, before = keypoint[0, 1:], keypoint[:, :-1]
     keep, swap = np.linalg.norm(first - before, axis=-1).sum(-1)
-    there = np.any(score > 0, axis=-1)
-    known = there[0, 1:] & there[0, :-1] & there[1, :-1]
-    flips = np.concatenate([[False], (keep > swap) & known])
+    nearer = keep > swap
+    if score is not None:
+        visible = np.any(score > 0, axis=-1)
+        nearer &= visible[0, 1:] & visible[0, :-1] & visible[1, :-1]
+    flips = np.concatenate([[False], nearer])
     swapped: np.ndarray = np.cumsum(flips) % 2 == 1
     return swapped
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def uniform_frames(frames: int, length: int) -> np.ndarray:
+def uniform_frames(frames: int, length: int, released: bool = False) -> np.ndarray:
     """Evenly spaced frames, floor(i * frames / length) in exact arithmetic.
 
     MotionBERT's test-time resampling (spec of MaskCLR, section 1.6); the released code truncates a
@@ -12,10 +12,13 @@ def uniform_frames(frames: int, length: int) -> np.ndarray:
     Args:
         frames: Length of the recording, at least 1.
         length: Length of the clip.
+        released: Truncate as the released code does.
 
     Returns:
         (length,) int64, in [0, frames).
     """
+    if released:
+        return (np.arange(length) * (frames / length)).astype(np.int64)
     return np.arange(length) * frames // length
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ class Stream(nn.Module):
 
     @staticmethod
     def _motion(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        moved, smaller = torch.zeros_like(values), torch.zeros_like(weight)
-        torch.sub(values[..., 1:, :], values[..., :-1, :], out=moved[..., :-1, :])
-        torch.minimum(weight[..., 1:, :], weight[..., :-1, :], out=smaller[..., :-1, :])
-        return moved, smaller
+        moved = values[..., 1:, :] - values[..., :-1, :]
+        smaller = torch.minimum(weight[..., 1:, :], weight[..., :-1, :])
+        last_frame = (0, 0, 0, 1)
+        return F.pad(moved, last_frame), F.pad(smaller, last_frame)

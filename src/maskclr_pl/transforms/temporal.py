@@ -3,6 +3,10 @@
 No step mixes a joint that is there with one that is missing: an exact zero triple is neither
 averaged nor interpolated with. The released codes do, and so invent poses on the way to the origin
 where a person appears or leaves.
+
+A crop that would show nobody, of a clip that shows somebody, is not made: the clip is taken whole.
+Training on it would teach the class of an empty clip. One of several persons may well be outside
+of a crop; `Method.pack` then leaves them out.
 """
 
 from collections.abc import Sequence
@@ -27,6 +31,11 @@ def take(
     return rows.view(*index.shape, V)
 
 
+def shown_frames(clip: Float[Tensor, "*batch M T V C"]) -> Bool[Tensor, "*batch T"]:
+    """Frames that show somebody."""
+    return seen(planes(clip)).sum(-1).sum(-2) > 0
+
+
 class ValidCropResize(nn.Module):
     """Crop a share of the valid frames and resize it linearly (MAMP, STTFormer).
 
@@ -36,7 +45,8 @@ class ValidCropResize(nn.Module):
     time is as in the nearer one: moved there, or missing.
 
     Crops shorter than `min_frames` do not occur in training, except that a clip with fewer valid
-    frames is taken whole. One valid frame is repeated; a clip without any stays empty.
+    frames is taken whole, and so is one whose crop would show nobody. One valid frame is repeated;
+    a clip without any stays empty.
 
     Args:
         frames: Length of the clips that come out.
@@ -62,20 +72,24 @@ class ValidCropResize(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T2 V C"]:
         """The clip with `frames` frames."""
-        valid = self.valid_frames(clip)
+        shown = shown_frames(clip)
+        valid = self.valid_frames(shown)
         if self.is_random:
             share, place = uniform(clip, self.low, self.high), uniform(clip, 0, 1)
             start, length = self.crop(valid, share, place, self.min_frames)
         else:
             start, length = self.middle(valid, self.low)
+        frame = torch.arange(shown.shape[-1], device=clip.device)
+        begin, end = start.unsqueeze(-1), (start + length).unsqueeze(-1)
+        empty = ~(shown & (frame >= begin) & (frame < end)).any(-1)
+        start, length = torch.where(empty, 0, start), torch.where(empty, valid, length)
         return self.resize(clip, start, length, self.frames)
 
     @staticmethod
-    def valid_frames(clip: Float[Tensor, "*batch M T V C"]) -> Int[Tensor, "*batch"]:
+    def valid_frames(shown: Bool[Tensor, "*batch T"]) -> Int[Tensor, "*batch"]:
         """Number of frames up to the last one that is not empty."""
-        full = seen(planes(clip)).sum(-1).sum(-2)  # (*batch, T)
-        count = torch.arange(1, full.shape[-1] + 1, device=clip.device)
-        return (count * (full > 0)).amax(-1)
+        count = torch.arange(1, shown.shape[-1] + 1, device=shown.device)
+        return (count * shown).amax(-1)
 
     @staticmethod
     def middle(
@@ -138,6 +152,9 @@ class TemporalCrop(nn.Module):
         """The shifted clip."""
         padding = clip.shape[-3] // self.padding_ratio
         start = uniform(clip, 0, 2 * padding + 1).long().clamp(max=2 * padding)
+        shown = shown_frames(clip)
+        visible = shown.gather(-1, self.shifted(shown.shape[-1], start, padding)).any(-1)
+        start = torch.where(visible, start, padding)
         return self.crop(clip, start, padding)
 
     @staticmethod
@@ -145,11 +162,14 @@ class TemporalCrop(nn.Module):
         clip: Float[Tensor, "*batch M T V C"], start: Int[Tensor, "*batch"], padding: int
     ) -> Float[Tensor, "*batch M T V C"]:
         """T frames from `start` on, of the clip continued by `padding` frames at both ends."""
-        T = clip.shape[-3]
-        frame = torch.arange(T, device=clip.device) + start.unsqueeze(-1) - padding
+        return join(take(planes(clip), TemporalCrop.shifted(clip.shape[-3], start, padding)))
+
+    @staticmethod
+    def shifted(frames: int, start: Int[Tensor, "*batch"], padding: int) -> Int[Tensor, "*batch T"]:
+        """The frames that a crop shows."""
+        frame = torch.arange(frames, device=start.device) + start.unsqueeze(-1) - padding
         frame = torch.where(frame < 0, -1 - frame, frame)
-        frame = torch.where(frame >= T, 2 * T - 1 - frame, frame)
-        return join(take(planes(clip), frame))
+        return torch.where(frame >= frames, 2 * frames - 1 - frame, frame)
 
 
 class TemporalFlip(nn.Module):
