@@ -440,10 +440,19 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("augment", ["motionbert", "none", "ntu3d", "aimclr", "aimclr_2d"])
-@pytest.mark.parametrize("layout", ["h36m17", None])
-def test_the_attack_reaches_through_every_preprocessing(augment, layout):
-    """The clip that comes out is no longer recognised as well, and every step let gradients by."""
+@pytest.mark.parametrize("stream", ["joint", "bone", "joint_motion", "bone_motion"])
+@pytest.mark.parametrize(
+    ("augment", "layout"),
+    [
+        *(("motionbert", "h36m17"), ("motionbert", None), ("body2d", None), ("none", None)),
+        *(("ntu3d", "h36m17"), ("ntu3d", None), ("aimclr", None), ("aimclr_2d", None)),
+    ],
+)
+def test_the_attack_reaches_through_every_preprocessing(augment, layout, stream):
+    """The clip that comes out is no longer recognised as well, and every step let gradients by.
+
+    Kind: a command that ends in a traceback for some settings (issue 13, 16: motion streams).
+    """
     source = SKELETONS["coco17" if augment not in ("ntu3d", "aimclr") else "ntu25"]
     sizes = [
         f"clip.joints={17 if layout else len(source)}",
@@ -454,6 +463,7 @@ def test_the_attack_reaches_through_every_preprocessing(augment, layout):
     sizes += ["clip.pairs=[[4,8]]", "clip.root=0", "clip.center=0", "clip.shoulders=[4,8]"]
     sizes += ["backbone.dim=16", "backbone.depth=1", "backbone.rep_dim=16", "head=action_small"]
     sizes += [f"augment={augment}", f"clip.skeleton={layout or 'null'}", "clip.frames=6"]
+    sizes += [f"clip.stream={stream}"]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         method = build_method(hydra.compose("train", sizes), source).eval()

@@ -49,14 +49,15 @@ def size(name: str = "img_shape") -> tuple[int, int]:
 def whole_path(tmp_path):
     """Store, data set and conversion: keypoint and score to a clip (M, T, V, 3)."""
 
-    def run(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
+    def run(keypoint: np.ndarray, score: np.ndarray, released: bool = False) -> np.ndarray:
         recording = Recording("clip", 0, keypoint, score, size())
         store = write_store(
             tmp_path / "store.h5", [recording], skeleton=COCO, splits={"all": ["clip"]}
         )
-        dataset = ClipDataset(store, store.rows("all"), GOLDEN.config["clip_len"], 2, train=False)
+        length = GOLDEN.config["clip_len"]
+        dataset = ClipDataset(store, store.rows("all"), length, 2, train=False, released=released)
         clip = torch.from_numpy(np.moveaxis(dataset[0]["clip"], 0, -1).copy())
-        return Convert(COCO, H36M)(clip).numpy()
+        return Convert(COCO, H36M, released_scores=released)(clip).numpy()
 
     return run
 
@@ -129,6 +130,20 @@ def test_whole_path_of_a_single_person(whole_path):
     assert not clip[1].any()
 
 
+@pytest.mark.parametrize("suffix", ["", "_single"])
+def test_released_path_is_the_reference_at_every_point(whole_path, suffix):
+    """Joints without confidence and the absent person, too; scores stay as the file has them."""
+    keypoint = GOLDEN[f"in/keypoint{suffix}"]
+    frames = keypoint.shape[1]
+    score = GOLDEN["in/score"][: len(keypoint), :frames]
+    clip = whole_path(keypoint, score, released=True)
+    assert_close(clip[..., :2], GOLDEN[f"out/clip_xy{suffix}"], XY)
+    picked = [i * frames // clip.shape[1] for i in range(clip.shape[1])]
+    stored = score.astype(np.float16).astype(np.float32)  # precision of a store
+    np.testing.assert_array_equal(clip[: len(keypoint), ..., 2], stored[:, picked])
+    assert (clip[: len(keypoint), ..., 2] == 0).any()
+
+
 def test_resample_test():
     for row, (frames, length) in enumerate(GOLDEN["in/resample_test_nt"].tolist()):
         picked = uniform_frames(frames, length)
@@ -153,6 +168,23 @@ def test_crop_scale(row):
     assert 0 < seen.mean() < 1
     assert_close(out[seen], GOLDEN[f"out/crop_scale_{row}"][seen], MOVED)
     assert not out[~seen].any()
+
+
+@pytest.mark.parametrize("row", range(len(GOLDEN["in/crop_ratio"])))
+def test_released_crop_scale(row):
+    """Every point, also the absent person."""
+    ratio = float(GOLDEN["in/crop_ratio"][row])
+    step = CropScale((ratio, ratio))
+    step.released = True
+    out = step(GOLDEN.tensor("in/motion"))
+    assert_close(out, GOLDEN[f"out/crop_scale_{row}"], MOVED)
+
+
+def test_released_random_move():
+    shift = torch.stack((GOLDEN.tensor("in/move_Tx"), GOLDEN.tensor("in/move_Ty")))
+    values = GOLDEN.tensor("in/move_A"), GOLDEN.tensor("in/move_S"), shift
+    out = RandomMove.move(GOLDEN.tensor("in/motion"), *values, released=True)
+    assert_close(out, GOLDEN["out/random_move"], MOVED)
 
 
 def test_crop_scale_of_too_few_points():

@@ -24,9 +24,13 @@ def crop_scale(clip: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def random_move(
-    clip: np.ndarray, angle: np.ndarray, scale: np.ndarray, shift: np.ndarray
+    clip: np.ndarray,
+    angle: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    center: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """Rotation, scale and shift, linear between the first and the last frame."""
+    """Rotation and scale about a point, and shift; linear between the first and last frame."""
     out = np.zeros(clip.shape)
     frames = clip.shape[1]
     for m, t, v in np.ndindex(clip.shape[:3]):
@@ -39,5 +43,7 @@ def random_move(
             for ends in (angle, scale, shift[0], shift[1])
         )
         cos, sin = math.cos(math.radians(a)), math.sin(math.radians(a))
-        out[m, t, v] = s * (cos * x - sin * y) + tx, s * (sin * x + cos * y) + ty, score
+        x, y = x - center[0], y - center[1]
+        x, y = s * (cos * x - sin * y), s * (sin * x + cos * y)
+        out[m, t, v] = x + center[0] + tx, y + center[1] + ty, score
     return out

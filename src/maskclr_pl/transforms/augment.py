@@ -7,7 +7,6 @@ an absent person become a point beside the body: `released` (compat=released) do
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -54,7 +53,7 @@ class RandomMove(nn.Module):
         angle: float = 10.0,
         scale: Sequence[float] = (0.9, 1.1),
         shift: float = 0.1,
-        relative_to: Literal["image", "body"] = "image",
+        relative_to: str = "image",
     ):
         super().__init__()
         if relative_to not in ("image", "body"):
