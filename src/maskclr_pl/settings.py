@@ -55,7 +55,20 @@ def complete(cfg: DictConfig) -> Store:
         cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
     if cfg.clip.stream not in get_args(Kind):
         raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
+    _complete_validation(cfg)
     return store
+
+
+def _complete_validation(cfg: DictConfig) -> None:
+    """Hold clips out where they choose the checkpoint, unless the user says how many."""
+    if cfg.data.val_fraction is None:
+        chosen_by_them = cfg.select_on == "val" and cfg.data.val_split is None
+        cfg.data.val_fraction = 0.1 if chosen_by_them else 0.0
+    elif cfg.data.val_fraction and cfg.data.val_split is not None and not cfg.resume:
+        raise InputError(
+            f"data.val_fraction={cfg.data.val_fraction} holds nothing out beside data.val_split="
+            f"{cfg.data.val_split}; leave one of them out"
+        )
 
 
 def _joint(skeleton: Skeleton, key: str, name: str | int | None) -> int:
