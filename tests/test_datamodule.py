@@ -359,7 +359,7 @@ def test_class_balanced_batches_in_the_module(store):
 
 def test_more_classes_than_there_are_is_refused(store):
     data = module(store, balanced={"classes": 5, "samples": 2})
-    with pytest.raises(InputError, match=r"5 classes.*has 4; type data\.balanced\.classes=4"):
+    with pytest.raises(InputError, match=r"5 classes.*has 4; pass data\.balanced\.classes=4"):
         data.train_dataloader()
 
 

@@ -1,5 +1,6 @@
 """A configuration made complete from the data file, and checked before any data is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -191,6 +192,25 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     _, missing = conversion(source, clip_skeleton(cfg.clip.skeleton, source))
     if missing:
         log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
+
+
+def check_batch(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Raise an InputError for a typed batch size that class-balanced batches do not have.
+
+    Args:
+        cfg: Complete.
+        typed: The overrides of the command line.
+    """
+    balanced, size = cfg.data.balanced, cfg.data.batch_size
+    if not balanced or not any(word.lstrip("+").startswith("data.batch_size=") for word in typed):
+        return
+    classes, samples = balanced.classes, balanced.samples
+    if classes * samples != size:
+        raise InputError(
+            f"data.batch_size={size}, but data.balanced makes batches of {classes} classes x "
+            f"{samples} clips = {classes * samples}; pass data.balanced.classes and .samples for "
+            f"another size, or data.balanced=null for batches of any {size} clips"
+        )
 
 
 def _check_masking(cfg: DictConfig, method: Method) -> None:

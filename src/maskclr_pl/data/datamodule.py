@@ -11,7 +11,12 @@ from torch.utils.data import DataLoader
 from maskclr_pl.data.clips import ClipDataset, Sampling, collate
 from maskclr_pl.data.holdout import check_fraction, hold_out, hold_out_notes
 from maskclr_pl.data.loading import EpochLoader, batches_done
-from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches, clips_per_rank
+from maskclr_pl.data.sampling import (
+    ClassBalancedBatches,
+    EpochBatches,
+    check_balanced,
+    clips_per_rank,
+)
 from maskclr_pl.data.store import Store
 from maskclr_pl.data.subsets import (
     check_labelled,
@@ -79,6 +84,7 @@ class SkeletonDataModule(L.LightningDataModule):
                 raise InputError(f"data.{key}={value}: expected {', '.join(known)}")
         check_labelled(labelled)
         check_fraction(val_fraction)
+        check_balanced(balanced)
         self.store, self.copies = Store(path), copies
         self.notes: list[str] = []
         """What is to be said about the splits, a line each."""
@@ -177,6 +183,34 @@ class SkeletonDataModule(L.LightningDataModule):
         balanced = self.balanced
         return balanced["classes"] * balanced["samples"] if balanced else self.batch_size
 
+    def batch_line(self, devices: int, accumulated: int) -> str:
+        """Describe the training batch where it is not simply `batch_size`; '' where it is.
+
+        Args:
+            devices: That share it.
+            accumulated: Batches per step of the optimizer.
+        """
+        clips, balanced = self.step_clips, self.balanced
+        parts = []
+        if balanced:
+            parts.append(f"{balanced['classes']} classes with {balanced['samples']} clips each")
+            if clips != self.batch_size:
+                parts.append(f"in validation and test {self.batch_size} clips")
+        if devices > 1:
+            parts.append(f"{clips // devices} on each of {devices} devices")
+        if accumulated > 1:
+            parts.append(f"{accumulated} batches, {accumulated * clips} clips, make a step")
+        return f"{clips} clips: {'; '.join(parts)}" if parts else ""
+
+    def validate_on_test(self) -> None:
+        """Use the test clips for validation (`select_on=test`) in the place of any others."""
+        if unused := len(self.val):
+            self.notes.append(
+                f"{unused} validation clips are neither trained on nor used, because of "
+                "select_on=test; leave out data.val_fraction and data.val_split"
+            )
+        self.val = self.test
+
     def check_devices(self, devices: int) -> None:
         """Raise an InputError if a part or a training batch cannot be shared among devices.
 
@@ -184,7 +218,8 @@ class SkeletonDataModule(L.LightningDataModule):
         """
         if devices == 1:
             return
-        clips_per_rank(self.step_clips, devices, "data.balanced" if self.balanced else "data.batch_size")
+        key = "data.balanced" if self.balanced else "data.batch_size"
+        clips_per_rank(self.step_clips, devices, key)
         parts = {"training": self.train, "validation": self.val, "test": self.test}
         for name, part in {**parts, "exemplar": self.exemplars}.items():
             least = devices * (2 if name == "training" else 1)  # BatchNorm needs two
@@ -212,9 +247,7 @@ class SkeletonDataModule(L.LightningDataModule):
         batches = (
             ClassBalancedBatches(labels, **self.balanced, seed=self.seed, done=done)
             if self.balanced
-            else EpochBatches(
-                len(labels), self.batch_size, seed=self.seed, shuffle=True, done=done
-            )
+            else EpochBatches(len(labels), self.batch_size, seed=self.seed, shuffle=True, done=done)
         )
         return self._loader(self.train, batches)
 

@@ -101,7 +101,10 @@ def hold_out_notes(
     """Describe what a validation part does not measure, a line each.
 
     Args:
-        labels: See `hold_out`; so are `subjects`, `kept` and `held`.
+        labels: (n,) classes.
+        subjects: (n,) subject ids, -1 for unknown, or None.
+        kept: Positions of the training part.
+        held: Positions of the validation part.
         class_names: Names of all classes.
     """
     notes = []
@@ -118,10 +121,11 @@ def hold_out_notes(
             for label in absent
             if by_subject and subjects is not None and len(np.unique(subjects[labels == label])) < 2
         ]
-        notes.append(
-            f"no validation clips of {_classes(absent, class_names)}"
-            + (f"; {len(alone)} of them done by one subject only" if alone else "")
-        )
+        why = ""
+        if alone:
+            some = "" if len(alone) == len(absent) else f"{len(alone)} of them "
+            why = f", {some}done by one subject only"
+        notes.append(f"no validation clips of {_classes(absent, class_names)}{why}")
     return notes
 
 

@@ -36,6 +36,22 @@ def clips_per_rank(batch_size: int, ranks: int, key: str = "data.batch_size") ->
     )
 
 
+def check_balanced(value: object) -> None:
+    """Refuse a `data.balanced` that does not say how many classes and clips of each.
+
+    Raises:
+        InputError: If it is neither None nor {classes: P, samples: K} with whole numbers from 1.
+    """
+    if value is None:
+        return
+    sizes = list(value.values()) if isinstance(value, dict) else []
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sizes)
+    if not isinstance(value, dict) or value.keys() != {"classes", "samples"} or not whole:
+        raise InputError(
+            f"data.balanced={value}: expected {{classes: P, samples: K}} with whole numbers from 1"
+        )
+
+
 class EpochBatches(Sampler[list[Key]]):
     """Batches of shuffled clips; each rank gets its own share of the same batch.
 
