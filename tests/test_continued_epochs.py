@@ -82,20 +82,19 @@ def test_from_every_checkpoint(tmp_path, workers, options):
         assert fit(store, tmp_path, file, num_workers=workers, **options) == left, file.stem
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 def test_weights_of_a_run_continued_in_mid_epoch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Kind: as above; with masks, which draw from the generator that is kept with the run."""
-    args = ["source.clips=96", "trainer.max_epochs=3", "data.batch_size=16", *SMALL]
-    args += [f"data.num_workers={workers}", "select_on=last", "masking.start_epoch=1"]
+    args = ["source.clips=64", "trainer.max_epochs=2", "data.batch_size=12", *SMALL]
+    args += ["data.num_workers=2", "select_on=last", "masking.start_epoch=1", "optim.lr=0.01"]
     args += ["callbacks.last.every_n_epochs=null", "+callbacks.last.every_n_train_steps=5"]
     in_process("train", *args, "output_dir=whole", cwd=tmp_path, capsys=capsys)
     shutil.copytree(tmp_path / "whole", tmp_path / "part")
     last, best = (tmp_path / f"part/checkpoints/{name}.ckpt" for name in ("last", "best"))
     step = torch.load(last, weights_only=True)["global_step"]
     expected = torch.load(best, weights_only=True)
-    batches = expected["global_step"] // 3
+    batches = expected["global_step"] // 2
     assert step < expected["global_step"]
     assert step % batches, "in the middle of an epoch"
     best.unlink()

@@ -56,11 +56,11 @@ def complete(cfg: DictConfig) -> Store:
         cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
     if cfg.clip.stream not in get_args(Kind):
         raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
-    _complete_validation(cfg)
+    complete_validation(cfg)
     return store
 
 
-def _complete_validation(cfg: DictConfig) -> None:
+def complete_validation(cfg: DictConfig) -> None:
     """Hold clips out where they choose the checkpoint, unless the user says how many."""
     if cfg.data.val_fraction is None:
         chosen_by_them = cfg.select_on == "val" and cfg.data.val_split is None

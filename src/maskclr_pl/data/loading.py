@@ -21,8 +21,10 @@ class EpochLoader(DataLoader[Any]):
 
 
 def batches_done(trainer: L.Trainer | None) -> int:
-    """Batches of the current epoch that a continued fit has behind it; 0 for any other pass."""
+    """Batches of the current epoch that a fit has behind it when it asks for the first one.
+
+    0, but for the epoch in which a checkpoint was written.
+    """
     if trainer is None or not trainer.training:
         return 0
-    loop = trainer.fit_loop.epoch_loop
-    return loop.batch_progress.current.ready if loop.restarting else 0
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -185,10 +185,16 @@ def start_advice(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     if not theirs:
         return "use clips that it has not seen"
     splits = ("train_split", "test_split", "val_split")
-    if any(ours.get(key) != theirs.get(key) for key in ("path", *splits)):
-        differ = [f"data.{k}={theirs.get(k)}" for k in splits if ours.get(k) != theirs.get(k)]
-        return f"pass {' '.join(differ)} as it had" if differ else "use clips that it has not seen"
+    differ = [f"data.{key}={theirs.get(key)}" for key in splits if ours.get(key) != theirs.get(key)]
+    if differ:
+        return f"pass {' '.join(differ)} as it had"
     if not theirs.get("val_split") and not theirs.get("val_fraction"):
         return "pass select_on=last, which holds no clips out, as it did"
-    differ = [f"data.{k}={theirs[k]}" for k in ("seed", "val_fraction") if ours[k] != theirs[k]]
-    return f"pass {' '.join(differ)} to hold out the same clips" if differ else "use other clips"
+    differ = [
+        f"data.{key}={theirs.get(key)}"
+        for key in ("seed", "val_fraction")
+        if ours.get(key) != theirs.get(key)
+    ]
+    if differ:
+        return f"pass {' '.join(differ)} to hold out the same clips"
+    return "use clips that it has not seen"
