@@ -47,6 +47,7 @@ def metadata(
     source: Skeleton,
     class_names: list[str],
     frames: Sequence[int] | np.ndarray = (),
+    trained_on: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The plain values that make a checkpoint self-contained.
 
@@ -56,6 +57,7 @@ def metadata(
         class_names: Names of the classes.
         frames: Lengths of the recordings that the model is trained on; their median and the
             largest say later into which windows a video is cut.
+        trained_on: The clips that the weights were trained on, see `TrainingRecord.plain`.
     """
     lengths = {"median": int(np.median(frames)), "longest": int(max(frames))} if len(frames) else {}
     return {
@@ -63,6 +65,7 @@ def metadata(
         "source_skeleton": source.to_dict(),
         "class_names": list(class_names),
         "recording_frames": lengths,
+        **({} if trained_on is None else {"trained_on": dict(trained_on)}),
         "versions": {"maskclr_pl": __version__, "torch": str(torch.__version__)},
     }
 

@@ -21,7 +21,8 @@ def main(cfg: DictConfig) -> None:
     """Write the features of a split that a method's backbone computes, whatever the method."""
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
-    data = data_of(info, plain(cfg.data))
+    in_training = str(cfg.split) in ("train", "val")
+    data = data_of(info, plain(cfg.data), run_folder_of(path) if in_training else None)
     device = device_named(cfg.device)
     method.to(device)
     part = _part(data, str(cfg.split))

@@ -1,5 +1,6 @@
 """A configuration made complete from the data file, and checked before any data is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -55,7 +56,20 @@ def complete(cfg: DictConfig) -> Store:
         cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
     if cfg.clip.stream not in get_args(Kind):
         raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
+    complete_validation(cfg)
     return store
+
+
+def complete_validation(cfg: DictConfig) -> None:
+    """Hold clips out where they choose the checkpoint, unless the user says how many."""
+    if cfg.data.val_fraction is None:
+        chosen_by_them = cfg.select_on == "val" and cfg.data.val_split is None
+        cfg.data.val_fraction = 0.1 if chosen_by_them else 0.0
+    elif cfg.data.val_fraction and cfg.data.val_split is not None and not cfg.resume:
+        raise InputError(
+            f"data.val_fraction={cfg.data.val_fraction} holds nothing out beside data.val_split="
+            f"{cfg.data.val_split}; leave one of them out"
+        )
 
 
 def _joint(skeleton: Skeleton, key: str, name: str | int | None) -> int:
@@ -178,6 +192,25 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     _, missing = conversion(source, clip_skeleton(cfg.clip.skeleton, source))
     if missing:
         log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
+
+
+def check_batch(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Raise an InputError for a typed batch size that class-balanced batches do not have.
+
+    Args:
+        cfg: Complete.
+        typed: The overrides of the command line.
+    """
+    balanced, size = cfg.data.balanced, cfg.data.batch_size
+    if not balanced or not any(word.lstrip("+").startswith("data.batch_size=") for word in typed):
+        return
+    classes, samples = balanced.classes, balanced.samples
+    if classes * samples != size:
+        raise InputError(
+            f"data.batch_size={size}, but data.balanced makes batches of {classes} classes x "
+            f"{samples} clips = {classes * samples}; pass data.balanced.classes and .samples for "
+            f"another size, or data.balanced=null for batches of any {size} clips"
+        )
 
 
 def _check_masking(cfg: DictConfig, method: Method) -> None:

@@ -24,6 +24,7 @@ from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.data.subsets import own_list
 from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.evaluation.environment import environment, write_environment
 from maskclr_pl.evaluation.results import (
@@ -36,10 +37,11 @@ from maskclr_pl.evaluation.runs import curves, keep_history, masked_shares
 from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
+from maskclr_pl.lineage import training_record
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.pictures import draw_records
-from maskclr_pl.settings import check, complete, saved_settings
+from maskclr_pl.settings import check, check_batch, complete, saved_settings
 from maskclr_pl.starting import inherit, init_from
 from maskclr_pl.types import InputError
 
@@ -57,21 +59,29 @@ def main(cfg: DictConfig) -> float | None:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=last is None)
     check(cfg, store, method)
+    check_batch(cfg, typed)
     for module in method.modules():
         if isinstance(module, Backbone):
             module.checkpointing = cfg.checkpointing
     if cfg.compile:
         method.compile_backbone()
-    data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
+    labelled = own_list(cfg.data.labelled, Path(cfg.resume)) if cfg.resume else cfg.data.labelled
+    data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, labelled=labelled, _convert_="all")
     data.train_dataloader()
+    if cfg.select_on == "test":
+        data.validate_on_test()
     if problem := method.check_clips(len(data.train)):
         raise InputError(problem)
     started = _start(cfg, method, store, taken) if cfg.init_from and last is None else []
+    trained_on, notes = training_record(cfg, data, method, last)
+    started += notes
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
     _refuse_processes(trainer, str(cfg.trainer.strategy))
-    method.metadata = metadata(plain(cfg), store.skeleton, store.class_names, data.train.lengths)
+    data.check_devices(trainer.world_size)
+    facts = (store.skeleton, store.class_names, data.train.lengths, trained_on)
+    method.metadata = metadata(plain(cfg), *facts)
     if trainer.is_global_zero:
         if not cfg.resume:
             claim(folder)
@@ -81,10 +91,10 @@ def main(cfg: DictConfig) -> float | None:
         write_environment(folder, environment(data, *where, words))
         log_to(folder / "train.log")
         _describe(cfg, data, method, started)
+        if batch := data.batch_line(trainer.world_size, trainer.accumulate_grad_batches):
+            log.info("batch      %s", batch)
         if cfg.data.labelled is not None:
             write_lines(folder / "labelled.txt", data.train.names)
-    if cfg.select_on == "test":
-        data.val = data.test
     if last is not None and trainer.is_global_zero:
         keep_history(trainer.loggers, folder, before=int(read_weights(last)["global_step"]))
     with logged(trainer.loggers, folder, plain(cfg)):

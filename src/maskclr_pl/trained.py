@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from maskclr_pl.data import Store
 from maskclr_pl.data.clips import ClipDataset
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.data.subsets import own_list
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import Batch, InputError
@@ -36,12 +37,17 @@ def run_folder_of(checkpoint: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def data_of(info: Mapping[str, Any], changes: Mapping[str, Any]) -> SkeletonDataModule:
+def data_of(
+    info: Mapping[str, Any], changes: Mapping[str, Any], run: Path | None = None
+) -> SkeletonDataModule:
     """The data module of a checkpoint, with what the user changed.
 
     Args:
         info: The checkpoint's metadata.
         changes: Settings of `data`; None leaves one as it was.
+        run: Its run folder, if the training and validation clips are needed: where a file named
+            the labelled clips, they are in its labelled.txt. None: without that file these two
+            parts are empty.
 
     Raises:
         InputError: If the store is missing, or has other joints, units or classes than the one
@@ -53,7 +59,12 @@ def data_of(info: Mapping[str, Any], changes: Mapping[str, Any]) -> SkeletonData
         raise InputError(
             f"{settings['path']}: no such file; type data.path=STORE.h5 for the data to evaluate on"
         )
+    by_name = isinstance(settings.get("labelled"), str)
+    if by_name:
+        settings["labelled"] = own_list(settings["labelled"], run) if run else None
     data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
+    if by_name and run is None:
+        data.train.rows, data.val.rows = data.train.rows[:0], data.val.rows[:0]
     trained_on = Skeleton.from_dict(info["source_skeleton"])
     if data.store.skeleton.joints != trained_on.joints:
         raise InputError(

@@ -64,6 +64,10 @@ class MaskingCallback(L.Callback):
         ratio = self.strategy.ratio * (since + 1) / (self.ramp_epochs + 1)
         return dataclasses.replace(self.strategy, ratio=ratio)  # type: ignore[type-var]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run continued in the middle of an epoch has no start of that epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill or empty the slot."""
         # a plain attribute of the method, which torch's type of a module does not know

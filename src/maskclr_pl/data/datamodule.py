@@ -1,5 +1,6 @@
 """The data module: training, validation and test clips of one store."""
 
+from functools import partial
 from typing import Any, Literal, get_args
 
 import lightning as L
@@ -8,7 +9,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from maskclr_pl.data.clips import ClipDataset, Sampling, collate
-from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches, hold_out
+from maskclr_pl.data.holdout import check_fraction, hold_out, hold_out_notes
+from maskclr_pl.data.loading import EpochLoader, batches_done
+from maskclr_pl.data.sampling import (
+    ClassBalancedBatches,
+    EpochBatches,
+    check_balanced,
+    clips_per_rank,
+)
 from maskclr_pl.data.store import Store
 from maskclr_pl.data.subsets import (
     check_labelled,
@@ -28,8 +36,8 @@ class SkeletonDataModule(L.LightningDataModule):
         test_split: Name of the test split; never looked at before testing, unless it is also
             given as `val_split`.
         val_split: Split for model selection; by default `val_fraction` of the training split is
-            held out, whole subjects where they are known.
-        val_fraction: Share held out; 0 trains on the whole split, without validation.
+            held out (see `hold_out`).
+        val_fraction: Share held out, in [0, 1); 0 trains on the whole split, without validation.
         exemplar_split: Of a one-shot protocol: the clips of the classes that are new at test time.
         labelled: Training clips that are used: a share of each class (see `labelled_share`), or a
             file with their names, which are then never held out. None: all.
@@ -40,8 +48,9 @@ class SkeletonDataModule(L.LightningDataModule):
         copies: What to do with training clips that are copies of validation or test clips, and
             validation clips that are copies of test clips (same poses, other name): `drop` them,
             which is said, `refuse` the data, or `keep` them.
-        batch_size: Clips per batch and device.
-        balanced: {classes: P, samples: K} for class-balanced training batches instead.
+        batch_size: Clips per batch, of all devices together.
+        balanced: {classes: P, samples: K} for class-balanced training batches instead; `batch_size`
+            is then that of validation and test.
         num_workers: Loader processes; 0 loads in the training process.
         seed: Seed of shuffling, resampling and the held-out part.
 
@@ -76,6 +85,8 @@ class SkeletonDataModule(L.LightningDataModule):
             if value not in known:
                 raise InputError(f"data.{key}={value}: expected {', '.join(known)}")
         check_labelled(labelled)
+        check_fraction(val_fraction)
+        check_balanced(balanced)
         self.store, self.copies = Store(path), copies
         self.notes: list[str] = []
         """What is to be said about the splits, a line each."""
@@ -100,7 +111,8 @@ class SkeletonDataModule(L.LightningDataModule):
             self._disjoint(exemplar_split, exemplars, test_split, test)
             parts = (self.train.labels, self.exemplars.labels, self.test.labels)
             check_novel(*parts, self.store.class_names)
-        if not len(self.train) or not len(self.test) or not (len(self.val) or val_fraction == 0):
+        unvalidated = val_split is None and val_fraction == 0
+        if not len(self.train) or not len(self.test) or not (len(self.val) or unvalidated):
             raise InputError(
                 f"{path}: {len(self.train)} training, {len(self.val)} validation and "
                 f"{len(self.test)} test clips; each part needs at least one"
@@ -127,7 +139,9 @@ class SkeletonDataModule(L.LightningDataModule):
         if fraction == 0:
             return train, train[:0]
         subjects = None if self.store.subject is None else self.store.subject[train]
-        kept, held = hold_out(self.store.label[train], subjects, fraction, self.seed)
+        labels = self.store.label[train]
+        kept, held = hold_out(labels, subjects, fraction, self.seed)
+        self.notes += hold_out_notes(labels, subjects, kept, held, self.store.class_names)
         return train[kept], train[held]
 
     def _named(
@@ -159,14 +173,66 @@ class SkeletonDataModule(L.LightningDataModule):
         if self.copies == "refuse":
             raise InputError(
                 f"{self.store.path}: {count} clips of split {a!r} are copies of clips of split "
-                f"{b!r}, the first is {first!r}; type data.copies=drop to leave them out, or "
+                f"{b!r}, the first is {first!r}; pass data.copies=drop to leave them out, or "
                 "data.copies=keep to accept it"
             )
         self.notes.append(f"{count} clips of {a} are left out, they are copies of clips of {b}")
         return rows_a[~copied]
 
+    @property
+    def step_clips(self) -> int:
+        """Clips per training batch, of all devices together."""
+        balanced = self.balanced
+        return balanced["classes"] * balanced["samples"] if balanced else self.batch_size
+
+    def batch_line(self, devices: int, accumulated: int) -> str:
+        """Describe the training batch where it is not simply `batch_size`; '' where it is.
+
+        Args:
+            devices: That share it.
+            accumulated: Batches per step of the optimizer.
+        """
+        clips, balanced = self.step_clips, self.balanced
+        parts = []
+        if balanced:
+            parts.append(f"{balanced['classes']} classes with {balanced['samples']} clips each")
+            if clips != self.batch_size:
+                parts.append(f"in validation and test {self.batch_size} clips")
+        if devices > 1:
+            parts.append(f"{clips // devices} on each of {devices} devices")
+        if accumulated > 1:
+            parts.append(f"{accumulated} batches, {accumulated * clips} clips, make a step")
+        return f"{clips} clips: {'; '.join(parts)}" if parts else ""
+
+    def validate_on_test(self) -> None:
+        """Use the test clips for validation (`select_on=test`) in the place of any others."""
+        if unused := len(self.val):
+            self.notes.append(
+                f"{unused} validation clips are neither trained on nor used, because of "
+                "select_on=test; leave out data.val_fraction and data.val_split"
+            )
+        self.val = self.test
+
+    def check_devices(self, devices: int) -> None:
+        """Raise an InputError if a part or a training batch cannot be shared among devices.
+
+        A device without clips would leave the others waiting for it.
+        """
+        if devices == 1:
+            return
+        key = "data.balanced" if self.balanced else "data.batch_size"
+        clips_per_rank(self.step_clips, devices, key)
+        parts = {"training": self.train, "validation": self.val, "test": self.test}
+        for name, part in {**parts, "exemplar": self.exemplars}.items():
+            least = devices * (2 if name == "training" else 1)  # BatchNorm needs two
+            if 0 < len(part) < least:
+                raise InputError(
+                    f"{self.store.path}: {len(part)} {name} clips for {devices} devices, expected "
+                    f"{least} or more; pass trainer.devices=1"
+                )
+
     def _loader(self, dataset: ClipDataset, batches: EpochBatches) -> DataLoader[Any]:
-        return DataLoader(
+        return EpochLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=collate,
@@ -178,12 +244,12 @@ class SkeletonDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled or class-balanced training batches."""
-        labels = self.train.labels
+        """Shuffled or class-balanced training batches; those that a checkpoint holds are over."""
+        labels, done = self.train.labels, partial(batches_done, self.trainer)
         batches = (
-            ClassBalancedBatches(labels, **self.balanced, seed=self.seed)
+            ClassBalancedBatches(labels, **self.balanced, seed=self.seed, done=done)
             if self.balanced
-            else EpochBatches(len(labels), self.batch_size, seed=self.seed, shuffle=True)
+            else EpochBatches(len(labels), self.batch_size, seed=self.seed, shuffle=True, done=done)
         )
         return self._loader(self.train, batches)
 

@@ -1,6 +1,7 @@
-"""Which clips make a batch, and which clips are held out for validation."""
+"""Which clips make a batch, and which rank of a step gets them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from torch import distributed
@@ -12,20 +13,71 @@ Key = tuple[int, int]
 """(epoch, index in the split): all that the randomness of a sample depends on, with the seed."""
 
 
+def clips_per_rank(batch_size: int, ranks: int, key: str = "data.batch_size") -> int:
+    """Share of each rank in the training batch of a step.
+
+    Args:
+        batch_size: Clips of the step, of all ranks together.
+        ranks: Number of processes.
+        key: Setting that the size comes from, for the message.
+
+    Raises:
+        InputError: If the clips cannot be divided equally, or a rank gets a single one of several,
+            which BatchNorm cannot normalize.
+    """
+    share = batch_size // ranks
+    if ranks == 1 or (batch_size % ranks == 0 and share > 1):
+        return share
+    below, above = (max(2, number) * ranks for number in (share, share + 1))
+    sizes = " or ".join(str(size) for size in dict.fromkeys((below, above)))
+    raise InputError(
+        f"{key} makes batches of {batch_size} clips, which {ranks} devices cannot share equally, "
+        f"two clips or more on each; pass a {key} that makes {sizes}, or another trainer.devices"
+    )
+
+
+def check_balanced(value: object) -> None:
+    """Refuse a `data.balanced` that does not say how many classes and clips of each.
+
+    Raises:
+        InputError: If it is neither None nor {classes: P, samples: K} with whole numbers from 1.
+    """
+    if value is None:
+        return
+    sizes = list(value.values()) if isinstance(value, dict) else []
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sizes)
+    if not isinstance(value, dict) or value.keys() != {"classes", "samples"} or not whole:
+        raise InputError(
+            f"data.balanced={value}: expected {{classes: P, samples: K}} with whole numbers from 1"
+        )
+
+
 class EpochBatches(Sampler[list[Key]]):
-    """Batches of shuffled clips; each rank gets its own share of the same permutation.
+    """Batches of shuffled clips; each rank gets its own share of the same batch.
+
+    A training step learns from the same clips whatever the number of ranks.
 
     Args:
         size: Number of clips.
-        batch_size: Clips per batch and rank. The last incomplete batch is left out in training,
-            unless it is the only one.
+        batch_size: Clips per batch, of all ranks together. The last incomplete batch is left out in
+            training, unless it is the only one.
         seed: Seed of the permutations.
         shuffle: False for validation and test: file order, nothing left out or repeated.
+        done: Asked at the start of a pass how many batches of this epoch a continued training has
+            behind it; they are left out.
     """
 
-    def __init__(self, size: int, batch_size: int, *, seed: int, shuffle: bool):
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        done: Callable[[], int] = lambda: 0,
+    ):
         self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
-        self.epoch = 0
+        self.done, self.epoch = done, 0
 
     @property
     def sampler(self) -> "EpochBatches":
@@ -33,7 +85,7 @@ class EpochBatches(Sampler[list[Key]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
+        """Called by the trainer at the start of each epoch, before its first batch is fetched."""
         self.epoch = epoch
 
     def _share(self) -> tuple[int, int]:
@@ -42,98 +94,79 @@ class EpochBatches(Sampler[list[Key]]):
         return 0, 1
 
     def __len__(self) -> int:
+        """Batches of a whole epoch, also where a continued one starts in the middle."""
+        if self.shuffle:
+            return max(1, self.size // self.batch_size)
         rank, world = self._share()
-        if not self.shuffle:
-            return -(-len(range(rank, self.size, world)) // self.batch_size)
-        return max(1, self.size // world // self.batch_size)
+        return -(-len(range(rank, self.size, world)) // max(1, self.batch_size // world))
 
     def __iter__(self) -> Iterator[list[Key]]:
+        if not self.shuffle:
+            yield from self._in_order()
+            return
         rank, world = self._share()
-        order = np.arange(self.size)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-            order = order[: max(world, self.size // world * world)]
-        mine = order[rank::world]
+        epoch, done = self.epoch, self.done()
+        for batch in islice(self._batches(epoch), done, None):
+            # a split smaller than a batch loses what cannot be shared
+            whole = len(batch) == self.batch_size
+            share = clips_per_rank(len(batch), world) if whole else len(batch) // world
+            yield [(epoch, int(index)) for index in batch[rank * share : (rank + 1) * share]]
+
+    def _batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """The clips of each step of an epoch, of all ranks."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
         for batch in range(len(self)):
-            chosen = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(self.epoch, int(index)) for index in chosen]
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def _in_order(self) -> Iterator[list[Key]]:
+        rank, world = self._share()
+        share, own = max(1, self.batch_size // world), range(rank, self.size, world)
+        for first in range(0, len(own), share):
+            yield [(self.epoch, index) for index in own[first : first + share]]
 
 
 class ClassBalancedBatches(EpochBatches):
     """Batches of `classes` classes with `samples` clips each (P x K), so that classes meet.
 
     In a random batch of 16 clips and 60 classes only one clip in five has another of its class; the
-    contrast between classes then says little more than the contrast between clips.
+    contrast between classes then says little more than the contrast between clips. The ranks share
+    the P x K clips, class by class; the losses see those of all ranks.
 
     Args:
         labels: Class of each clip.
         classes: P, at most the number of classes there are.
         samples: K. Classes with fewer clips repeat them.
         seed: Seed of the draws.
+        done: See `EpochBatches`.
 
     Raises:
         InputError: If there are fewer than P classes.
     """
 
     def __init__(
-        self, labels: Sequence[int] | np.ndarray, classes: int, samples: int, *, seed: int
+        self,
+        labels: Sequence[int] | np.ndarray,
+        classes: int,
+        samples: int,
+        *,
+        seed: int,
+        done: Callable[[], int] = lambda: 0,
     ):
-        super().__init__(len(labels), classes * samples, seed=seed, shuffle=True)
+        super().__init__(len(labels), classes * samples, seed=seed, shuffle=True, done=done)
         self.classes, self.samples = classes, samples
         self.members = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
         if classes > len(self.members):
             raise InputError(
                 f"class-balanced batches of {classes} classes asked for, but the training split "
-                f"has {len(self.members)}; type data.balanced.classes={len(self.members)}"
+                f"has {len(self.members)}; pass data.balanced.classes={len(self.members)}"
             )
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        rank, _ = self._share()
-        rng = np.random.default_rng((self.seed, self.epoch, rank))
+    def _batches(self, epoch: int) -> Iterator[np.ndarray]:
+        # the same draws on every rank; the 0 stood for the rank once
+        rng = np.random.default_rng((self.seed, epoch, 0))
         for _ in range(len(self)):
-            batch: list[Key] = []
-            for label in rng.choice(len(self.members), self.classes, replace=False):
-                members = self.members[label]
-                chosen = rng.choice(members, self.samples, replace=len(members) < self.samples)
-                batch += [(self.epoch, int(index)) for index in chosen]
-            yield batch
-
-
-def hold_out(
-    labels: np.ndarray, subjects: np.ndarray | None, fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a validation part from a training split.
-
-    Where the subjects are known and there are at least three, whole subjects are held out, until
-    the fraction is reached; otherwise clips are, the same share of each class.
-
-    Args:
-        labels: (n,) classes.
-        subjects: (n,) subject ids, -1 for unknown, or None.
-        fraction: Share to hold out, in (0, 1).
-        seed: Seed of the choice.
-
-    Returns:
-        Positions (sorted) of the training part and of the validation part; disjoint.
-    """
-    rng = np.random.default_rng((seed, 1))
-    held = np.zeros(len(labels), dtype=bool)
-    known = np.unique(subjects) if subjects is not None else np.empty(0)
-    if len(known) >= 3 and known.min() >= 0:
-        sizes = {subject: int(np.count_nonzero(subjects == subject)) for subject in known}
-        # a large subject could be most of the data: none that overshoots by more than half, unless
-        # all do
-        room = max(1.5 * fraction * len(labels), min(sizes.values()))
-        count = 0
-        for subject in rng.permutation(known)[:-1]:
-            if count + sizes[subject] <= room and count < fraction * len(labels):
-                held |= subjects == subject
-                count += sizes[subject]
-        if not count:  # the smallest was the last
-            held |= subjects == min(sizes, key=lambda subject: sizes[subject])
-    else:
-        for label in np.unique(labels):
-            members = rng.permutation(np.flatnonzero(labels == label))
-            count = max(1, round(fraction * len(members))) if len(members) > 1 else 0
-            held[members[:count]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+            chosen = rng.choice(len(self.members), self.classes, replace=False)
+            members = [self.members[label] for label in chosen]
+            yield np.concatenate(
+                [rng.choice(m, self.samples, replace=len(m) < self.samples) for m in members]
+            )

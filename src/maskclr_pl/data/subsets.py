@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -48,6 +49,12 @@ def labelled_share(
         for members in [order[labels[order] == label]]
     ]
     return np.sort(np.concatenate(chosen)) if chosen else order
+
+
+def own_list(labelled: Any, run: Path) -> Any:
+    """`data.labelled` of a run that exists: instead of a file, which may be gone, its own list."""
+    own = run / "labelled.txt"
+    return str(own) if isinstance(labelled, str) and own.is_file() else labelled
 
 
 def named_clips(file: str, names: Sequence[str], split: str) -> Int[np.ndarray, " labelled"]:

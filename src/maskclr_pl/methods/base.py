@@ -160,6 +160,8 @@ class Method(L.LightningModule):
                 torch.cuda.set_rng_state(state["cuda"], self.device)
         elif self.global_rank:
             torch.manual_seed(torch.initial_seed() + self.global_rank + self.global_step)
+        # a run continued in the middle of an epoch has no start of that epoch
+        self.on_train_epoch_start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Masks and augmentation draw from torch's generators, which go into the checkpoint."""

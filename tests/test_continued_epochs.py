@@ -1,0 +1,105 @@
+"""A run continued from any of its checkpoints sees the clips, draws and masks that are left."""
+
+import shutil
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tests.commands import SMALL, in_process
+from tests.protocol_tools import toy_data, toy_store
+from tests.protocol_tools import trainer as make_trainer
+
+
+class Recorder(L.LightningModule):
+    """Remembers the epoch, number, clips and frames of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def training_step(self, batch, index):
+        clips = batch["index"].tolist(), batch["frame"].tolist()
+        self.seen.append((self.current_epoch, index, *clips))
+        return self.weight.sum()
+
+    def validation_step(self, batch, index):
+        pass
+
+    def configure_optimizers(self):
+        self.trainer.estimated_stepping_batches  # noqa: B018  # makes the loaders, as ours do
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(store, folder, start=None, **options):
+    data_options = {key: options.pop(key) for key in ("num_workers", "balanced") if key in options}
+    every = {"save_top_k": -1}
+    callbacks = [
+        ModelCheckpoint(folder, "{step}", every_n_train_steps=1, **every),
+        ModelCheckpoint(folder, "{epoch}", save_on_train_epoch_end=True, **every),
+        # after a validation; the mode tells the states of the two apart
+        ModelCheckpoint(folder, "val{step}", save_on_train_epoch_end=False, mode="max", **every),
+    ]
+    if start is not None:
+        callbacks = []
+    options = {"enable_checkpointing": bool(callbacks), "callbacks": callbacks, **options}
+    method = Recorder()
+    data = toy_data(store, batch_size=3, seed=2, **data_options)
+    make_trainer(3, default_root_dir=folder, **options).fit(method, data, ckpt_path=start)
+    return method.seen
+
+
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [
+        (0, {}),
+        (0, {"balanced": {"classes": 3, "samples": 1}}),
+        (0, {"limit_train_batches": 4}),
+        (0, {"val_check_interval": 3}),
+        (2, {}),
+    ],
+    ids=["shuffled", "balanced", "limited", "validated in mid-epoch", "workers"],
+)
+def test_from_every_checkpoint(tmp_path, workers, options):
+    """Kind: a continued run that repeats clips: those of epoch 0, or of the start of its epoch."""
+    store = toy_store(tmp_path)
+    whole = fit(store, tmp_path / "whole", num_workers=workers, **options)
+    batches = 4 if "limit_train_batches" in options else 6
+    assert [seen[:2] for seen in whole] == [(e, b) for e in range(3) for b in range(batches)]
+    files = sorted((tmp_path / "whole").glob("*.ckpt"))
+    assert len(files) >= 3 * batches + 3
+    if workers:  # processes take time to start
+        files = [f for f in files if f.stem in ("step=8", "step=12", "epoch=0")]
+        assert len(files) == 3
+    for file in files:
+        content = torch.load(file, weights_only=True)
+        left = whole[content["global_step"] :]
+        if not left:
+            continue
+        assert fit(store, tmp_path, file, num_workers=workers, **options) == left, file.stem
+
+
+def test_weights_of_a_run_continued_in_mid_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kind: as above; with masks, which draw from the generator that is kept with the run."""
+    args = ["source.clips=64", "trainer.max_epochs=2", "data.batch_size=12", *SMALL]
+    args += ["data.num_workers=2", "select_on=last", "masking.start_epoch=1", "optim.lr=0.01"]
+    args += ["callbacks.last.every_n_epochs=null", "+callbacks.last.every_n_train_steps=5"]
+    in_process("train", *args, "output_dir=whole", cwd=tmp_path, capsys=capsys)
+    shutil.copytree(tmp_path / "whole", tmp_path / "part")
+    last, best = (tmp_path / f"part/checkpoints/{name}.ckpt" for name in ("last", "best"))
+    step = torch.load(last, weights_only=True)["global_step"]
+    expected = torch.load(best, weights_only=True)
+    batches = expected["global_step"] // 2
+    assert step < expected["global_step"]
+    assert step % batches, "in the middle of an epoch"
+    best.unlink()
+    in_process("train", "resume=part", cwd=tmp_path, capsys=capsys)
+    continued = torch.load(best, weights_only=True)
+    assert continued["global_step"] == expected["global_step"]
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(continued["state_dict"][name], value, rtol=0, atol=0, msg=name)
