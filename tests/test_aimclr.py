@@ -58,6 +58,9 @@ def at(model: Any, epoch: int, epochs: int = 10, steps: int = 0) -> None:
         global_step=steps,
         global_rank=0,
         precision="32-true",
+        train_dataloader=(),
+        num_training_batches=1,
+        accumulate_grad_batches=1,
     )
 
 

@@ -14,7 +14,6 @@ from maskclr_pl.heads import Projector
 from maskclr_pl.methods.momentum import (
     FeatureQueue,
     MomentumCopy,
-    begins,
     check_contrast,
     distribution_target,
     key_target,
@@ -218,13 +217,6 @@ def test_values_out_of_range_are_refused():
         FeatureQueue(0, (2,))
     with pytest.raises(ValueError, match="momentum"):
         MomentumCopy(*networks(), 1.5)
-    with pytest.raises(ValueError, match="negative"):
-        begins(-1, 10)
-
-
-def test_a_stage_begins_at_an_epoch_or_a_share():
-    assert [begins(start, 300) for start in (0, 0.5, 150, 0.999)] == [0, 150, 150, 299]
-
 
 def rank_work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)

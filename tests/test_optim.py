@@ -13,7 +13,7 @@ STEPS, EPOCHS = 400, 40
 def rates(optim, steps=STEPS, epochs=EPOCHS):
     """The learning rate of every step, relative to the start value."""
     backbone = nn.Linear(2, 2)
-    optimizer, schedule = optim.build(backbone, [], steps, epochs)
+    optimizer, schedule = optim.build(backbone, [], steps, steps // epochs)
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"] / optim.lr)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from maskclr_pl import __version__
 from maskclr_pl.backbones.weights import is_weight, load_published_weights, read_weights
+from maskclr_pl.finite import refuse_not_finite
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
@@ -147,6 +148,11 @@ def checkpoint_path(run_or_file: str | Path, which: str = "best") -> Path:
         for folder in (path / "checkpoints", path):
             if (folder / f"{which}.ckpt").is_file():
                 return folder / f"{which}.ckpt"
+        if (last := path / "checkpoints" / "last.ckpt").is_file():
+            raise InputError(
+                f"{path}: no {which}.ckpt yet: no epoch of this training had all its stages; pass "
+                f"{last} for the last epoch so far, or resume={path} to train on"
+            )
         raise InputError(f"{path}: no checkpoints/{which}.ckpt in this folder; is it a run folder?")
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; type the run folder that train printed last")
@@ -229,7 +235,11 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
 
 
 def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The names and tensors of a checkpoint."""
+    """The names and tensors of a checkpoint.
+
+    Raises:
+        InputError: If it holds none, or values that are not finite.
+    """
     if "state_dict" not in content:
         raise InputError(
             f"{path}: not a checkpoint written by maskclr_pl.train; for weights that others "
@@ -243,4 +253,5 @@ def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"{path}: {name!r} in its state_dict is no weight ({type(value).__name__})"
             )
+    refuse_not_finite(state, path)
     return state

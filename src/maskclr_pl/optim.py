@@ -69,7 +69,7 @@ class Optim:
         backbone: nn.Module,
         others: Iterable[nn.Module],
         steps: int,
-        epochs: int,
+        per_epoch: int,
         fused: bool = True,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """The optimiser and a scheduler to step after every batch.
@@ -78,7 +78,7 @@ class Optim:
             backbone: Trained at `backbone_lr`.
             others: Trained at `lr`.
             steps: Steps of the whole training.
-            epochs: Epochs of the whole training.
+            per_epoch: Steps of an epoch.
             fused: One kernel for the whole step. It unscales gradients itself, so that Lightning
                 cannot clip them under mixed precision.
         """
@@ -97,7 +97,6 @@ class Optim:
             optimizer = torch.optim.AdamW(
                 groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), fused=one_kernel
             )
-        per_epoch = max(1, steps // max(1, epochs))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.factor(step, steps, per_epoch)
         )
@@ -130,6 +129,26 @@ class Optim:
             "matrices": matrix and not embedding,
         }[self.decay]
         return self.weight_decay if decayed else 0.0
+
+    def notes(self, epochs: int) -> list[str]:
+        """Parts of the schedule that lie beyond the end of the training, a line each.
+
+        Args:
+            epochs: Of the training.
+        """
+        notes = []
+        if self.warmup_epochs >= epochs:
+            notes.append(
+                f"optim.warmup_epochs={self.warmup_epochs:g} of {epochs} epochs: the learning rate "
+                f"rises to the end and never reaches optim.lr={self.lr:g}"
+            )
+        beyond = [milestone for milestone in self.milestones if milestone >= epochs]
+        if self.schedule == "step" and beyond:
+            notes.append(
+                f"optim.milestones={list(self.milestones)}: the training has {epochs} epochs, so "
+                f"that the learning rate is not cut at {', '.join(map(str, beyond))}"
+            )
+        return notes
 
     def factor(self, step: int, steps: int, per_epoch: int) -> float:
         """The learning rate at a step, relative to its start value."""

@@ -36,7 +36,7 @@ from maskclr_pl.evaluation.results import (
 )
 from maskclr_pl.evaluation.robustness import summarise
 from maskclr_pl.evaluation.robustness_tables import NOISY, class_scores
-from maskclr_pl.evaluation.runs import curves, runs_below
+from maskclr_pl.evaluation.runs import curves, marked_epochs, runs_below
 from maskclr_pl.evaluation.runs import robustness_rows as run_rows
 from maskclr_pl.evaluation.sections import Part, Picture, sections
 from maskclr_pl.evaluation.tables import NOTE, Table, aligned
@@ -211,7 +211,8 @@ def _training(part: Part, folder: Path, end: str) -> list[Picture]:
     if not any(values for run in first.values() for _, values in run.values()):
         return []
     path = folder / f"training_curves{end}.png"
-    training_curves(first, path)
+    marks = {model.label: marked_epochs(model.runs[0]) for model in part.models}
+    training_curves(first, path, marks=marks)
     alt = f"Training loss and validation accuracy over epochs: {', '.join(first)}"
     return [Picture(path, alt, f"{alt} (the first seed of each).")]
 

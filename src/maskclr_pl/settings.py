@@ -235,30 +235,3 @@ def _check_masking(cfg: DictConfig, method: Method) -> None:
             f"masking.strategy hides {hidden} of {steps * joints} tokens; an autoencoder needs "
             "hidden ones and visible ones: type another masking.strategy.ratio"
         )
-
-
-def saved_settings(folder: Path, overrides: list[str]) -> DictConfig:
-    """The configuration of a run that is to be continued, with values overridden.
-
-    Raises:
-        InputError: If the folder holds no run, or an override is not of a known value.
-    """
-    file = folder / "config.yaml"
-    if not file.is_file() or not file.stat().st_size:
-        raise InputError(f"resume={folder}: no config.yaml in this folder; is it a run folder?")
-    cfg = OmegaConf.load(file)
-    assert isinstance(cfg, DictConfig)
-    if "compile" not in cfg:
-        raise InputError(f"resume={folder}: the run is from an older version of maskclr_pl")
-    OmegaConf.set_struct(cfg, True)
-    for override in overrides:
-        key, _, _ = override.partition("=")
-        if key == "resume":
-            continue
-        if OmegaConf.is_dict(OmegaConf.select(cfg, key)):
-            raise InputError(
-                f"resume= continues a run as it was; {override} would exchange a part of it"
-            )
-        cfg.merge_with_dotlist([override])
-    cfg.resume = str(folder)
-    return cfg

@@ -18,8 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.callbacks import CostCallback, EpochLines
+from maskclr_pl.callbacks import CostCallback, EpochLines, FiniteTraining
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data import Store
@@ -33,7 +32,7 @@ from maskclr_pl.evaluation.results import (
     write_predictions,
     write_run_metrics,
 )
-from maskclr_pl.evaluation.runs import curves, keep_history, masked_shares
+from maskclr_pl.evaluation.runs import curves, keep_history, marked_epochs, masked_shares
 from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
@@ -41,7 +40,15 @@ from maskclr_pl.lineage import training_record
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.pictures import draw_records
-from maskclr_pl.settings import check, check_batch, complete, saved_settings
+from maskclr_pl.plan import Plan, chosen, monitored, outcome, plan
+from maskclr_pl.resuming import (
+    check_data,
+    folder_to_resume,
+    progress,
+    resume_lines,
+    saved_settings,
+)
+from maskclr_pl.settings import check, check_batch, complete
 from maskclr_pl.starting import inherit, init_from
 from maskclr_pl.types import InputError
 
@@ -51,9 +58,10 @@ def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     typed = list(HydraConfig.get().overrides.task)
     if cfg.resume:
-        cfg = saved_settings(Path(cfg.resume), typed)
+        cfg = saved_settings(folder_to_resume(str(cfg.resume)), cfg, typed)
     taken = inherit(cfg, typed) if cfg.init_from not in (None, "RUN") and not cfg.resume else []
-    last = _last_checkpoint(cfg)
+    done = progress(Path(cfg.resume)) if cfg.resume else None
+    last = None if done is None else done.path
     # whatever can be wrong is found before the run folder is claimed
     store = complete(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -73,15 +81,23 @@ def main(cfg: DictConfig) -> float | None:
     if problem := method.check_clips(len(data.train)):
         raise InputError(problem)
     started = _start(cfg, method, store, taken) if cfg.init_from and last is None else []
-    trained_on, notes = training_record(cfg, data, method, last)
-    started += notes
+    trained_on, overlaps = training_record(cfg, data, method, last)
+    started += overlaps
+    if cfg.resume:
+        check_data(Path(cfg.resume), data)
+    monitor, notes = monitored(cfg, data)
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
-    trainer = _trainer(cfg, folder)
+    trainer = _trainer(cfg, folder, monitor)
     _refuse_processes(trainer, str(cfg.trainer.strategy))
     data.check_devices(trainer.world_size)
+    began = () if done is None else (done.planned, done.epochs)
+    planned = plan(cfg, trainer, method, data, *began)
+    started += [f"note       {note}" for note in (*notes, *planned.notes)]
+    if cfg.resume and planned.trained:
+        started += resume_lines(folder, done, planned.epochs, planned.stages)
     facts = (store.skeleton, store.class_names, data.train.lengths, trained_on)
-    method.metadata = metadata(plain(cfg), *facts)
+    method.metadata = metadata(plain(cfg), *facts) | {"stage_epochs": planned.share_epochs}
     if trainer.is_global_zero:
         if not cfg.resume:
             claim(folder)
@@ -95,12 +111,12 @@ def main(cfg: DictConfig) -> float | None:
             log.info("batch      %s", batch)
         if cfg.data.labelled is not None:
             write_lines(folder / "labelled.txt", data.train.names)
-    if last is not None and trainer.is_global_zero:
-        keep_history(trainer.loggers, folder, before=int(read_weights(last)["global_step"]))
+    if done is not None and trainer.is_global_zero:
+        keep_history(trainer.loggers, folder, before=done.step)
     with logged(trainer.loggers, folder, plain(cfg)):
-        metrics = _fit_and_test(trainer, method, data, folder, last)
+        metrics = _fit_and_test(trainer, method, data, folder, last, planned)
     if trainer.is_global_zero:
-        _last_words(folder, metrics)
+        _last_words(folder, metrics, chosen(metrics, planned, monitor))
     return metrics.get(cfg.objective)
 
 
@@ -126,12 +142,6 @@ def _folder(cfg: DictConfig) -> Path:
     return folder
 
 
-def _last_checkpoint(cfg: DictConfig) -> Path | None:
-    """Where a run is continued; None if it starts anew, as one stopped before its first does."""
-    last = Path(cfg.resume or "") / "checkpoints" / "last.ckpt"
-    return last if cfg.resume and last.is_file() else None
-
-
 def _refuse_processes(trainer: L.Trainer, strategy: str) -> None:
     """What Lightning would start but this command cannot bring to its end."""
     if any(way in strategy for way in ("spawn", "fork", "notebook")):
@@ -146,14 +156,14 @@ def _refuse_processes(trainer: L.Trainer, strategy: str) -> None:
         )
 
 
-def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
-    monitor = None if cfg.select_on == "last" else "val/top1"
+def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     where = {"dirpath": folder / "checkpoints"}
     special: dict[str, dict[str, Any]] = {
         "checkpoint": {**where, "monitor": monitor},
         "last": where,
     }
-    callbacks = [
+    callbacks: list[L.Callback] = [FiniteTraining()]
+    callbacks += [
         hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
         for name, callback in cfg.callbacks.items()
     ]
@@ -202,25 +212,30 @@ def _describe(
 
 
 def _fit_and_test(
-    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, start: Path | None
+    trainer: L.Trainer,
+    method: Method,
+    data: SkeletonDataModule,
+    folder: Path,
+    start: Path | None,
+    planned: Plan,
 ) -> dict[str, float]:
     """Fit, test the chosen checkpoint, write everything that a run folder holds.
 
     Training continues where the checkpoint `start` was written, if there is one.
     """
     began = time.monotonic()
+    metrics: dict[str, float] = {}
     if any(parameter.requires_grad for parameter in method.parameters()):
         _fit(trainer, method, data, folder, start)
+        metrics = outcome(trainer, planned, folder)
     else:  # nearest neighbours
         trainer.validate(method, data, ckpt_path=start, verbose=False)
         for name in ("best", "last"):
             trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
-    metrics = {
-        "train/seconds": round(time.monotonic() - began, 1),
-        "parameters": sum(p.numel() for p in method.parameters()),
-    }
+    metrics.setdefault("train/seconds", round(time.monotonic() - began, 1))
+    metrics["parameters"] = sum(p.numel() for p in method.parameters())
     if isinstance(method, Classifier):
-        metrics |= _test(trainer, method, data, folder)
+        metrics = _test(trainer, method, data, folder) | metrics
     else:  # without labels there is nothing to test
         found = trainer.callback_metrics
         metrics |= {key: float(found[key]) for key in found if key.startswith("train/")}
@@ -248,8 +263,7 @@ def _test(
     trainer: L.Trainer, method: Classifier, data: SkeletonDataModule, folder: Path
 ) -> dict[str, float]:
     """Test the chosen checkpoint and keep its predictions."""
-    chosen = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
-    val = trainer.callback_metrics.get("val/top1") if chosen is None else chosen
+    val = trainer.callback_metrics.get("val/top1")
     best = folder / "checkpoints" / "best.ckpt"
     [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
     if trainer.is_global_zero:
@@ -264,25 +278,25 @@ def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
     figures = folder / "figures"
     draw_records(folder, data.store.class_names, method.skeleton)
     if (folder / "metrics.csv").is_file():  # if the CSV logger is there
-        training_curves({folder.name: curves(folder)}, figures / "training_curves.png")
+        marks = {folder.name: marked_epochs(folder)}
+        path = figures / "training_curves.png"
+        training_curves({folder.name: curves(folder)}, path, marks=marks)
     if shares := masked_shares(folder):
         pose = pose_of(method, data.test)
         title = "What was hidden in training"
         joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
 
 
-def _last_words(folder: Path, metrics: dict[str, Any]) -> None:
+def _last_words(folder: Path, metrics: dict[str, Any], which: str) -> None:
     following = f"evaluate ckpt_path={folder}"
     if "test/top1" in metrics:
-        chosen = "the last epoch"
-        if "val/top1" in metrics:
-            chosen = f"the checkpoint with val top1 {metrics['val/top1']:.2f}"
         log.info(
             "result     test top1 %.2f   top5 %.2f   (%s)   %.0f s",
-            *(metrics["test/top1"], metrics["test/top5"], chosen, metrics["train/seconds"]),
+            *(metrics["test/top1"], metrics["test/top5"], which, metrics["train/seconds"]),
         )
     else:
-        log.info("result     loss %.4f   %.0f s", metrics["train/loss"], metrics["train/seconds"])
+        loss, seconds = metrics["train/loss"], metrics["train/seconds"]
+        log.info("result     loss %.4f   (%s)   %.0f s", loss, which, seconds)
         following = f"train method=linear_probe init_from={folder}"
     log.info("figures    %s", folder / "figures")
     log.info("next       python -m maskclr_pl.%s", following)

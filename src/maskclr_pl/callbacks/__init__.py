@@ -1,15 +1,22 @@
-"""Callbacks: when to mask, what a training costs, and what to say and to draw after an epoch."""
+"""Callbacks: when to mask, which epoch to keep, when to stop, what to say and to draw."""
 
 from maskclr_pl.callbacks.collapse import CollapseCallback
 from maskclr_pl.callbacks.cost import CostCallback
 from maskclr_pl.callbacks.figures import FiguresCallback
+from maskclr_pl.callbacks.finite import FiniteTraining
 from maskclr_pl.callbacks.masking import MaskingCallback
 from maskclr_pl.callbacks.progress import EpochLines
+from maskclr_pl.callbacks.selection import BestCheckpoint, EarlyStopping, best_of, too_few
 
 __all__ = [
+    "BestCheckpoint",
     "CollapseCallback",
     "CostCallback",
+    "EarlyStopping",
     "EpochLines",
     "FiguresCallback",
+    "FiniteTraining",
     "MaskingCallback",
+    "best_of",
+    "too_few",
 ]

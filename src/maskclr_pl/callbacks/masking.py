@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.masking import Masking
+from maskclr_pl.stages import Stage
 from maskclr_pl.types import Batch
 
 
@@ -31,14 +32,13 @@ class MaskingCallback(L.Callback):
         ramp_epochs: Epochs over which the ratio grows linearly to the strategy's; 0 starts in full.
 
     Raises:
-        ValueError: If an epoch count is negative.
+        ValueError: If an epoch count is negative, or `start_epoch` is neither whole nor a share.
     """
 
     def __init__(self, strategy: Masking, start_epoch: float = 0, ramp_epochs: int = 0):
-        if start_epoch < 0 or ramp_epochs < 0:
-            raise ValueError("start_epoch and ramp_epochs must not be negative")
-        self.strategy, self.start_epoch, self.ramp_epochs = strategy, start_epoch, ramp_epochs
-        self._first = int(start_epoch)
+        keys = "masking.start_epoch", "masking.ramp_epochs"
+        self._stage = Stage("masking", keys[0], start_epoch, ramp_epochs, keys[1])
+        self.strategy, self.stages = strategy, (self._stage,)
         self._hidden: Tensor | None = None
         self._batches = 0
         self._classes: Sequence[str] = ()
@@ -46,22 +46,20 @@ class MaskingCallback(L.Callback):
         self._total: Tensor | None = None  # the same of all ranks and epochs
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a method without a masked pathway; turn a share into an epoch."""
+        """Refuse a method without a masked pathway."""
         if stage == "fit" and not hasattr(pl_module, "masking"):
             raise TypeError(f"{type(pl_module).__name__} has no masked pathway")
-        if 0 < self.start_epoch < 1:
-            self._first = int(self.start_epoch * (trainer.max_epochs or 0))
         store = getattr(getattr(trainer, "datamodule", None), "store", None)
         self._classes = () if store is None else store.class_names
 
     def masking_at(self, epoch: int) -> Masking | None:
         """The strategy of an epoch (a function of the epoch, so nothing has to be saved)."""
-        since = epoch - self._first
-        if since < 0:
+        stage = self._stage
+        if epoch < stage.first:
             return None
-        if since >= self.ramp_epochs:
+        if epoch >= stage.full:
             return self.strategy
-        ratio = self.strategy.ratio * (since + 1) / (self.ramp_epochs + 1)
+        ratio = self.strategy.ratio * (epoch - stage.first + 1) / (stage.ramp + 1)
         return dataclasses.replace(self.strategy, ratio=ratio)  # type: ignore[type-var]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,6 +68,7 @@ class MaskingCallback(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill or empty the slot."""
+        self._stage.settle(trainer.max_epochs or 1)
         # a plain attribute of the method, which torch's type of a module does not know
         setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
         self._hidden, self._batches, self._epoch = None, 0, None

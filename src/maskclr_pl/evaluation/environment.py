@@ -43,7 +43,7 @@ def environment(
         "devices": devices,
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "data": _data(data),
+        "data": data_identity(data),
     }
 
 
@@ -74,7 +74,8 @@ def without_home(text: str) -> str:
     return text if home == Path(home.anchor) else text.replace(str(home), "~")
 
 
-def _data(data: SkeletonDataModule) -> dict[str, Any]:
+def data_identity(data: SkeletonDataModule) -> dict[str, Any]:
+    """Where the clips of a run are, how many, and hashes of what they hold."""
     store = data.store
     poses = None
     if store.digest is not None:

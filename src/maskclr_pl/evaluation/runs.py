@@ -55,6 +55,27 @@ def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     return {name: series(rows, column) for name, column in columns.items()}
 
 
+def marked_epochs(folder: Path) -> dict[str, int]:
+    """Epochs of a run that matter to its curves, from 1: `masking`, ... (its begin), `best.ckpt`.
+
+    A stage that is there from the first epoch on is left out.
+    """
+    try:
+        metrics = run_metrics(folder)
+    except InputError:
+        return {}
+    begin = {
+        key.removeprefix("first_epoch/"): int(value)
+        for key, value in metrics.items()
+        if key.startswith("first_epoch/")
+    }
+    if not begin and (histories := list(masked_history(folder).values())):  # an older run
+        begin = {"masking": histories[0][0][0]}
+    begin = {name: epoch for name, epoch in begin.items() if epoch > 1}
+    best = metrics.get("best/epoch")
+    return begin if best is None else {**begin, "best.ckpt": int(best)}
+
+
 def masked_history(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Epochs and share of each joint's tokens that was hidden in them; {} without masking."""
     path = folder / "metrics.csv"

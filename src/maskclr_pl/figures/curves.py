@@ -17,7 +17,10 @@ _COLUMNS = 5  # of small panels
 
 
 def training_curves(
-    runs: Mapping[str, Mapping[str, Series]], path: Path, title: str = "Training"
+    runs: Mapping[str, Mapping[str, Series]],
+    path: Path,
+    title: str = "Training",
+    marks: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
     """Loss on training clips and, where there are labels, top-1 on validation clips over epochs.
 
@@ -26,6 +29,8 @@ def training_curves(
             empty.
         path: PNG to write (an SVG goes beside it).
         title: Above the figure.
+        marks: Label -> {what: epoch}: a dotted line where a stage begins (`masking`), a star at the
+            epoch in `best.ckpt`.
     """
     tested = any(run["accuracy"][0] for run in runs.values())
     figure = new_figure(9 if tested else 4.8, 3.6)
@@ -36,14 +41,42 @@ def training_curves(
     for axes, name in zip(panels, names, strict=False):
         for label, run in runs.items():
             axes.plot(*run[name], label=label, **looks[label])
+            marked = (marks or {}).get(label, {})
+            _mark(axes, marked, run[name], looks[label], alone=len(runs) == 1)
         axes.grid(alpha=0.3)
     loss = "cross-entropy" if tested else "loss"
     panels[0].set(xlabel="epoch", ylabel=f"{loss}, training clips", ylim=(0, None))
     if tested:
         panels[1].set(xlabel="epoch", ylabel="top-1, validation clips (%)", ylim=(0, 101))
-    if len(runs) > 1:
-        panels[-1].legend(loc="lower right" if tested else "upper right")
+    handles, labels = panels[-1].get_legend_handles_labels()
+    if len(labels) > 1:
+        first = dict(zip(reversed(labels), reversed(handles), strict=True))
+        keys = list(dict.fromkeys(labels))
+        place = "lower right" if tested else "upper right"
+        panels[-1].legend([first[key] for key in keys], keys, loc=place, fontsize=8)
     save(figure, path)
+
+
+def _mark(
+    axes: Axes,
+    marks: Mapping[str, int],
+    values: Series,
+    look: Mapping[str, Any],
+    alone: bool,
+) -> None:
+    """Lines where stages begin, and a star on the curve at the epoch in best.ckpt."""
+    for what, epoch in marks.items():
+        text = f"{what}: epoch {epoch}" if alone else what
+        if what != "best.ckpt":
+            # the epochs before it are left of the line
+            line: dict[str, Any] = {"linestyle": ":", "linewidth": 1.2, "color": look["color"]}
+            text = f"{what} from epoch {epoch} on" if alone else f"{what} begins"
+            axes.axvline(epoch - 0.5, label=text, **line)
+        elif epoch in list(values[0]):
+            height = values[1][list(values[0]).index(epoch)]
+            dot: dict[str, Any] = {"marker": "*", "markersize": 11, "linestyle": "", "zorder": 3}
+            dot |= {"color": look["color"], "markeredgecolor": "black"}
+            axes.plot(epoch, height, label=text, **dot)
 
 
 def robustness_curves(

@@ -17,7 +17,6 @@ from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.momentum import (
     FeatureQueue,
     MomentumCopy,
-    begins,
     check_contrast,
     distribution_target,
     key_target,
@@ -25,6 +24,7 @@ from maskclr_pl.methods.momentum import (
     similarities,
     soft_cross_entropy,
 )
+from maskclr_pl.stages import Stage
 from maskclr_pl.types import Batch
 
 
@@ -74,15 +74,15 @@ class AimCLR(Method):
     ):
         super().__init__(backbone, **shared)
         check_contrast(temperature, topk, queue_size)
-        begins(mining_epoch, 1)
         self.extreme = extreme
         self.projector = Projector(backbone.dim, backbone.dim, embed_dim)
         self.key = MomentumCopy(backbone, self.projector, momentum)
         self.queue = FeatureQueue(queue_size, (embed_dim,))
-        self.temperature, self.mining_epoch, self.topk = temperature, mining_epoch, topk
+        self.temperature, self.topk = temperature, topk
         self.drop_threshold = drop_threshold
+        self.stages = (Stage("mining", "method.mining_epoch", mining_epoch),)
         self.mining = False
-        """Whether neighbours are mined: a function of the epoch, so nothing has to be saved."""
+        """Whether neighbors are mined: a function of the epoch, so nothing has to be saved."""
 
     def check_clips(self, clips: int) -> str | None:
         """See `Method.check_clips`."""
@@ -96,8 +96,9 @@ class AimCLR(Method):
 
     def on_train_epoch_start(self) -> None:
         """Enter the second stage."""
-        epochs = self.trainer.max_epochs or 1
-        self.mining = self.current_epoch >= begins(self.mining_epoch, epochs)
+        [stage] = self.stages
+        stage.settle(self.trainer.max_epochs or 1)
+        self.mining = self.current_epoch >= stage.first
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Three queries, a key, the losses; the queue is read before it is written."""
@@ -115,7 +116,7 @@ class AimCLR(Method):
         )
 
         positive, positive_owner = self.pack(self.augment(batch["clip"]), batch)
-        self.key.update(self.backbone, self.projector)
+        self.key.follow(self.backbone, self.projector, self.global_step)
         key = self.key(positive, positive_owner, clips)
         topk = self.topk if self.mining else None
         losses = aimclr_loss(query, *strong, key, self.queue.read(), self.temperature, topk)

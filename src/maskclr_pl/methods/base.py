@@ -1,5 +1,6 @@
 """What every method shares: backbone, optimiser, augmentation, person packing, random state."""
 
+import math
 from typing import Any, Literal
 
 import lightning as L
@@ -11,6 +12,7 @@ from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.heads import pool_persons
 from maskclr_pl.optim import Optim
 from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.stages import Stage
 from maskclr_pl.types import Batch, Features
 
 
@@ -39,6 +41,8 @@ def of_all_ranks(value: Any) -> list[Any]:
 class Method(L.LightningModule):
     """Knows nothing about learning.
 
+    A method that does its main work from some epoch on only lists its `stages`.
+
     Args:
         backbone: Turns person sequences into tokens.
         optim: Optimiser and schedule.
@@ -60,6 +64,7 @@ class Method(L.LightningModule):
         persons: Literal["packed", "padded"] = "packed",
     ):
         super().__init__()
+        self.stages: tuple[Stage, ...] = ()
         if persons not in ("packed", "padded"):
             raise ValueError(f"persons must be packed or padded, got {persons!r}")
         self.backbone, self.optim, self.skeleton = backbone, optim, skeleton
@@ -142,10 +147,13 @@ class Method(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser of `optim` over all parameters, stepped after every batch."""
         others = [module for name, module in self.named_children() if name != "backbone"]
-        epochs = self.trainer.max_epochs or 1
-        steps = int(self.trainer.estimated_stepping_batches)
-        fused = "mixed" not in str(self.trainer.precision)
-        optimizer, schedule = self.optim.build(self.backbone, others, steps, epochs, fused)
+        trainer = self.trainer
+        steps = int(trainer.estimated_stepping_batches)
+        if trainer.train_dataloader is None:  # of max_steps alone Lightning asks no loader
+            trainer.fit_loop.setup_data()
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        fused = "mixed" not in str(trainer.precision)
+        optimizer, schedule = self.optim.build(self.backbone, others, steps, per_epoch, fused)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -17,13 +17,13 @@ from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.momentum import (
     FeatureQueue,
     MomentumCopy,
-    begins,
     check_contrast,
     key_target,
     mined_target,
     similarities,
     soft_cross_entropy,
 )
+from maskclr_pl.stages import Stage
 from maskclr_pl.transforms import Stream
 from maskclr_pl.types import Batch
 
@@ -75,7 +75,6 @@ class CrosSCLR(Method):
     ):
         super().__init__(backbone, **shared)
         check_contrast(temperature, topk, queue_size)
-        begins(cross_epoch, 1)
         if len(set(streams)) < 2 or len(set(streams)) < len(streams):
             raise ValueError(f"streams must be two or more different ones, got {list(streams)}")
         if self.optim.backbone_lr is not None or self.optim.layer_decay != 1:
@@ -95,8 +94,8 @@ class CrosSCLR(Method):
             {kind: MomentumCopy(*self.network(kind), momentum) for kind in streams}
         )
         self.queue = FeatureQueue(queue_size, (len(streams), embed_dim))
-        self.temperature, self.cross_epoch = temperature, cross_epoch
-        self.topk, self.context = topk, context
+        self.temperature, self.topk, self.context = temperature, topk, context
+        self.stages = (Stage("cross-view mining", "method.cross_epoch", cross_epoch),)
         self.crossing = False
         """Whether streams mine for each other: a function of the epoch, as `AimCLR.mining`."""
 
@@ -118,8 +117,9 @@ class CrosSCLR(Method):
 
     def on_train_epoch_start(self) -> None:
         """Enter the second stage."""
-        epochs = self.trainer.max_epochs or 1
-        self.crossing = self.current_epoch >= begins(self.cross_epoch, epochs)
+        [stage] = self.stages
+        stage.settle(self.trainer.max_epochs or 1)
+        self.crossing = self.current_epoch >= stage.first
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """A query and a key per stream, the losses; the queue is read before it is written."""
@@ -130,7 +130,7 @@ class CrosSCLR(Method):
         for kind, stream in self.streams.items():
             backbone, projector = network = self.network(kind)
             queries[kind] = projector(backbone(stream(x)).tokens, owner, clips)
-            self.keys[kind].update(*network)  # type: ignore[operator]
+            self.keys[kind].follow(*network, self.global_step)  # type: ignore[operator]
             keys[kind] = self.keys[kind](stream(positive), positive_owner, clips)
 
         negatives = dict(zip(self.streams, self.queue.read().unbind(1), strict=True))

@@ -40,11 +40,26 @@ class MomentumCopy(nn.Module):
         self.momentum = momentum
         self.backbone = copy.deepcopy(backbone).requires_grad_(False)
         self.projector = copy.deepcopy(projector).requires_grad_(False)
+        self._followed: int | None = None
 
     def restart(self, backbone: nn.Module, projector: nn.Module) -> None:
         """Copy parameters and buffers again, which may have come from another run since."""
         self.backbone.load_state_dict(backbone.state_dict())
         self.projector.load_state_dict(projector.state_dict())
+
+    def follow(self, backbone: nn.Module, projector: nn.Module, step: int) -> None:
+        """Move once for each step of the optimizer.
+
+        Batches whose gradients are accumulated see one query network, and one key network.
+
+        Args:
+            backbone: Of the query.
+            projector: Of the query.
+            step: Steps that the optimizer has taken.
+        """
+        if step != self._followed:
+            self.update(backbone, projector)
+            self._followed = step
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, projector: nn.Module) -> None:
@@ -170,17 +185,6 @@ def mined_target(
     if context:
         positive = torch.cat((positive, positive[:, 1:]), dim=1)
     return positive / positive.sum(1, keepdim=True)
-
-
-def begins(start: float, epochs: int) -> int:
-    """The epoch, from 0, in which a stage begins; `start` below 1 is a share of the epochs.
-
-    Raises:
-        ValueError: If `start` is negative.
-    """
-    if start < 0:
-        raise ValueError(f"the epoch of a stage must not be negative, got {start}")
-    return int(start * epochs) if start < 1 else int(start)
 
 
 def check_contrast(temperature: float, topk: int, queue_size: int) -> None:
