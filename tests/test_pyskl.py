@@ -16,7 +16,8 @@ from maskclr_pl.data.clips import ClipDataset
 from maskclr_pl.data.converting import convert
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.skeletons import SKELETONS, load_skeleton
+from maskclr_pl.layouts import load_skeleton
+from maskclr_pl.skeletons import SKELETONS
 from maskclr_pl.types import InputError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -54,7 +54,7 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_skeleton_example(tmp_path: Path) -> None:
-    from maskclr_pl.skeletons import load_skeleton
+    from maskclr_pl.layouts import load_skeleton
 
     [text] = [block for block in blocks("yaml") if block.startswith("joints:")]
     (tmp_path / "mine.yaml").write_text(text)

@@ -56,8 +56,9 @@ from maskclr_pl.evaluation.robustness_tables import (
 )
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.evaluation.second_store import matching
+from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.methods import Classifier
-from maskclr_pl.skeletons import SKELETONS, Skeleton, load_skeleton
+from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.types import Batch, InputError
 from tests.commands import SMALL, in_process, in_subprocess, refused
 from tests.robustness_tools import FLAT, SPACE, V, batch

@@ -3,10 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.skeletons import SKELETONS, Skeleton, conversion, load_skeleton
+from maskclr_pl.joint_names import canonical_names
+from maskclr_pl.layouts import layout_notes, load_skeleton, read_layout
+from maskclr_pl.skeletons import SKELETONS, Skeleton, conversion
 from maskclr_pl.types import InputError
 
 LAYOUTS = sorted(SKELETONS)
@@ -223,3 +226,132 @@ def test_unknown_names_are_refused_with_a_hint(tmp_path):
         load_skeleton("coco_17")
     with pytest.raises(InputError, match="no such file"):
         load_skeleton(tmp_path / "none.yaml")
+
+
+# --- joint names in other spellings ---------------------------------------------------------------
+
+
+def respelled(name, letter, first, style):
+    """A joint name as other software writes it."""
+    side, _, rest = name.partition("_")
+    words = name.split("_")
+    if side in ("left", "right"):
+        side = side[0] if letter else side
+        words = [side, *rest.split("_")] if first else [*rest.split("_"), side]
+    camel = "".join(word.capitalize() for word in words)
+    return {"words": " ".join(words), "upper": "-".join(words).upper(), "camel": camel}[style]
+
+
+@given(
+    st.sampled_from(LAYOUTS),
+    *(st.booleans(), st.booleans(), st.sampled_from(["words", "upper", "camel"])),
+)
+def test_spellings_of_joint_names_are_one(name, letter, first, style):
+    """Kind: names that differ in spelling only were another layout, without sides."""
+    joints = SKELETONS[name].joints
+    assert canonical_names([respelled(one, letter, first, style) for one in joints]) == joints
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("LSHO RSHO HEAD", "left_sho right_sho head"),
+        ("lhip rhip hip", "left_hip right_hip hip"),
+        ("kneeL kneeR spine_l", "left_knee right_knee spine_l"),
+        ("anklel ankler leg", "left_ankle right_ankle leg"),
+        ("HandTipLeft SpineBase", "left_hand_tip spine_base"),
+        ("MOUTH_LEFT RIGHT_EYE_INNER", "left_mouth right_eye_inner"),
+        ("R.Elbow L.Elbow", "right_elbow left_elbow"),
+        ("左肩 右肩 0", "左肩 右肩 0"),
+        ("left_hip LHip right_hip", "left_hip LHip right_hip"),  # would be the same name twice
+        ("left right l", "left right l"),
+    ],
+)
+def test_sides_in_joint_names(written, read):
+    assert canonical_names(written.split()) == tuple(read.split())
+
+
+def layout_file(tmp_path, joints, edges=None, **values):
+    path = tmp_path / "mine.yaml"
+    values |= {"joints": list(joints)} | ({} if edges is None else {"edges": edges})
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_joints_of_a_named_layout_are_that_layout(tmp_path, name):
+    """Kind: a YAML file with the joints of coco17 had another root, parts and conversions."""
+    known = SKELETONS[name]
+    chain = [[i, i + 1] for i in range(len(known) - 1)]
+    for edges in (chain, None):
+        skeleton, notes = read_layout(layout_file(tmp_path, known.joints, edges, name="other"))
+        assert skeleton is known
+        assert notes == [f"{tmp_path}/mine.yaml has the joints of {name} and is read as {name}"]
+    camel = ["".join(word.capitalize() for word in joint.split("_")) for joint in known.joints]
+    skeleton, notes = read_layout(layout_file(tmp_path, camel, chain))
+    assert skeleton is known
+    assert len(notes) == 2
+    assert f"{camel[0]} is {known.joints[0]}" in notes[0]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_named_layout_in_another_order_keeps_root_and_bones(tmp_path, name):
+    """Kind: the same joints in another order had a root and parents of their own."""
+    known = SKELETONS[name]
+    joints = sorted(known.joints)
+    skeleton, [note] = read_layout(layout_file(tmp_path, joints))
+    assert f"has the joints of {name} in another order" in note
+    assert skeleton.joints == tuple(joints)
+    named = {(joints[a], joints[b]) for a, b in skeleton.bones}
+    assert named == {(known.joints[a], known.joints[b]) for a, b in known.bones}
+    assert joints[skeleton.root] == known.joints[known.root]
+    weights, missing = conversion(skeleton, known)
+    assert missing == ()
+    np.testing.assert_array_equal(weights.argmax(1), [joints.index(one) for one in known.joints])
+
+
+def test_a_root_of_its_own_stays(tmp_path):
+    chain = [[i, i + 1] for i in range(16)]
+    joints = SKELETONS["coco17"].joints
+    skeleton, notes = read_layout(layout_file(tmp_path, joints, chain, root="left_hip"))
+    assert (skeleton.name, skeleton.joints[skeleton.root]) == ("mine", "left_hip")
+    assert notes == []
+
+
+def test_what_a_file_does_not_tell_is_said(tmp_path):
+    """Kind: a root from the middle of the graph and unconnected joints, in silence."""
+    path = layout_file(tmp_path, ["a", "b", "c", "d"], [[0, 1], [1, 2]])
+    skeleton, notes = read_layout(path)
+    assert skeleton.joints[skeleton.root] == "b"
+    assert "b, in the middle of the edges, is the root; add `root: JOINT`" in notes[0]
+    assert notes[1] == f"no edge of {path} connects d with b"
+
+
+def test_a_layout_without_sides_is_said_to_have_none():
+    """Kind: flips and corruptions of parts did nothing, in silence."""
+    [note] = layout_notes(Skeleton("dots", ("a", "b"), (-1, 0)))
+    assert note.startswith("dots has no pairs of left and right joints")
+    hands = Skeleton("hands", ("root", "left_hand", "right_hand", "left_eye"), (-1, 0, 0, 0))
+    alone, absent = layout_notes(hands)
+    assert alone == "hands: no joint on the other side of left_eye"
+    assert absent == "the joint names of hands tell no left leg, right leg"
+    assert all(layout_notes(one) == [] for one in SKELETONS.values())
+
+
+@pytest.mark.parametrize(
+    ("joints", "edges", "message"),
+    [
+        (["a", "b", "a"], [[0, 1]], r"2 joints are named 'a'"),
+        (["a", "b"], [[1, 2]], r"edge \[1, 2\] is not a pair of joints.*numbered from 0 to 1"),
+        (["a", "b"], [["a", "c"]], r"edge \['a', 'c'\].*no joint is named 'c'"),
+        (["a", "b"], [[0, 1, 1]], r"edge \[0, 1, 1\].*pair of joint"),
+        (["a", "b"], 7, "list `edges`"),
+        (["a", "b"], None, "list `edges`"),
+        ([], [], "no joints"),
+        (list(SKELETONS["coco17"].joints), [[0, 17]], r"edge \[0, 17\]"),
+    ],
+)
+def test_what_is_wrong_in_a_layout_is_one_line(tmp_path, joints, edges, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_layout(layout_file(tmp_path, joints, edges))
+    assert "\n" not in str(caught.value)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from maskclr_pl import __version__
 from maskclr_pl.backbones.weights import is_weight, load_published_weights, read_weights
 from maskclr_pl.finite import refuse_not_finite
+from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.methods import Method
-from maskclr_pl.skeletons import Skeleton, load_skeleton
+from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
 from maskclr_pl.types import InputError
 

@@ -23,7 +23,7 @@ from maskclr_pl.data.inspection import inspect, lines, problems
 from maskclr_pl.data.names import CLASS_NAMES, class_names
 from maskclr_pl.data.sources import Source, ntu
 from maskclr_pl.figures.recordings import overview
-from maskclr_pl.skeletons import load_skeleton, read_yaml
+from maskclr_pl.layouts import read_yaml
 from maskclr_pl.types import InputError
 
 _SHOWN = 10

@@ -5,8 +5,7 @@ derived. A joint of another layout is a mean of joints, so a conversion is one m
 Joint orders: COCO, MotionBERT (H36M), Kinect, OpenPose and AlphaPose (Halpe) documentation.
 """
 
-import difflib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,9 +16,15 @@ import yaml
 
 from maskclr_pl.types import InputError
 
-_ARM = ("shoulder", "elbow", "wrist", "hand", "thumb", "finger", "clavicle")
-_LEG = ("hip", "knee", "ankle", "foot", "toe", "heel")
-_ROOTS = ("root", "hip_center", "spine_base", "mid_hip", "pelvis", "torso")
+_LIMBS = {
+    "leg": ("hip", "knee", "ankle", "foot", "toe", "heel", "leg", "thigh", "shin", "calf"),
+    "arm": (
+        *("shoulder", "elbow", "wrist", "hand", "thumb", "finger", "clavicle", "arm", "collar"),
+        *("palm", "index", "pinky"),  # after the leg: the tip of a foot is called foot_index, too
+    ),
+}
+ROOTS = ("root", "hip_center", "spine_base", "mid_hip", "pelvis", "hips", "hip", "torso")
+"""Names of joints that are taken for the root, the first one first."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,13 @@ class Skeleton:
     bone_parents: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.joints or len(set(self.joints)) != len(self.joints):
-            raise InputError(f"skeleton {self.name}: joint names are empty or repeat")
+        if not self.joints:
+            raise InputError(f"skeleton {self.name}: it has no joints")
+        [(joint, times)] = Counter(self.joints).most_common(1)
+        if times > 1:
+            raise InputError(
+                f"skeleton {self.name}: {times} joints are named {joint!r}; joint names must differ"
+            )
         self._check_forest("parents", self.parents)
         if self.bone_parents is not None:
             self._check_forest("bone_parents", self.bone_parents)
@@ -100,13 +110,8 @@ class Skeleton:
         }
         for i, name in enumerate(self.joints):
             side, _, rest = name.partition("_")
-            limb = (
-                "arm"
-                if any(word in rest for word in _ARM)
-                else "leg"
-                if any(word in rest for word in _LEG)
-                else ""
-            )
+            named = (limb for limb, words in _LIMBS.items() if any(w in rest for w in words))
+            limb = next(named, "")
             parts[f"{side}_{limb}" if limb and side in ("left", "right") else "trunk"].append(i)
         return {part: tuple(joints) for part, joints in parts.items() if joints}
 
@@ -151,21 +156,24 @@ class Skeleton:
             InputError: If an edge or the root names no joint.
         """
         joints = tuple(joints)
+        if not joints:
+            raise InputError(f"skeleton {name}: it has no joints")
         near: list[list[int]] = [[] for _ in joints]
         for edge in edges:
             if len(edge) != 2 or not all(0 <= int(end) < len(joints) for end in edge):
                 raise InputError(
-                    f"skeleton {name}: edge {list(edge)} is no pair of joints below {len(joints)}"
+                    f"skeleton {name}: edge {list(edge)} is not a pair of joints, which are "
+                    f"numbered from 0 to {len(joints) - 1}"
                 )
             near[int(edge[0])].append(int(edge[1]))
             near[int(edge[1])].append(int(edge[0]))
         if root is not None and root not in joints:
             raise InputError(f"skeleton {name}: the root {root!r} is not among its joints")
-        named = root or next((joint for joint in _ROOTS if joint in joints), None)
+        named = root or next((joint for joint in ROOTS if joint in joints), None)
         start = (
             joints.index(named)
             if named
-            else min(range(len(joints)), key=lambda i: max(_distances(near, i).values()))
+            else max(range(len(joints)), key=lambda i: _centrality(near, i))
         )
         parents = [-1] * len(joints)
         reached: set[int] = set()
@@ -184,7 +192,8 @@ class Skeleton:
         return cls(name, joints, tuple(parents))
 
 
-def _distances(near: list[list[int]], start: int) -> dict[int, int]:
+def _centrality(near: list[list[int]], start: int) -> tuple[int, int]:
+    """How many joints can be reached, and minus the distance of the farthest of them."""
     distances, queue = {start: 0}, deque([start])
     while queue:
         node = queue.popleft()
@@ -192,8 +201,7 @@ def _distances(near: list[list[int]], start: int) -> dict[int, int]:
             if other not in distances:
                 distances[other] = distances[node] + 1
                 queue.append(other)
-    # what cannot be reached is farther than anything that can
-    return {joint: distances.get(joint, len(near)) for joint in range(len(near))}
+    return len(distances), -max(distances.values())
 
 
 def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -228,56 +236,6 @@ def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[st
     weights = np.stack([np.zeros(len(source)) if row is None else row for row in rows])
     missing = tuple(joint for joint, row in zip(target.joints, rows, strict=True) if row is None)
     return weights, missing
-
-
-def load_skeleton(name_or_path: str | Path) -> Skeleton:
-    """A named layout, or one from a YAML file with `joints` and `edges` (indices or names).
-
-    Raises:
-        InputError: If there is no such name or file, or the file has no joints and edges.
-    """
-    if str(name_or_path) in SKELETONS:
-        return SKELETONS[str(name_or_path)]
-    path = Path(str(name_or_path))
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        close = difflib.get_close_matches(str(name_or_path), SKELETONS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise InputError(
-            f"no skeleton named {str(name_or_path)!r}{hint}; known: {', '.join(SKELETONS)}, "
-            "or a YAML file with joints and edges"
-        )
-    values = read_yaml(path)
-    joints, edges = values.get("joints"), values.get("edges")
-    if not isinstance(joints, list) or not isinstance(edges, list):
-        raise InputError(
-            f"{path}: expected a list `joints` (names) and a list `edges` (pairs); for a known "
-            f"layout type its name instead: {', '.join(SKELETONS)}"
-        )
-    names = [str(joint) for joint in joints]
-    try:
-        pairs = [
-            [names.index(end) if isinstance(end, str) else int(end) for end in edge]
-            for edge in edges
-        ]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: each edge must be a pair of joint indices or names ({error})"
-        ) from None
-    name = str(values.get("name", path.name.removesuffix(path.suffix).removesuffix(".meta")))
-    return Skeleton.from_edges(name, names, pairs, values.get("root"))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an InputError that names the file if there is none."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping at the top, found {type(values).__name__}")
-    return values
 
 
 def _named() -> dict[str, Skeleton]:

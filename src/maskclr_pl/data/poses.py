@@ -9,7 +9,8 @@ import numpy as np
 from maskclr_pl.data.pose_files import read_detections
 from maskclr_pl.data.pose_tables import is_table, read_table
 from maskclr_pl.data.sources.options import image_size
-from maskclr_pl.skeletons import Skeleton, load_skeleton
+from maskclr_pl.layouts import load_skeleton
+from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
 LAYOUTS = {17: "coco17", 18: "openpose18", 25: "body25", 26: "halpe26"}

@@ -15,7 +15,8 @@ from maskclr_pl.data.sources.ntu_skeleton import read_actors
 from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.data.store import Recording, Store
-from maskclr_pl.skeletons import SKELETONS, Skeleton, load_skeleton
+from maskclr_pl.layouts import load_skeleton
+from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 
 IN_METRES = {25: "ntu25", 20: "kinect20"}

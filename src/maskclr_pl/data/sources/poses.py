@@ -15,7 +15,7 @@ from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
 from maskclr_pl.data.sources.labels import numbered, read_labels, refuse_overlaps
 from maskclr_pl.data.sources.options import check_number, image_size, one_path
 from maskclr_pl.data.store import Recording
-from maskclr_pl.skeletons import load_skeleton
+from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.types import InputError
 
 
