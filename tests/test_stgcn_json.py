@@ -64,6 +64,8 @@ def names(source):
 
 def assert_read(found, content, size=(256, 340), most=5):
     """Half precision has 11 bits, so that is the relative error."""
+    assert found.frame_size == size
+    found = Form("fractions").converted(found)  # as on the way into a store
     keypoint, score = openpose_clip(content, *size, most)
     assert found.keypoint.dtype == found.score.dtype == np.float16
     assert found.keypoint.shape == keypoint.shape
@@ -267,7 +269,7 @@ WRONG = {
     "huge": (with_person(pose=[10**400] * 36), "a `pose` is no list of numbers"),
     "nan": (with_person(pose=[math.nan] * 36), "NaN or infinite"),
     "nan score": (with_person(score=[math.nan] * 18), "NaN or infinite"),
-    "infinite": (with_person(pose=[1e300] * 36), "NaN or infinite"),
+    "no fractions": (with_person(pose=[*range(36)]), "are not the fractions of the first clips"),
 }
 
 
@@ -275,7 +277,7 @@ def message_of(path, folder):
     """What is said about files; any other exception is raised."""
     try:
         source = StgcnJsonSource(path)
-        recordings = (source[i] for i in range(len(source)))
+        recordings = (Form(source.units).converted(source[i]) for i in range(len(source)))
         write_store(folder / "s.h5", recordings, skeleton=SKELETONS["openpose18"], splits={})
     except InputError as error:
         return str(error)
