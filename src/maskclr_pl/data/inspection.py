@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskclr_pl.data.contents import Inspection, held_out
-from maskclr_pl.data.image_fit import image_size_notes
+from maskclr_pl.data.image_fit import too_large
 from maskclr_pl.data.measuring import measure
 from maskclr_pl.data.recognition import doubt
 from maskclr_pl.data.store import Store
@@ -44,7 +44,7 @@ def inspect(store: Store) -> Inspection:
 
 def _remarks(store: Store) -> tuple[str, ...]:
     unlike = doubt(store)
-    return (unlike,) if unlike else tuple(image_size_notes(store))
+    return (unlike,) if unlike else tuple(too_large(store))
 
 
 def problems(found: Inspection) -> list[str]:

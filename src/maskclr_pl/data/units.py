@@ -5,7 +5,6 @@ of them (`recognition.recognize`), and each is checked against the decision befo
 so that a file that mixes units is refused.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +80,7 @@ class Form:
     def converted(self, recording: Recording) -> Recording:
         """A recording of the file as the store holds it: pixels or metres.
 
-        Converted coordinates have the precision that keypoints and scores have, single at most.
+        Converted coordinates stay in half precision, or are in single precision.
 
         Raises:
             InputError: If its numbers mean something else than those of the file, or the size of
@@ -134,8 +133,7 @@ class Form:
     def _metric(self, recording: Recording) -> Recording:
         keypoint, score = recording.keypoint, recording.score
         if self.unit == "millimetres":
-            dtype = _precision(recording)
-            keypoint = (keypoint.astype(np.float64) / 1000).astype(dtype)
+            keypoint = (keypoint.astype(np.float64) / 1000).astype(_precision(keypoint))
         if self.score_use == "none" or score is None or score.shape != keypoint.shape[:3]:
             return replace(recording, keypoint=keypoint)
         if self.score_use == "zeros":
@@ -161,7 +159,7 @@ class Form:
         pixels[~np.any(keypoint != 0, axis=-1)] = 0
         with np.errstate(over="ignore"):  # infinities are refused with those of other files
             return replace(
-                recording, keypoint=pixels.astype(_precision(recording)), frame_size=size
+                recording, keypoint=pixels.astype(_precision(recording.keypoint)), frame_size=size
             )
 
 
@@ -213,8 +211,6 @@ def _with_score(recording: Recording) -> Recording:
     return replace(recording, keypoint=keypoint[..., :2], score=score)
 
 
-def _precision(recording: Recording) -> np.dtype:
-    """Of converted values: what came in half precision, joints or scores, stays in it."""
-    arrays: Sequence[np.ndarray | None] = (recording.keypoint, recording.score)
-    half = any(one is not None and one.dtype == np.float16 for one in arrays)
-    return np.dtype(np.float16 if half else np.float32)
+def _precision(keypoint: np.ndarray) -> np.dtype:
+    """Of converted coordinates: what a half has after a product is one rounding more."""
+    return np.dtype(np.float16 if keypoint.dtype == np.float16 else np.float32)

@@ -46,12 +46,12 @@ class Values:
     @property
     def body(self) -> float:
         """Size of the median body in x and y."""
-        return float(np.median(self.size))
+        return _middle(self.size)
 
     @property
     def body3(self) -> float:
         """Size of the median body in all coordinates."""
-        return float(np.median(self.size3))
+        return _middle(self.size3)
 
     @property
     def third(self) -> Float[np.ndarray, " n"]:
@@ -118,6 +118,11 @@ def pooled(values: Sequence[Values]) -> Values:
     )
 
 
+def _middle(sizes: np.ndarray) -> float:
+    """The median, as the size of one of the bodies even if there are two kinds."""
+    return float(np.quantile(sizes, 0.5, method="lower"))
+
+
 def is_clip(keypoint: object) -> bool:
     """Whether keypoints are an array that a recording can have."""
     return (
@@ -138,7 +143,7 @@ def _is_turned(keypoint: np.ndarray) -> bool:
     first, second = keypoint.shape[:2]
     if first <= _AXIS or first <= second:
         return False
-    bodies = keypoint[:_LOOKED_AT].astype(np.float64)
+    bodies = keypoint[:_LOOKED_AT, ..., :2].astype(np.float64)  # a third channel may be a score
     found = (bodies != 0).any(-1) & np.isfinite(bodies).all(-1)
     both = found[1:] & found[:-1]
     pairs = both.any(-1)

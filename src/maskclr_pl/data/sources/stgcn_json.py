@@ -126,7 +126,9 @@ class StgcnJsonSource:
         return self._clips[index].stem
 
     def __getitem__(self, index: int) -> Recording:
-        """Read one clip; scores are in half precision, so that the store is, as other 2D sets.
+        """Read one clip, in half precision like the poses of other 2D sets.
+
+        The published fractions have three decimals, which half precision keeps apart.
 
         As published, the persons of a frame are sorted by summed score, so slots are no tracks.
         Frames without a person are kept. Where no joint of a clip has a score, the estimator gave
@@ -144,7 +146,7 @@ class StgcnJsonSource:
         with np.errstate(invalid="ignore"):
             order = np.lexsort((-score.sum(axis=1), frame))
         shape = (int(slot.max()) + 1, max(frames) + 1, _JOINTS)
-        keypoint, scores = np.zeros((*shape, 2)), np.zeros(shape, np.float16)
+        keypoint, scores = np.zeros((*shape, 2), np.float16), np.zeros(shape, np.float16)
         seen = (score > 0)[..., None]
         with np.errstate(over="ignore", invalid="ignore"):  # checked for all sources alike
             keypoint[slot, frame] = np.where(seen, pose, 0)[order]
