@@ -36,6 +36,7 @@ class Clips:
     """A source that fails at some clips, and can be stopped at one."""
 
     hash, splits, class_names, notes, skeleton = "abc", {}, None, (), None
+    units = "pixels"
 
     def __init__(self, count=20, bad=(), stop_at=None, parallel=True):
         self.count, self.bad, self.stop_at, self.parallel = count, bad, stop_at, parallel

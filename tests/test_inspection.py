@@ -235,8 +235,7 @@ PROBLEMS = {
         [pixels(scale=0.005)],
         {},
         None,
-        "no coordinate above 2: they look normalised, expected pixels; multiply them by the image "
-        "size",
+        "its coordinates are fractions, not pixels; make it again with prepare",
     ),
     "millimetres": (
         [metres("a"), metres("b", scale=10.0)],

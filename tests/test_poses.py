@@ -251,7 +251,7 @@ def person(joints: int = 17, **values: Any) -> dict[str, Any]:
         ([person(133)], "type skeleton=NAME, or a YAML file with joints and edges"),
         ([{"keypoints": [0.0] * 51}], "no joint was found in any frame (all scores are 0)"),
         ([{"keypoints": [1e30] * 51}], "coordinates up to 1e+30, expected pixels of an image"),
-        ([{"keypoints": [0.5] * 51}], "are fractions of the image; type the size of the image, fr"),
+        ([{"keypoints": [0.3, 0.7, 0.5, 0.6, 0.4, 0.5] * 8 + [0.5] * 3}], "pass frame_size=[HEI"),
         ([person(image_id="a"), person(image_id="b")], "image 'a' has no frame number in its name"),
         ([person(image_id=-1), person(image_id=2)], "image '-1' has no frame number in its name"),
         ([person(image_id=1.0), person(image_id=None)], "a person without `image_id`"),

@@ -144,7 +144,7 @@ def test_every_real_sample(tmp_path, command, line):
     assert "alphapose_poseflow_sample.json: not JSON, or cut short" in left_out
     # without the size of the image its fractions mean nothing
     told = line(f"input={folder / 'urfd_pose_3classes.csv'}", "output_dir=other")
-    assert "type the size of the image, frame_size=[HEIGHT,WIDTH]" in told
+    assert "pass frame_size=[HEIGHT,WIDTH] of the videos" in told
 
 
 # --- windows, persons, times, files ---------------------------------------------------------------
@@ -228,7 +228,8 @@ def test_bad_files_stop_or_are_skipped(tmp_path, command, line):
 
 def arrays(path: Path, joints: int, channels: int) -> Path:
     rng = np.random.default_rng(0)
-    np.savez(path, keypoint=rng.uniform(1, 100, (1, 8, joints, channels)))
+    high = 100 if channels == 2 else 2  # pixels, metres
+    np.savez(path, keypoint=rng.uniform(0.1, high, (1, 8, joints, channels)))
     return path
 
 
@@ -257,7 +258,7 @@ def test_what_does_not_fit_is_refused(tmp_path, line, joints, channels, args, to
         ({"poses": np.zeros(3)}, "holds 'poses'; expected an array `keypoint`"),
         ({"keypoint": np.zeros((3, 17, 2))}, "expected (persons, frames, joints, 2 or 3)"),
         ({"keypoint": np.full((1, 2, 17, 2), np.nan)}, "coordinates are NaN or infinite"),
-        ({"keypoint": np.ones((1, 2, 17, 2)) / 2}, "fractions of the image"),
+        ({"keypoint": np.linspace(0.2, 0.8, 68).reshape(1, 2, 17, 2)}, "fractions of the image"),
         (
             {"keypoint": np.full((1, 2, 17, 2), 9.0), "score": np.ones((1, 3, 17))},
             "scores have shape (1, 3, 17), expected (1, 2, 17)",

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from maskclr_pl.data import write_store
 from maskclr_pl.data.converting import convert
 from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
+from maskclr_pl.data.units import Form
 from maskclr_pl.skeletons import SKELETONS
 from maskclr_pl.types import InputError
 from tests.reference.kinetics import openpose_clip
@@ -63,11 +64,13 @@ def names(source):
 
 
 def assert_read(found, content, size=(256, 340), most=5):
-    """Half precision has 11 bits, so that is the relative error."""
+    """Half precision has 11 bits, so each of two roundings has a relative error of 2^-12."""
+    assert found.frame_size == size
+    found = Form("fractions").converted(found)  # as on the way into a store
     keypoint, score = openpose_clip(content, *size, most)
     assert found.keypoint.dtype == found.score.dtype == np.float16
     assert found.keypoint.shape == keypoint.shape
-    np.testing.assert_allclose(found.keypoint, keypoint, rtol=2**-11, atol=0)
+    np.testing.assert_allclose(found.keypoint, keypoint, rtol=2**-11 + 2**-24, atol=0)
     np.testing.assert_allclose(found.score, score, rtol=2**-11, atol=0)
     assert found.frame_size == size
 
@@ -268,6 +271,7 @@ WRONG = {
     "nan": (with_person(pose=[math.nan] * 36), "NaN or infinite"),
     "nan score": (with_person(score=[math.nan] * 18), "NaN or infinite"),
     "infinite": (with_person(pose=[1e300] * 36), "NaN or infinite"),
+    "no fractions": (with_person(pose=[*range(36)]), "are not the fractions of the first clips"),
 }
 
 
@@ -275,7 +279,7 @@ def message_of(path, folder):
     """What is said about files; any other exception is raised."""
     try:
         source = StgcnJsonSource(path)
-        recordings = (source[i] for i in range(len(source)))
+        recordings = (Form(source.units).converted(source[i]) for i in range(len(source)))
         write_store(folder / "s.h5", recordings, skeleton=SKELETONS["openpose18"], splits={})
     except InputError as error:
         return str(error)

@@ -16,6 +16,7 @@ from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import claim, log, plain, run_folder, verb
 from maskclr_pl.data import Recording
 from maskclr_pl.data.sources.options import check_number
+from maskclr_pl.data.units import check_unit
 from maskclr_pl.data.videos import Entry, Reading, Video, entries, inputs
 from maskclr_pl.data.windows import frames_of, pieces, poses_at
 from maskclr_pl.evaluation.answers import Answer, Answered, clock, lines, nested, records
@@ -83,6 +84,7 @@ def main(cfg: DictConfig) -> None:
         cfg.skeleton,
         values["frame_size"],
         cfg.split,
+        cfg.units,
     )
     answered: list[Answered] = []
     problems: list[str] = []
@@ -106,6 +108,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _check(cfg: DictConfig) -> None:
+    check_unit(cfg.units)
     if cfg.on_error not in ("stop", "skip"):
         raise InputError(f"on_error={cfg.on_error}: expected stop or skip")
     for key in ("per_person", "gif"):
@@ -155,7 +158,7 @@ def _asked(
                 predictor.fitted(replace(piece.recording, name=str(entry.file)), video.skeleton)
                 for piece in found
             ]
-            note = predictor.layout_note(video.skeleton)
+            note = "; ".join([*video.notes, predictor.layout_note(video.skeleton)])
         except InputError as error:
             if cfg.on_error == "stop":
                 raise

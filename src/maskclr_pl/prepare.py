@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from rich.progress import track
 
 from maskclr_pl.cli import log, plain, verb
 from maskclr_pl.data import Store
-from maskclr_pl.data.converting import convert
+from maskclr_pl.data.converting import convert, form_of
+from maskclr_pl.data.image_fit import image_size_notes
 from maskclr_pl.data.inspection import inspect, lines, problems
 from maskclr_pl.data.names import CLASS_NAMES, class_names
 from maskclr_pl.data.sources import Source, ntu
+from maskclr_pl.data.units import Form, check_unit
 from maskclr_pl.figures.recordings import overview
 from maskclr_pl.layouts import read_yaml
 from maskclr_pl.types import InputError
@@ -54,7 +57,13 @@ def main(cfg: DictConfig) -> None:
     _describe(_convert(cfg, values, output, values["on_error"]))
 
 
-def _convert(cfg: DictConfig, values: dict[str, Any], output: Path, on_error: Any) -> Store:
+def _convert(
+    cfg: DictConfig,
+    values: dict[str, Any],
+    output: Path,
+    on_error: Any,
+    refusals: list[str] | None = None,
+) -> Store:
     known = None if values["skeleton"] is None else load_skeleton(values["skeleton"])
     log.info("reading    %s", values["input"])
     source: Source = hydra.utils.instantiate(cfg.source, _convert_="all")
@@ -70,7 +79,8 @@ def _convert(cfg: DictConfig, values: dict[str, Any], output: Path, on_error: An
             f"{values['class_names']}"
         )
     total = len(source)
-    for note in source.notes:
+    form = _form(source, values, refusals)
+    for note in (*source.notes, *form.notes()):
         log.info("note       %s", note)
     try:
         store = convert(
@@ -82,14 +92,27 @@ def _convert(cfg: DictConfig, values: dict[str, Any], output: Path, on_error: An
             on_error=on_error,
             workers=_workers(values["workers"]),
             settings=str(values["source"]),
+            form=form,
             progress=lambda items, done: _progress(items, done, total),
         )
     except KeyboardInterrupt:
         log.info("continue   the same command goes on from where it was stopped")
         raise
-    for note in _benchmark(store):
+    for note in (*image_size_notes(store), *_benchmark(store)):
         log.info("note       %s", note)
     return store
+
+
+def _form(source: Source, values: dict[str, Any], refusals: list[str] | None) -> Form:
+    """What the numbers mean; with `refusals`, that it is not known is noted there instead."""
+    check_unit(values["units"])
+    try:
+        return form_of(source, values["input"], values["units"])
+    except InputError as error:
+        if refusals is None:
+            raise
+        refusals.append(str(error))
+        return Form(any_size=True)
 
 
 def _workers(given: Any) -> int:
@@ -126,15 +149,21 @@ def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
     given = values["input"]
     first = given[0] if isinstance(given, list) and given else given
     folder = _report_folder(str(first), values["output"])
+    refusals: list[str] = []
     try:
         with tempfile.TemporaryDirectory(prefix=".check_", dir=".") as scratch:
-            store = _convert(cfg, values, Path(scratch) / "store.h5", "skip")
-            _report(store, folder, str(given))
+            store = _convert(cfg, values, Path(scratch) / "store.h5", "skip", refusals)
+            _report(store, folder, str(given), refusals)
             unusable = store.skipped()
+    except InputError as error:
+        _write_refusal(folder, str(given), [*refusals, str(error)])
+        raise
     except OSError as error:
         raise InputError(
             f"a check needs room for a store in this folder ({error.strerror}); go to another one"
         ) from None
+    if refusals:
+        raise InputError(refusals[0])
     if unusable and values["on_error"] == "stop":
         raise InputError(
             f"{len(unusable)} clips of {given} cannot be used, they are named in "
@@ -148,11 +177,25 @@ def _report_folder(given: str, output: str | None) -> Path:
     return Path(f"{name.with_suffix('')}_check")
 
 
-def _report(store: Store, folder: Path, name: str) -> None:
+def _write_refusal(folder: Path, name: str, refusals: Sequence[str]) -> None:
+    """Report on files that could not be read at all."""
+    text = [f"input      {name}", "", *(f"refused: {reason}" for reason in refusals)]
+    with suppress(OSError):  # the refusal itself is shown in any case
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.txt").write_text(
+            "\n".join(text) + "\n", encoding="utf-8", errors="backslashreplace"
+        )
+        log.info("report     %s", folder / "report.txt")
+
+
+def _report(store: Store, folder: Path, name: str, refusals: Sequence[str] = ()) -> None:
     found = replace(inspect(store), path=name)
+    if refusals:  # they say what is odd, and the store is only for the report
+        found = replace(found, remarks=())
     wrong = [*(f"{name}: left out, {reason}" for name, reason in store.skipped())]
-    text = [*lines(found, full=True), "", *(problems(found) or ["no problems found"]), *wrong]
-    for line in (*lines(found), *problems(found)):
+    faults = [*(f"refused: {reason}" for reason in refusals), *problems(found)]
+    text = [*lines(found, full=True), "", *(faults or ["no problems found"]), *wrong]
+    for line in (*lines(found), *faults):
         log.info("%s", line)
     _show(wrong, f"the others are in {folder / 'report.txt'}")
     try:

@@ -14,9 +14,8 @@ _PART = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing
 class Inspection:
     """What is in a store: n clips, K classes, V joints, C coordinates.
 
-    A joint is visible if its score is above 0, or, without scores, if its coordinates are not all
-    0; a coordinate that is NaN or infinite is not visible. A body is a person in a frame with a
-    visible joint.
+    A joint is visible if `found_joints` says so; a coordinate that is NaN or infinite is not. A
+    body is a person in a frame with a visible joint.
     """
 
     path: str
@@ -61,6 +60,8 @@ class Inspection:
     high: Float[np.ndarray, " C"]
     score: tuple[float, float] | None
     """Smallest and largest score; None if there are none."""
+    remarks: tuple[str, ...] = ()
+    """What is odd about units and image sizes, a line each."""
 
     def counts(self, split: str | None = None) -> Int[np.ndarray, " K"]:
         """Clips of each class, in a split or in the whole store."""

@@ -1,15 +1,19 @@
 """From a source to a store: several recordings at a time, and on from where it was interrupted."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from maskclr_pl.data.recognition import recognize
 from maskclr_pl.data.sources.base import Source
 from maskclr_pl.data.spool import Unusable
 from maskclr_pl.data.store import Recording, Store
+from maskclr_pl.data.units import Form
 from maskclr_pl.data.writing import split_indices, write_store
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -27,6 +31,7 @@ def convert(
     on_error: Literal["stop", "skip"] = "stop",
     workers: int = 0,
     settings: str = "",
+    form: Form | None = None,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, done: items,
 ) -> Store:
     """Write what a source yields to a store; a call that was interrupted is continued.
@@ -43,6 +48,7 @@ def convert(
         on_error: See `write_store`.
         workers: Processes that read, for sources where that is worth it.
         settings: What else the result depends on; a call with other settings starts anew.
+        form: What the numbers of the source mean; by default the first recordings tell.
         progress: Wraps the items, given how many of them are done already.
 
     Raises:
@@ -50,10 +56,11 @@ def convert(
     """
     names = [source.name(i) for i in range(len(source))]
     split_indices(names, splits, skip=on_error == "skip")  # found before anything is read
-    key = json.dumps([source.hash, skeleton.to_dict(), class_names, settings])
+    form = form or form_of(source, path)
+    key = json.dumps([source.hash, skeleton.to_dict(), class_names, settings, asdict(form)])
     return write_store(
         path,
-        lambda done: progress(_read(source, done, workers), done),
+        lambda done: progress(_read(source, form, done, workers), done),
         skeleton=skeleton,
         splits=splits,
         class_names=class_names,
@@ -63,25 +70,49 @@ def convert(
     )
 
 
-class _Safely(Dataset[Recording | Unusable]):
-    """A source whose unusable recordings do not end the reading."""
+def form_of(source: Source, path: Any, units: str | None = None, flat: bool | None = None) -> Form:
+    """What the numbers of a source mean: it says so itself, or its first recordings tell.
 
-    def __init__(self, source: Source):
-        self.source = source
+    Args:
+        source: What to read.
+        path: Its name, for errors.
+        units: The unit as the user states it.
+        flat: Whether 2D poses are expected, where that is known.
+
+    Raises:
+        InputError: See `recognize`.
+    """
+    known = getattr(source, "units", None)  # sources from outside may not have it
+    if known is not None:
+        return Form(known)
+    return recognize(_readable(source), path, units, flat)
+
+
+def _readable(source: Source) -> Iterator[Recording]:
+    for index in range(len(source)):
+        with contextlib.suppress(InputError):  # raised again when it is its turn
+            yield source[index]
+
+
+class _Safely(Dataset[Recording | Unusable]):
+    """A source whose unusable recordings do not end the reading, in units of the store."""
+
+    def __init__(self, source: Source, form: Form):
+        self.source, self.form = source, form
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Recording | Unusable:
         try:
-            return self.source[index]
+            return self.form.converted(self.source[index])
         except InputError as error:
             return Unusable(self.source.name(index), str(error))
 
 
-def _read(source: Source, done: int, workers: int) -> Iterator[Recording | Unusable]:
+def _read(source: Source, form: Form, done: int, workers: int) -> Iterator[Recording | Unusable]:
     """The recordings from number `done` on, in order."""
-    safely = _Safely(source)
+    safely = _Safely(source, form)
     rest = range(done, len(source))
     if not workers or not source.parallel or len(rest) < 2:
         yield from (safely[index] for index in rest)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskclr_pl.data.contents import Inspection, held_out
+from maskclr_pl.data.image_fit import too_large
 from maskclr_pl.data.measuring import measure
+from maskclr_pl.data.recognition import doubt
 from maskclr_pl.data.store import Store
 
 _NAMED = 10  # clips in a line
@@ -35,8 +37,14 @@ def inspect(store: Store) -> Inspection:
         low=found.pop("low").min(0),
         high=found.pop("high").max(0),
         score=score if np.isfinite(score).all() else None,
+        remarks=_remarks(store),
         **found,
     )
+
+
+def _remarks(store: Store) -> tuple[str, ...]:
+    unlike = doubt(store)
+    return (unlike,) if unlike else tuple(too_large(store))
 
 
 def problems(found: Inspection) -> list[str]:
@@ -123,11 +131,7 @@ def _unit_problems(found: Inspection) -> list[str]:
             f"{'up, expected down in pixels' if pixels else 'down, expected up in metres'}; "
             "change its sign"
         )
-    if pixels and found.visible.any() and np.abs([found.low, found.high]).max() <= 2:
-        result.append(
-            "no coordinate above 2: they look normalised, expected pixels; multiply them by the "
-            "image size"
-        )
+    result += found.remarks
     if found.score is not None and found.score[0] < 0:
         result.append(f"scores down to {found.score[0]:.3g}, expected 0 or more; 0 is not visible")
     if found.skipped:

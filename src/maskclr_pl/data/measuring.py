@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from maskclr_pl.data.checking import is_swapped, outside_image
-from maskclr_pl.data.store import Store
+from maskclr_pl.data.store import Store, found_joints
 from maskclr_pl.skeletons import Skeleton
 
 _VALUES = 1 << 20  # coordinates in a block: it stays in the cache, and NumPy's overhead is small
+_BEYOND = 1.25  # image sides: estimators guess joints so far outside, from boxes with a margin
 _HEADS = ("head", "nose", "neck", "spine_shoulder", "shoulder_center")
 
 
@@ -28,6 +29,28 @@ def measure(store: Store) -> dict[str, np.ndarray]:
     with h5py.File(store.path, "r") as file, np.errstate(over="ignore", invalid="ignore"):
         parts = [_measure(block, store.skeleton) for block in _blocks(store, file)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def extent(store: Store) -> tuple[np.ndarray, np.ndarray, float]:
+    """Where the joints of a store of pixels are in their images.
+
+    Returns:
+        low: (2,) smallest x and y of the joints found; infinite if there are none.
+        high: (2,) largest.
+        beyond: Share of these joints far beyond the right or the lower side of their image.
+    """
+    low, high, count, beyond = np.full(2, np.inf), np.full(2, -np.inf), 0, 0
+    with h5py.File(store.path, "r") as file, np.errstate(over="ignore", invalid="ignore"):
+        for block in _blocks(store, file):
+            points = np.moveaxis(block.points, 0, -1)
+            visible = found_joints(points, block.score) & np.isfinite(points).all(-1)
+            assert block.frame_size is not None
+            far = (points > _BEYOND * block.frame_size[block.clip][:, ::-1]).any(-1)
+            count, beyond = count + visible.sum(), beyond + (far & visible).sum()
+            inside = points[visible]
+            if len(inside):
+                low, high = np.minimum(low, inside.min(0)), np.maximum(high, inside.max(0))
+    return low, high, float(beyond / max(1, count))
 
 
 class _Block(NamedTuple):
@@ -77,18 +100,17 @@ def _measure(block: _Block, skeleton: Skeleton) -> dict[str, np.ndarray]:
     """Everything about the clips of a block, and totals of the block."""
     finite = np.isfinite(block.points).all(0)
     if block.score is None:
-        visible = (block.points != 0).any(0) & finite
         scores = np.array([np.inf, -np.inf])
     else:
         number = np.isfinite(block.score)
         finite &= number
-        visible = (block.score > 0) & finite
         scores = np.array(
             [
                 block.score.min(where=number, initial=np.inf),
                 block.score.max(where=number, initial=-np.inf),
             ]
         )
+    visible = found_joints(np.moveaxis(block.points, 0, -1), block.score) & finite
     body = visible.any(0)
     bodies = _sum(block, body)
     return {

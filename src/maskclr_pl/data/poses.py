@@ -8,7 +8,10 @@ import numpy as np
 
 from maskclr_pl.data.pose_files import read_detections
 from maskclr_pl.data.pose_tables import is_table, read_table
+from maskclr_pl.data.recognition import recognize
 from maskclr_pl.data.sources.options import image_size
+from maskclr_pl.data.store import Recording
+from maskclr_pl.data.units import Form, with_image_size
 from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -35,6 +38,7 @@ class PoseVideo:
         frame_size: (height, width) in pixels.
         first: Number of the first frame.
         end: Number of the last frame + 1.
+        form: What the numbers of its file mean.
     """
 
     frame: np.ndarray
@@ -45,6 +49,7 @@ class PoseVideo:
     frame_size: tuple[int, int]
     first: int
     end: int
+    form: Form = Form("pixels")  # noqa: RUF009  # frozen
 
     def clip(
         self, start: int | None = None, end: int | None = None, max_persons: int = 4
@@ -86,6 +91,7 @@ def read_poses(
     frame_size: Sequence[int] | None = None,
     skeleton: str | Path | None = None,
     video: str | None = None,
+    units: str | None = None,
 ) -> PoseVideo:
     """Read what a pose estimator found in one video.
 
@@ -108,6 +114,7 @@ def read_poses(
         skeleton: Name or YAML file of the joint layout; by default that of the estimators with
             this number of joints (`LAYOUTS`), or what the columns of a table say.
         video: Name of the video, in a table of several.
+        units: Unit of the coordinates, see `recognize`; None: the values tell.
 
     Raises:
         InputError: If it cannot be read, or the joint layout or the image size is not known.
@@ -120,8 +127,12 @@ def read_poses(
     named = known if skeleton is None else load_skeleton(skeleton)
     layout = named_layout(path, found.pose.shape[1], named)
     keypoint, score = _cleaned(path, found.pose)
-    keypoint, size = in_pixels(path, keypoint, score, found.frame_size or image_size(frame_size))
-    there = score > 0
+    size = found.frame_size or image_size(frame_size)
+    detected = Recording(str(path), 0, keypoint[None], score[None], size)
+    form = recognize([detected], path, units)
+    detected = with_image_size(form.converted(detected))
+    assert detected.frame_size is not None
+    keypoint, there = detected.keypoint[0], score > 0
     kept = there.any(axis=1)
     frame, keypoint, score = found.frame[kept], keypoint[kept], score[kept]
     identity = found.identity[kept]
@@ -132,9 +143,10 @@ def read_poses(
         keypoint.astype(np.float32),
         score.astype(np.float32),
         layout,
-        size,
+        detected.frame_size,
         found.first,
         found.end,
+        form,
     )
 
 
@@ -150,34 +162,6 @@ def _cleaned(path: str | Path, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if farthest > _FARTHEST:
         raise InputError(f"{path}: coordinates up to {farthest:g}, expected pixels of an image")
     return np.where(there[..., None], keypoint, 0.0), np.where(there, score, 0.0)
-
-
-def in_pixels(
-    path: str | Path, keypoint: np.ndarray, score: np.ndarray, size: tuple[int, int] | None
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Pixels, also from fractions of the image; and the size of the image.
-
-    Args:
-        path: What the complaints are about.
-        keypoint: (..., 2) coordinates.
-        score: (...) > 0 for the joints that count, at least one.
-        size: (height, width); None for the smallest image that holds these joints.
-
-    Raises:
-        InputError: If they are fractions of an image of unknown size.
-    """
-    found = keypoint[score > 0]
-    if np.abs(found - 0.5).max() <= 1.5:  # in [-1, 2]: no person is three pixels large
-        if size is None:
-            raise InputError(
-                f"{path}: its coordinates are fractions of the image; type the size of the image, "
-                "frame_size=[HEIGHT,WIDTH]"
-            )
-        return keypoint * size[::-1], size
-    if size is None:
-        width, height = (max(1, int(side) + 1) for side in found.max(axis=0))
-        size = height, width
-    return keypoint, size
 
 
 def named_layout(path: str | Path, joints: int, skeleton: Skeleton | None) -> Skeleton:

@@ -49,6 +49,24 @@ class Recording:
     setup: int = -1
 
 
+def found_joints(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
+    """Which joints were found: the one rule, for training, prediction and reports.
+
+    With scores, those above 0; in 3D and without scores, those that are not exactly at the origin.
+
+    Args:
+        keypoint: (..., C) coordinates.
+        score: (...) scores; None where there are none.
+
+    Returns:
+        (...) bool.
+    """
+    if score is None:
+        return np.any(keypoint != 0, axis=-1)
+    found: np.ndarray = score > 0
+    return found & np.any(keypoint != 0, axis=-1) if keypoint.shape[-1] == 3 else found
+
+
 class Store:
     """Read access to a data set; opening reads metadata only.
 

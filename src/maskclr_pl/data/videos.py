@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskclr_pl.data.converting import form_of
 from maskclr_pl.data.pose_files import clip_name, holds_one_image
 from maskclr_pl.data.pose_tables import is_table, table_videos
-from maskclr_pl.data.poses import LAYOUTS, PoseVideo, in_pixels, read_poses
+from maskclr_pl.data.poses import LAYOUTS, PoseVideo, read_poses
+from maskclr_pl.data.recognition import recognize
 from maskclr_pl.data.sources.files import check_no_device
 from maskclr_pl.data.sources.ntu_skeleton import read_actors
 from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.data.store import Recording, Store
+from maskclr_pl.data.units import Form
 from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
@@ -38,6 +41,8 @@ class Reading(NamedTuple):
     """(height, width) in pixels, for files that do not say."""
     split: str | None = None
     """Only the recordings of this split, of a pickle or a store."""
+    units: str | None = None
+    """Unit of the coordinates; None: their values tell."""
 
 
 class Video(NamedTuple):
@@ -47,6 +52,8 @@ class Video(NamedTuple):
     poses: PoseVideo | Recording
     """Persons that were found in frames; or arrays, (M, T, V, 2) pixels or (M, T, V, 3) metres."""
     skeleton: Skeleton
+    notes: Sequence[str] = ()
+    """What was converted, see `Form.notes`."""
 
 
 class Entry(NamedTuple):
@@ -106,9 +113,11 @@ def entries(path: Path, how: Reading) -> list[Entry]:
         return [Entry(name, path, partial(_estimated, path, how, None))]
     if ending in (".pkl", ".pickle"):
         source = PysklSource(path, how.frame_size)
+        form = form_of(source, path, how.units, how.pixels)
         rows = _rows(path, how.split, source.splits, [source.name(i) for i in range(len(source))])
         return [
-            Entry(source.name(i), path, partial(_annotated, source, i, path, how)) for i in rows
+            Entry(source.name(i), path, partial(_annotated, source, i, path, how, form))
+            for i in rows
         ]
     if ending in (".h5", ".hdf5"):
         store = Store(path)
@@ -137,13 +146,14 @@ def _rows(
 
 
 def _estimated(path: Path, how: Reading, video: str | None) -> Video:
-    poses = read_poses(path, how.frame_size, how.skeleton, video)
-    return Video(video or clip_name(path.name), poses, poses.skeleton)
+    poses = read_poses(path, how.frame_size, how.skeleton, video, how.units)
+    return Video(video or clip_name(path.name), poses, poses.skeleton, poses.form.notes())
 
 
-def _annotated(source: PysklSource, index: int, path: Path, how: Reading) -> Video:
-    recording = source[index]
-    return Video(recording.name, recording, layout_of(path, recording.keypoint, how))
+def _annotated(source: PysklSource, index: int, path: Path, how: Reading, form: Form) -> Video:
+    recording = form.converted(source[index])
+    skeleton = layout_of(path, recording.keypoint, how)
+    return Video(recording.name, recording, skeleton, form.notes())
 
 
 def _stored(store: Store, index: int, how: Reading) -> Video:
@@ -173,20 +183,12 @@ def _arrays(path: Path, how: Reading) -> Video:
             "`keypoint` (persons, frames, joints, 2 or 3) and, if there are scores, `score`"
         )
     size = [int(side) for side in np.ravel(found["frame_size"])] if "frame_size" in found else None
-    recording = array_recording(
-        path.stem, found["keypoint"], found.get("score"), image_size(size or how.frame_size)
+    given = Recording(
+        path.stem, 0, found["keypoint"], found.get("score"), image_size(size or how.frame_size)
     )
-    return Video(path.stem, recording, layout_of(path, recording.keypoint, how))
-
-
-def array_recording(
-    name: str, keypoint: np.ndarray, score: np.ndarray | None, size: tuple[int, int] | None
-) -> Recording:
-    """A recording from arrays; coordinates that are fractions of an image become pixels."""
-    flat = keypoint.dtype.kind in "fiu" and keypoint.ndim == 4 and keypoint.shape[3] == 2
-    if flat and size is not None and keypoint.any():
-        keypoint, size = in_pixels(name, keypoint, (keypoint != 0).any(-1), size)
-    return Recording(name, 0, keypoint, score, size)
+    form = recognize([given], path, how.units, how.pixels)
+    recording = form.converted(given)
+    return Video(path.stem, recording, layout_of(path, recording.keypoint, how), form.notes())
 
 
 def layout_of(path: Path | str, keypoint: np.ndarray, how: Reading) -> Skeleton:

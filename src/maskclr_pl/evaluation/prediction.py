@@ -12,9 +12,10 @@ from jaxtyping import Float
 from maskclr_pl.data import Recording
 from maskclr_pl.data.checking import check_recording
 from maskclr_pl.data.clips import Sampling, clip_item, collate, frames_as_tested
-from maskclr_pl.data.poses import in_pixels
+from maskclr_pl.data.recognition import recognize
 from maskclr_pl.data.sources.options import image_size
-from maskclr_pl.data.videos import Reading, array_recording, layout_of
+from maskclr_pl.data.units import with_image_size
+from maskclr_pl.data.videos import Reading, layout_of
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert
@@ -76,8 +77,9 @@ class Predictor:
 
         Args:
             clip: (M, T, V, C): M persons, T frames, V joints; C = 2 is (x, y) in pixels, C = 3 is
-                (x, y, z) in metres. Joints that were not found are zeros. A `Recording` has score
-                and frame size in it.
+                (x, y, z) in metres. Joints that were not found are zeros. Other units are
+                recognized by the values and converted, see `recognize`. A `Recording` has score
+                and frame size in it, and is in the units of a store.
             score: Confidence of each joint, 0 for one that was not found.
             frame_size: (height, width) of the image in pixels; by default the smallest that holds
                 all joints, since clips are moved to the persons anyway.
@@ -87,7 +89,8 @@ class Predictor:
             InputError: If the clip is no such array, or does not fit the model.
         """
         if not isinstance(clip, Recording):
-            clip = array_recording("clip", np.asarray(clip), score, image_size(frame_size))
+            clip = Recording("clip", 0, np.asarray(clip), score, image_size(frame_size))
+            clip = recognize([clip], "clip", flat=self.coordinates == "pixels").converted(clip)
         if not isinstance(skeleton, Skeleton):
             how = Reading(self.coordinates == "pixels", self.skeleton, skeleton)
             skeleton = layout_of(clip.name, clip.keypoint, how)
@@ -106,16 +109,10 @@ class Predictor:
                 model's.
         """
         self._check_coordinates(recording)
-        keypoint, score, size = recording.keypoint, recording.score, recording.frame_size
         recording = replace(recording, name=recording.name or "clip", label=0)
         # clips are moved to the persons: it does not matter whether they are inside the image
         check_recording(replace(recording, frame_size=(1, 1)), skeleton)
-        if size is not None or self.coordinates == "metres":
-            return recording
-        there = np.any(keypoint != 0, axis=-1) if score is None else score > 0
-        if there.any():
-            keypoint, size = in_pixels(recording.name, keypoint, there, None)
-        return replace(recording, keypoint=keypoint, frame_size=size or (1, 1))
+        return recording if self.coordinates == "metres" else with_image_size(recording)
 
     def fitted(self, recording: Recording, skeleton: Skeleton) -> Recording:
         """A `usable` recording in the layout of the training data.

@@ -16,6 +16,7 @@ from torch import nn
 
 from maskclr_pl.data import Store
 from maskclr_pl.data.clips import ClipDataset
+from maskclr_pl.data.recognition import doubt
 from maskclr_pl.evaluation.corruptions import Poses
 from maskclr_pl.evaluation.robustness import Passes, robustness
 from maskclr_pl.methods import Classifier
@@ -53,6 +54,9 @@ def second_passes(
             f"{NAME}={store.path}: it holds {store.coordinates}, {test.store.path} holds "
             f"{test.store.coordinates}"
         )
+    odd = doubt(store)
+    if odd and odd != doubt(test.store):  # a model must be tested on the units it was trained on
+        raise InputError(f"{NAME}={store.path}: {odd}")
     here, there = matching(store, test)
     part = ClipDataset(
         *(store, there, test.frames, test.persons, False, test.seed),

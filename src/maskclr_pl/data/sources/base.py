@@ -21,6 +21,9 @@ class Source(Protocol):
     """Joint layout where the files tell it."""
     notes: Sequence[str]
     """What its user should know, a line each: files left out on purpose, values assumed."""
+    units: str | None
+    """Unit of the coordinates, one of `units.UNITS`, where the format says it; None: their values
+    tell."""
     parallel: bool
     """Whether reading a recording takes long enough to be worth a process of its own. Such a
     source is sent to other processes, so it must be picklable and hold no open file."""

@@ -58,6 +58,7 @@ class CtrGcnSource:
     """
 
     class_names: Sequence[str] | None = None
+    units: str | None = None
     notes: Sequence[str] = ()
     skeleton: Skeleton | None = None
     parallel = False  # reading ahead in one pass beats several processes that each start anew

@@ -89,3 +89,8 @@ def choose_test(
             left[mine] -= 1
             chosen.add(names[i])
     return np.array([group in chosen for group in groups])
+
+
+def anybody(span: Span, seen: np.ndarray) -> bool:
+    """Whether somebody is in the frames of a part, given the sorted frames with somebody."""
+    return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))

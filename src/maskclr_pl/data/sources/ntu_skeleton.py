@@ -38,6 +38,7 @@ class NtuSkeletonSource:
 
     splits: dict[str, list[str]] = {}  # noqa: RUF012  # a constant: the files give none
     class_names: Sequence[str] | None = None
+    units: str | None = None
     skeleton: Skeleton | None = None
     parallel = True
 

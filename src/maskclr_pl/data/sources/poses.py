@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from maskclr_pl.data.pose_files import clip_name
 from maskclr_pl.data.pose_tables import is_table, table_videos
 from maskclr_pl.data.poses import PoseVideo, read_poses
-from maskclr_pl.data.sources.dividing import Part, Span, draw_test, window_length
+from maskclr_pl.data.sources.dividing import Part, Span, anybody, draw_test, window_length
 from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
 from maskclr_pl.data.sources.labels import numbered, read_labels, refuse_overlaps
 from maskclr_pl.data.sources.options import check_number, image_size, one_path
@@ -23,27 +24,27 @@ class PosesSource:
     """Recordings from a folder of pose files and a CSV file with their labels.
 
     The folder has, for each clip, a file or a folder that `read_poses` reads; or the poses of all
-    clips are in a table. The CSV file has the
-    columns clip (name of the file or folder, with or without its ending), label and, if needed,
-    split, subject, start and end (see `read_labels`). Files without a row are left out.
+    clips are in a table. The CSV file has the columns clip (name of the file or folder, with or
+    without its ending), label and, if needed, split, subject, start and end (see `read_labels`).
+    Files without a row are left out.
 
     Without a column `split`, about 30 % of the clips of each class test, whole persons where the
     subjects are given, and whole videos where several rows are parts of one. The draw is always
     the same.
 
-    A recording is a clip, unless there are too few: if no class has three, or a window is asked
-    for, clips are cut into overlapping windows. A class without a clip to test on is then divided
-    in time, before the windows are cut, so that no frame is on both sides.
+    A recording is a clip, unless no class has three or a window is asked for: then clips are cut
+    into overlapping windows. A class without a clip to test on is divided in time before the
+    windows are cut, so that no frame is on both sides.
 
     Args:
         path: Folder with the pose files of all clips, a single file, or a table.
         labels: The CSV file.
-        frame_size: See `read_poses`; likewise `skeleton`.
+        frame_size: See `read_poses`.
         skeleton: Joint layout; by default that of the first clip. All have the same.
         max_persons: Persons kept in a recording, those seen best.
-        window: Frames of a window. By default there are none, and where there must be, 64, or less
-            if the clips are short.
+        window: Frames of a window; where there must be some, by default 64, or less in short clips.
         stride: Frames from one window to the next; half a window by default.
+        units: Unit of the coordinates; None: their values tell.
 
     Raises:
         InputError: If there are no such files, the CSV file does not fit to them, or there is too
@@ -51,6 +52,7 @@ class PosesSource:
     """
 
     parallel = True
+    units: str | None = "pixels"  # persons are followed by their distance in pixels
 
     def __init__(
         self,
@@ -61,13 +63,14 @@ class PosesSource:
         max_persons: int = 4,
         window: int | None = None,
         stride: int | None = None,
+        units: str | None = None,
     ):
         for option, value in (("max_persons", max_persons), ("window", window), ("stride", stride)):
             if value is not None:
                 check_number(f"source.{option}", value, 1)
         self.path, self.labels = one_path("input", path), one_path("source.labels", labels)
         self.frame_size, self.max_persons = image_size(frame_size), max_persons
-        self._layout = skeleton
+        self._layout, self._units = skeleton, units
         self._read: tuple[str, PoseVideo] | None = None
         self.notes: list[str] = []
         self._rows = read_labels(labels)
@@ -82,7 +85,9 @@ class PosesSource:
             place if subject else -1
             for subject, place in zip(subjects, numbered(subjects)[1], strict=True)
         ]
-        self.skeleton = self._video(0).skeleton if skeleton is None else load_skeleton(skeleton)
+        first = self._first_video()
+        self._form, self.notes = first.form, [*self.notes, *first.form.notes()]
+        self.skeleton = first.skeleton if skeleton is None else load_skeleton(skeleton)
         self._parts = self._divide(window, stride)
         if not any(row.split for row in self._rows):
             self._note_subjects()
@@ -113,6 +118,11 @@ class PosesSource:
                 f"{path}: {len(video.skeleton)} joints ({video.skeleton.name}), but the first clip "
                 f"has {len(self.skeleton)} ({self.skeleton.name}); make one store for each"
             )
+        if video.form.unit != self._form.unit:
+            raise InputError(
+                f"{path}: its coordinates are {video.form.unit}, those of the first clip "
+                f"{self._form.unit}; make a store for each, or pass units= if the values mislead"
+            )
         keypoint, score = video.clip(part.start, part.end, self.max_persons)
         if not len(keypoint):
             raise InputError(
@@ -133,8 +143,16 @@ class PosesSource:
         name, path = self._names[row], self._paths[row]
         if self._read is None or self._read[0] != name:
             video = name if is_table(path) else None
-            self._read = name, read_poses(path, self.frame_size, self._layout, video)
+            options = self.frame_size, self._layout, video, self._units
+            self._read = name, read_poses(path, *options)
         return self._read[1]
+
+    def _first_video(self) -> PoseVideo:
+        """The first clip that can be read."""
+        for row in range(len(self._rows) - 1):
+            with suppress(InputError):  # raised again when it is its turn
+                return self._video(row)
+        return self._video(len(self._rows) - 1)
 
     def _match(self, clips: dict[str, Path]) -> None:
         """Find the file of each row."""
@@ -184,7 +202,7 @@ class PosesSource:
         self.notes.append(f"{why}clips are cut into windows of {length} frames, every {stride}")
         self._note("for %s the beginning of each clip trains, the rest tests", untested)
         cut = [part for span in spans for part in span.windows(length, stride)]
-        found = [Part(*part) for part in cut if _anybody(part, seen[self._names[part.row]])]
+        found = [Part(*part) for part in cut if anybody(part, seen[self._names[part.row]])]
         if drawn:
             self._check(found)
         return found
@@ -282,7 +300,3 @@ def _clips(root: Path, files: Sequence[Path]) -> dict[str, Path]:
                 f"{root}: {other.name} and {clip.name} are both clip {clip_name(clip.name)!r}"
             )
     return clips
-
-
-def _anybody(span: Span, seen: np.ndarray) -> bool:
-    return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))

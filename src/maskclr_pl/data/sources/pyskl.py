@@ -39,6 +39,7 @@ class PysklSource:
     skeleton: Skeleton | None = None
     parallel = False  # a pickle is one stream
     class_names: Sequence[str] | None = None
+    units: str | None = None
     notes: Sequence[str] = ()
 
     def __init__(

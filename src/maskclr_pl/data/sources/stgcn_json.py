@@ -14,6 +14,7 @@ import numpy as np
 from maskclr_pl.data.sources.files import files_under, listing_hash, read_json
 from maskclr_pl.data.sources.options import check_number, image_size, one_path
 from maskclr_pl.data.store import Recording
+from maskclr_pl.data.units import check_unit
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -32,9 +33,10 @@ class StgcnJsonSource:
     Args:
         path: Folder with `*_label.json` and a folder of clips for each (or the clips themselves);
             or a folder of clips with its label file beside it or none; or one clip.
-        frame_size: (height, width) in pixels. Coordinates are fractions of it; the published
-            videos were resized to 340 x 256.
+        frame_size: (height, width) of the videos in pixels; the published ones were resized to
+            340 x 256.
         persons: Most persons in a frame: the first ones, as published.
+        units: Unit of the coordinates; as published, `fractions`.
 
     Raises:
         InputError: If there are no clips, a label file is none, or an option is out of range.
@@ -48,8 +50,11 @@ class StgcnJsonSource:
         path: str | Path,
         frame_size: Sequence[int] = (256, 340),
         persons: int = 5,
+        units: str | None = None,
     ):
         check_number("source.persons", persons, 1)
+        check_unit(units)
+        self.units: str | None = units or "fractions"
         self.path = one_path("input", path)
         size = image_size(frame_size)
         if size is None:
@@ -123,6 +128,8 @@ class StgcnJsonSource:
     def __getitem__(self, index: int) -> Recording:
         """Read one clip, in half precision like the poses of other 2D sets.
 
+        The published fractions have three decimals, which half precision keeps apart.
+
         As published, the persons of a frame are sorted by summed score, so slots are no tracks.
         Frames without a person are kept. Where no joint of a clip has a score, the estimator gave
         none, and each joint that has a position scores 1.
@@ -139,11 +146,10 @@ class StgcnJsonSource:
         with np.errstate(invalid="ignore"):
             order = np.lexsort((-score.sum(axis=1), frame))
         shape = (int(slot.max()) + 1, max(frames) + 1, _JOINTS)
-        height, width = self.frame_size
         keypoint, scores = np.zeros((*shape, 2), np.float16), np.zeros(shape, np.float16)
         seen = (score > 0)[..., None]
         with np.errstate(over="ignore", invalid="ignore"):  # checked for all sources alike
-            keypoint[slot, frame] = np.where(seen, pose * [width, height], 0)[order]
+            keypoint[slot, frame] = np.where(seen, pose, 0)[order]
             scores[slot, frame] = score[order]
         return Recording(path.stem, label, keypoint, scores, self.frame_size)
 
