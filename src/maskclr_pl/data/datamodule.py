@@ -141,7 +141,8 @@ class SkeletonDataModule(L.LightningDataModule):
         """Clips to train on, validation, test clips and exemplars of a one-shot protocol."""
         label, known = self.store.label, np.concatenate([train, val])
         novel = draw_novel(label[known], label[test], share, self.seed)
-        candidates = sorted(known[np.isin(label[known], novel)], key=self.store.name)
+        candidates = known[np.isin(label[known], novel)].tolist()
+        candidates.sort(key=self.store.name)
         first = np.unique(label[candidates], return_index=True)[1]
         self.notes.append(
             f"{len(novel)} new classes, each with one exemplar (the first training clip by name): "
