@@ -21,7 +21,7 @@ from maskclr_pl.cli import log, plain
 from maskclr_pl.config import config_dir
 from maskclr_pl.data import write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
-from maskclr_pl.settings import complete
+from maskclr_pl.settings import complete, open_store
 
 
 class Payload:
@@ -69,7 +69,8 @@ def world(tmp_path_factory):
     (run / "checkpoints").mkdir(parents=True)
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         cfg = hydra.compose("train", base(folder))
-    store = complete(cfg)
+    store = open_store(cfg)
+    complete(cfg, store)
     method = build_method(cfg, store.skeleton)
     (run / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     content = {

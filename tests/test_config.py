@@ -13,7 +13,7 @@ from maskclr_pl.skeletons import SKELETONS
 CONF = config_dir()
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 VERBS = [path.stem for path in FILES if len(path.parts) == 1]
-OPTIONS = [(path.parent.as_posix(), path.stem) for path in FILES if len(path.parts) > 1]
+OPTIONS = [(path.parent.as_posix(), path.stem) for path in FILES if len(path.parts) == 2]
 
 # what a bare configuration cannot know
 GIVEN = {

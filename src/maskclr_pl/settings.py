@@ -19,27 +19,35 @@ from maskclr_pl.transforms.streams import Kind
 from maskclr_pl.types import InputError
 
 
-def complete(cfg: DictConfig) -> Store:
-    """Open the store and fill in the sizes that only the file knows, in place.
+def open_store(cfg: DictConfig) -> Store:
+    """The data; toy data are made at their first use.
 
     Raises:
-        InputError: If the file is missing, or a size that was given is another than the file's.
+        InputError: If the file is missing or no store.
     """
-    for key in ("frames", "persons"):
-        if not isinstance(cfg.clip[key], int) or cfg.clip[key] < 1:
-            raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
         steps = " ".join(cfg.download.split())
         raise InputError(f"{path} is not there yet. {steps}")
-    store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
+    return _toy_data(cfg, path) if cfg.get("source") else Store(path)
+
+
+def complete(cfg: DictConfig, store: Store) -> None:
+    """Fill in the sizes that only the data file knows, in place.
+
+    Raises:
+        InputError: If a size that was given is another than the file's.
+    """
+    for key in ("frames", "persons"):
+        if not isinstance(cfg.clip[key], int) or cfg.clip[key] < 1:
+            raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     target = clip_skeleton(cfg.clip.skeleton, store.skeleton)
     found = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
     for key, value in found.items():
         if cfg.clip[key] not in (None, value):
             raise InputError(
-                f"clip.{key}={cfg.clip[key]} was given, but {path} has {value}; leave it out, or "
-                f"type clip.{key}={value}"
+                f"clip.{key}={cfg.clip[key]} was given, but {store.path} has {value}; leave it "
+                f"out, or pass clip.{key}={value}"
             )
         cfg.clip[key] = value
     names = ["left_shoulder", "right_shoulder"]
@@ -56,8 +64,6 @@ def complete(cfg: DictConfig) -> Store:
         cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
     if cfg.clip.stream not in get_args(Kind):
         raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
-    complete_validation(cfg)
-    return store
 
 
 def complete_validation(cfg: DictConfig) -> None:
@@ -122,13 +128,10 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "apart; prepare it with clips of another"
         )
     if store.coordinates != cfg.augment.coordinates:
-        flat, deep = (
-            ("aimclr_2d", "aimclr") if "extreme" in cfg.augment else ("motionbert", "ntu3d")
-        )
-        fitting = flat if store.coordinates == "pixels" else deep
+        name = cfg.augment.get("counterpart", "...")
         raise InputError(
             f"{store.path} holds {store.coordinates}, but augment= is made for "
-            f"{cfg.augment.coordinates}; type augment={fitting}"
+            f"{cfg.augment.coordinates}; pass augment={name}"
         )
     if cfg.data.sampling != cfg.augment.sampling:
         raise InputError(
@@ -158,10 +161,10 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "this method starts from another run; type init_from=RUN with its folder in the place "
             "of RUN, or init_from=null to take the backbone as it is"
         )
-    if isinstance(method, OneShot) and not (cfg.data.exemplar_split and cfg.select_on == "last"):
+    if isinstance(method, OneShot) and cfg.select_on != "last":
         raise InputError(
-            "method=oneshot compares clips with exemplars of classes that are not validated; type "
-            "data=ntu120_oneshot, or data.exemplar_split=SPLIT, and select_on=last"
+            "method=oneshot compares clips with exemplars of classes that are not validated; pass "
+            "select_on=last"
         )
     if cfg.select_on == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
         raise InputError(

@@ -21,6 +21,7 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.callbacks import CostCallback, EpochLines, FiniteTraining
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
+from maskclr_pl.composition import Inherited, fit, passed_keys
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.subsets import own_list
@@ -36,6 +37,7 @@ from maskclr_pl.evaluation.runs import curves, keep_history, marked_epochs, mask
 from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
+from maskclr_pl.inheritance import inherit
 from maskclr_pl.lineage import training_record
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
@@ -48,8 +50,8 @@ from maskclr_pl.resuming import (
     resume_lines,
     saved_settings,
 )
-from maskclr_pl.settings import check, check_batch, complete
-from maskclr_pl.starting import inherit, init_from
+from maskclr_pl.settings import check, check_batch, complete, complete_validation, open_store
+from maskclr_pl.starting import init_from
 from maskclr_pl.types import InputError
 
 
@@ -59,11 +61,16 @@ def main(cfg: DictConfig) -> float | None:
     typed = list(HydraConfig.get().overrides.task)
     if cfg.resume:
         cfg = saved_settings(folder_to_resume(str(cfg.resume)), cfg, typed)
-    taken = inherit(cfg, typed) if cfg.init_from not in (None, "RUN") and not cfg.resume else []
+    passed, taken = passed_keys(typed), Inherited()
+    if cfg.init_from not in (None, "RUN") and not cfg.resume:
+        taken = inherit(cfg, passed)
     done = progress(Path(cfg.resume)) if cfg.resume else None
     last = None if done is None else done.path
     # whatever can be wrong is found before the run folder is claimed
-    store = complete(cfg)
+    store = open_store(cfg)
+    complete_validation(cfg)
+    settled = [] if cfg.resume else fit(cfg, store, passed, taken)
+    complete(cfg, store)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=last is None)
     check(cfg, store, method)
@@ -80,7 +87,9 @@ def main(cfg: DictConfig) -> float | None:
         data.validate_on_test()
     if problem := method.check_clips(len(data.train)):
         raise InputError(problem)
-    started = _start(cfg, method, store, taken) if cfg.init_from and last is None else []
+    started = [f"note       {note}" for note in settled]
+    if cfg.init_from and last is None:
+        started += _start(cfg, method, store, taken)
     trained_on, overlaps = training_record(cfg, data, method, last)
     started += overlaps
     if cfg.resume:
@@ -120,13 +129,15 @@ def main(cfg: DictConfig) -> float | None:
     return metrics.get(cfg.objective)
 
 
-def _start(cfg: DictConfig, method: Method, store: Store, same: list[str]) -> list[str]:
+def _start(cfg: DictConfig, method: Method, store: Store, inherited: Inherited) -> list[str]:
     """Take over the weights of another run; what is to be said about it, a line each."""
     path = checkpoint_path(cfg.init_from)
     taken, notes = init_from(method, path, plain(cfg), store.class_names)
-    settings = f"   settings as there: {', '.join(same)}" if same else ""
+    groups = ", ".join(inherited.groups)
+    settings = f"   settings as there: {groups}" if groups else ""
     return [
         f"start      {', '.join(taken)} from {cfg.init_from}{settings}",
+        *(f"note       {note}" for note in inherited.notes),
         *(f"note       {cfg.init_from}: {note}" for note in notes),
     ]
 

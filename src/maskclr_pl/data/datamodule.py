@@ -21,6 +21,7 @@ from maskclr_pl.data.store import Store
 from maskclr_pl.data.subsets import (
     check_labelled,
     check_novel,
+    draw_novel,
     labelled_share,
     named_clips,
 )
@@ -39,6 +40,9 @@ class SkeletonDataModule(L.LightningDataModule):
             held out (see `hold_out`).
         val_fraction: Share held out, in [0, 1); 0 trains on the whole split, without validation.
         exemplar_split: Of a one-shot protocol: the clips of the classes that are new at test time.
+        novel_classes: Of a one-shot protocol without `exemplar_split`: the share of the classes
+            that is new, drawn by the seed. Their exemplars are the first training clips by name;
+            test clips of the other classes are left out.
         labelled: Training clips that are used: a share of each class (see `labelled_share`), or a
             file with their names, which are then never held out. None: all.
         frames: Length of a clip.
@@ -66,6 +70,7 @@ class SkeletonDataModule(L.LightningDataModule):
         val_split: str | None = None,
         val_fraction: float = 0.1,
         exemplar_split: str | None = None,
+        novel_classes: float | None = None,
         labelled: float | int | str | None = None,
         frames: int = 81,
         persons: int = 2,
@@ -103,6 +108,8 @@ class SkeletonDataModule(L.LightningDataModule):
         if labelled is not None:
             self.notes.append(f"{len(train)} of {whole} training clips are used: those labelled")
         exemplars = test[:0] if exemplar_split is None else self.store.rows(exemplar_split)
+        if novel_classes is not None and exemplar_split is None:
+            train, val, test, exemplars = self._with_new_classes(novel_classes, train, val, test)
         self.train, self.val, self.test, self.exemplars = (
             ClipDataset(self.store, rows, frames, persons, rows is train, seed, sampling, released)
             for rows in (train, val, test, exemplars)
@@ -143,6 +150,22 @@ class SkeletonDataModule(L.LightningDataModule):
         kept, held = hold_out(labels, subjects, fraction, self.seed)
         self.notes += hold_out_notes(labels, subjects, kept, held, self.store.class_names)
         return train[kept], train[held]
+
+    def _with_new_classes(
+        self, share: float, train: np.ndarray, val: np.ndarray, test: np.ndarray
+    ) -> list[np.ndarray]:
+        """Clips to train on, validation, test clips and exemplars of a one-shot protocol."""
+        label, known = self.store.label, np.concatenate([train, val])
+        novel = draw_novel(label[known], label[test], share, self.seed)
+        candidates = known[np.isin(label[known], novel)].tolist()
+        candidates.sort(key=self.store.name)
+        first = np.unique(label[candidates], return_index=True)[1]
+        self.notes.append(
+            f"{len(novel)} new classes, each with one exemplar (the first training clip by name): "
+            + ", ".join(self.store.class_names[one] for one in novel)
+        )
+        old = [rows[~np.isin(label[rows], novel)] for rows in (train, val)]
+        return [*old, test[np.isin(label[test], novel)], np.array(candidates)[first]]
 
     def _named(
         self, file: str, split: str, train: np.ndarray, val: np.ndarray

@@ -85,6 +85,36 @@ def named_clips(file: str, names: Sequence[str], split: str) -> Int[np.ndarray, 
     return np.flatnonzero(np.isin(np.array(names), list(wanted)))
 
 
+def draw_novel(
+    train: Int[np.ndarray, " n"], test: Int[np.ndarray, " m"], share: float, seed: int
+) -> Int[np.ndarray, " novel"]:
+    """Draw the classes of a one-shot protocol that are not trained on.
+
+    Args:
+        train: Classes of the training clips, one of which becomes the exemplar of a new class.
+        test: Classes of the test clips; a new class has clips in either part.
+        share: New classes, of those in the training clips.
+        seed: All that the draw depends on, with the classes.
+
+    Returns:
+        Classes, ascending; at least one.
+
+    Raises:
+        InputError: If the share is none, or fewer than two classes would be left to train on.
+    """
+    number = isinstance(share, int | float) and not isinstance(share, bool)
+    if not number or not 0 < share < 1:
+        raise InputError(f"data.novel_classes={share}: expected a share between 0 and 1")
+    classes, shared = np.unique(train), np.intersect1d(train, test)
+    count = max(1, round(share * len(classes)))
+    if count > len(shared) or len(classes) - count < 2:
+        raise InputError(
+            f"data.novel_classes={share}: {count} new classes of {len(classes)}, of which "
+            f"{len(shared)} have test clips, leave fewer than two to train on; pass another share"
+        )
+    return np.sort(np.random.default_rng((seed, 3)).permutation(shared)[:count])
+
+
 def check_novel(
     train: Int[np.ndarray, " n"],
     exemplars: Int[np.ndarray, " e"],
