@@ -28,7 +28,8 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
 """Keys that are taken over of the other groups."""
 OWN: Mapping[str, tuple[str, ...]] = {
     "": (
-        *("seed", "output_dir", "init_from", "init_overlap", "trusted", "resume", "compile", "checkpointing"),
+        *("seed", "output_dir", "init_from", "init_overlap", "trusted", "resume"),
+        *("compile", "checkpointing"),
         *("objective", "select_on", "optim", "trainer", "callbacks", "logger", "paths"),
         *("head", "loss", "masking"),
     ),
