@@ -5,10 +5,11 @@ from typing import get_args
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from maskclr_pl.backbones.layers import BatchNorm2d
-from maskclr_pl.checkpoint import clip_skeleton
-from maskclr_pl.cli import log, plain
+from maskclr_pl.checkpoint import built_from, clip_skeleton
+from maskclr_pl.cli import check_values, log, plain
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
@@ -24,9 +25,6 @@ def complete(cfg: DictConfig) -> Store:
     Raises:
         InputError: If the file is missing, or a size that was given is another than the file's.
     """
-    for key in ("frames", "persons"):
-        if not isinstance(cfg.clip[key], int) or cfg.clip[key] < 1:
-            raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
         steps = " ".join(cfg.download.split())
@@ -102,6 +100,9 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     ):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
+    epochs = OmegaConf.select(cfg, "trainer.max_epochs")
+    if epochs is not None and epochs < 1:
+        raise InputError(f"trainer.max_epochs={epochs}: expected a whole number from 1")
     if len(store.class_names) < 2:
         raise InputError(
             f"{store.path} has a single class ({store.class_names[0]}): there is nothing to tell "
@@ -159,6 +160,8 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "type select_on=last"
         )
     _check_masking(cfg, method)
+    with built_from("optim"):  # else its errors come when training has begun
+        method.optim.build(nn.Linear(1, 1), [], steps=1, epochs=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
         check_names(plain(cfg.callbacks.figures.names), method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
@@ -228,4 +231,5 @@ def saved_settings(folder: Path, overrides: list[str]) -> DictConfig:
             )
         cfg.merge_with_dotlist([override])
     cfg.resume = str(folder)
+    check_values(cfg)
     return cfg

@@ -22,8 +22,10 @@ from maskclr_pl.backbones.weights import read_weights
 from maskclr_pl.callbacks import CostCallback, EpochLines
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
+from maskclr_pl.command_line import command
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.evaluation.environment import environment, write_environment
 from maskclr_pl.evaluation.results import (
@@ -49,7 +51,9 @@ def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     typed = list(HydraConfig.get().overrides.task)
     if cfg.resume:
-        cfg = saved_settings(Path(cfg.resume), typed)
+        # a sweep that continues a job sets it: then what was typed is in the saved settings
+        own = any(override.startswith("resume=") for override in typed)
+        cfg = saved_settings(Path(cfg.resume), typed if own else [])
     taken = inherit(cfg, typed) if cfg.init_from not in (None, "RUN") and not cfg.resume else []
     last = _last_checkpoint(cfg)
     # whatever can be wrong is found before the run folder is claimed
@@ -90,7 +94,7 @@ def main(cfg: DictConfig) -> float | None:
     with logged(trainer.loggers, folder, plain(cfg)):
         metrics = _fit_and_test(trainer, method, data, folder, last)
     if trainer.is_global_zero:
-        _last_words(folder, metrics)
+        _last_words(folder, metrics, cfg.clip.classes)
     return metrics.get(cfg.objective)
 
 
@@ -230,7 +234,7 @@ def _fit(
         trainer.fit(method, data, ckpt_path=start)
     except SystemExit:  # what Lightning makes of an interruption
         if (folder / "checkpoints" / "last.ckpt").is_file():
-            log.info("continue   python -m maskclr_pl.train resume=%s", folder)
+            log.info("continue   %s", command("train", resume=folder))
         raise KeyboardInterrupt from None
 
 
@@ -261,21 +265,22 @@ def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
         joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
 
 
-def _last_words(folder: Path, metrics: dict[str, Any]) -> None:
-    following = f"evaluate ckpt_path={folder}"
+def _last_words(folder: Path, metrics: dict[str, Any], classes: int) -> None:
+    following = command("evaluate", ckpt_path=folder)
     if "test/top1" in metrics:
         chosen = "the last epoch"
         if "val/top1" in metrics:
             chosen = f"the checkpoint with val top1 {metrics['val/top1']:.2f}"
         log.info(
-            "result     test top1 %.2f   top5 %.2f   (%s)   %.0f s",
-            *(metrics["test/top1"], metrics["test/top5"], chosen, metrics["train/seconds"]),
+            "result     test %s   (%s)   %.0f s",
+            accuracies(metrics["test/top1"], metrics["test/top5"], classes),
+            *(chosen, metrics["train/seconds"]),
         )
     else:
         log.info("result     loss %.4f   %.0f s", metrics["train/loss"], metrics["train/seconds"])
-        following = f"train method=linear_probe init_from={folder}"
+        following = command("train", "method=linear_probe", init_from=folder)
     log.info("figures    %s", folder / "figures")
-    log.info("next       python -m maskclr_pl.%s", following)
+    log.info("next       %s", following)
     log.info("%s", folder)
 
 
