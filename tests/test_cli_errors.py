@@ -327,7 +327,7 @@ MISTAKES = {
     "a folder that holds a run": (
         "train",
         train("output_dir=WORLD/run"),
-        r"run holds a run already; type resume=\S+run to continue it, or leave out output_dir",
+        r"run holds a run already; pass resume=\S+run to continue it, or leave out output_dir",
     ),
     "a run folder that is a file": (
         "train",
@@ -480,7 +480,7 @@ ESCAPES = {
     ),
     "a class through a module of ours": (
         "head",
-        "maskclr_pl.cli.logging.FileHandler",
+        "maskclr_pl.cli.command.logging.FileHandler",
         "FileHandler",
     ),
     "a class through torch": ("optim", "torch.nn.modules.module.OrderedDict", "OrderedDict"),

@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 import maskclr_pl
-from maskclr_pl.cli import _guarded, log, one_line
+from maskclr_pl.cli import log, one_line
+from maskclr_pl.cli.command import _guarded
 from maskclr_pl.config import config_dir
 from tests.commands import in_process
 from tests.wandb_tools import SHORT, offline_runs

@@ -6,13 +6,15 @@ data and the class names, so that the file alone is enough to evaluate. It opens
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
 import torch
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -28,6 +30,7 @@ from maskclr_pl.types import InputError
 __all__ = [
     "TRUSTED",
     "build_method",
+    "built_from",
     "checkpoint_path",
     "clip_skeleton",
     "load_published_weights",
@@ -105,15 +108,29 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
         # the clip's joints come first: the published order is convert, move, crop; streams last
         parts[name] = nn.Sequential(convert, *steps, *stream)
     if "head" in cfg:
-        parts["head"] = hydra.utils.instantiate(cfg.head)(dim=backbone.dim)
+        with built_from("head"):
+            parts["head"] = hydra.utils.instantiate(cfg.head)(dim=backbone.dim)
     if "loss" in cfg:
         parts["loss"] = hydra.utils.instantiate(cfg.loss, _convert_="all")
     # not as arguments of instantiate: it would turn our dataclasses into configurations
     make: Callable[..., Method] = hydra.utils.instantiate(cfg.method, _partial_=True)
-    try:
+    with built_from("method"):
         return make(**parts)
-    except ValueError as error:
-        raise InputError(f"method: {error}") from error
+
+
+@contextmanager
+def built_from(key: str) -> Iterator[None]:
+    """Errors of a constructor that runs inside become an InputError that names the settings.
+
+    Args:
+        key: Node of the configuration that the object is built from.
+    """
+    try:
+        yield
+    except (InputError, HydraException):
+        raise
+    except Exception as error:  # whatever the constructor raises for values that it cannot use
+        raise InputError(f"{key}: {error}") from error
 
 
 def _further_views(cfg: DictConfig) -> list[str]:

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.command_line import command
 from maskclr_pl.data.clips import ClipDataset
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.embedding import Embedded, embed, facts_of, write_features
@@ -45,7 +46,8 @@ def main(cfg: DictConfig) -> None:
     )
     write_features(output, Embedded(features, label, part.names, facts))
     log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
-    log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", run_folder_of(path))
+    runs = [str(run_folder_of(path)), "ANOTHER_RUN"]
+    log.info("next       %s", command("report", runs=runs))
 
 
 def _part(data: SkeletonDataModule, split: str) -> ClipDataset:

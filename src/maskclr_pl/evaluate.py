@@ -12,7 +12,9 @@ from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.command_line import command
 from maskclr_pl.data import Store
+from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.adversarial import Adversarial
 from maskclr_pl.evaluation.corruptions import UNITS, Corruption, Poses
 from maskclr_pl.evaluation.robustness import robustness, summarise
@@ -41,8 +43,8 @@ def main(cfg: DictConfig) -> None:
     method, info = load_run(path, cfg.trusted)
     if not isinstance(method, Classifier):
         raise InputError(
-            f"{path}: {type(method).__name__} tells no classes apart; type python -m "
-            f"maskclr_pl.train method=linear_probe init_from={cfg.ckpt_path} (and its backbone=)"
+            f"{path}: {type(method).__name__} learns without labels and has no classes; use "
+            f"{command('train', 'method=linear_probe', init_from=cfg.ckpt_path)}"
         )
     data, device = data_of(info, plain(cfg.data)), device_named(cfg.device)
     method.to(device)
@@ -73,7 +75,7 @@ def main(cfg: DictConfig) -> None:
     if kept := set_aside(folder):
         log.info("kept       the earlier table as %s", kept)
     rows = write_robustness(folder, found, data.store.class_names, second)
-    _show(rows, time.monotonic() - start)
+    _show(rows, time.monotonic() - start, len(data.store.class_names))
     figures = _draw(folder, rows, class_rows(found, data.store.class_names))
     figures += draw(method, data, device, folder, pictures) if pictures else []
     log.info("table      %s", folder / "robustness.csv")
@@ -81,7 +83,7 @@ def main(cfg: DictConfig) -> None:
     if shown:
         log.info("figures    %s: %s", folder / "figures", ", ".join(shown))
     share(loggers, folder, began)
-    log.info("next       python -m maskclr_pl.report runs=[%s,ANOTHER_RUN]", folder)
+    log.info("next       %s", command("report", runs=[str(folder), "ANOTHER_RUN"]))
 
 
 def _fitting(corruptions: Sequence[Corruption], poses: Poses) -> list[Corruption]:
@@ -117,10 +119,10 @@ def _pictures(asked: list[str], method: Method) -> list[str]:
     return names
 
 
-def _show(rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
+def _show(rows: Sequence[Mapping[str, Any]], seconds: float, classes: int) -> None:
     """Clean accuracy, and a line for each corruption."""
-    top1, top5 = rows[0]["top1"], rows[0]["top5"]
-    log.info("clean      top1 %.2f   top5 %.2f   (%.0f s)", top1, top5, seconds)
+    clean = accuracies(rows[0]["top1"], rows[0]["top5"], classes)
+    log.info("clean      %s   (%.0f s)", clean, seconds)
     table = summary_rows(rows)
     if not table:
         return

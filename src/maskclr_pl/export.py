@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import log, verb
+from maskclr_pl.command_line import command
 from maskclr_pl.evaluation.exporting import BATCHES, SUFFIX, check_installed, describe, export
 from maskclr_pl.methods import Classifier
 from maskclr_pl.trained import run_folder_of
@@ -23,8 +24,8 @@ def main(cfg: DictConfig) -> None:
     method, info = load_run(path, cfg.trusted)
     if not isinstance(method, Classifier):
         raise InputError(
-            f"{path}: {type(method).__name__} tells no classes apart; type python -m "
-            f"maskclr_pl.train method=finetune init_from={cfg.ckpt_path} first"
+            f"{path}: {type(method).__name__} learns without labels and has no classes; use "
+            f"{command('train', 'method=finetune', init_from=cfg.ckpt_path)} first"
         )
     log.info("exporting  %s", path)
     difference = export(method, info, cfg.format, output)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
 from maskclr_pl.cli import claim, log, plain, run_folder, verb
+from maskclr_pl.command_line import command
 from maskclr_pl.data import Recording
 from maskclr_pl.data.sources.options import check_number
 from maskclr_pl.data.units import check_unit
@@ -58,8 +59,8 @@ def load(
     method, info = load_run(file, trusted)
     if not isinstance(method, Classifier):
         raise InputError(
-            f"{file}: {type(method).__name__} tells no classes apart; type python -m "
-            f"maskclr_pl.train method=finetune init_from={path} first"
+            f"{file}: {type(method).__name__} learns without labels and has no classes; use "
+            f"{command('train', 'method=finetune', init_from=path)} first"
         )
     return Predictor(method, info, device_named(device), max_missing)
 

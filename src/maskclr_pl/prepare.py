@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.command_line import command, override
 from maskclr_pl.data import Store
 from maskclr_pl.data.converting import convert, form_of
 from maskclr_pl.data.image_fit import image_size_notes
@@ -272,15 +273,13 @@ def _describe(store: Store) -> None:
         log.info("split      %-20s %d clips", split, len(rows))
     _show(
         [f"{name}: {reason}" for name, reason in store.skipped()],
-        f"type check=true input={store.path} to see all",
+        f"pass check=true {override('input', store.path)} to see all",
     )
     train, test = _usual_splits([name for name, rows in store.splits.items() if len(rows)])
     augment = "" if store.coordinates == "pixels" else " augment=ntu3d"
-    log.info(
-        "next       python -m maskclr_pl.train data=custom data.path=%s data.train_split=%s "
-        "data.test_split=%s%s",
-        *(store.path, train, test, augment),
-    )
+    splits = {"data__train_split": train, "data__test_split": test}
+    following = command("train", "data=custom", data__path=store.path, **splits)
+    log.info("next       %s%s", following, augment)
     log.info("%s", store.path)
 
 

@@ -10,6 +10,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from maskclr_pl import __version__
 from maskclr_pl.cli import claim, log, plain, run_folder, verb
+from maskclr_pl.command_line import command
+from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.comparing import (
     Rows,
     class_rows,
@@ -91,7 +93,9 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
         log.info(
             "%-6g x %s   test top1 %.2f", weight, run, accuracy(read_predictions(run))["test/top1"]
         )
-    log.info("together   test top1 %.2f   top5 %.2f", *metrics.values())
+    classes = total.logits.shape[1]
+    text = accuracies(metrics["test/top1"], metrics["test/top5"], classes)
+    log.info("together   test %s", text)
     log.info("%s", folder)
 
 
@@ -161,7 +165,7 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     log.info("tables     %s (.csv, .md, .tex)", ", ".join(str(folder / name) for name in tables))
     log.info("page       %s", folder / "report.html")
     if not any(model.corruptions for model in models):
-        log.info("next       python -m maskclr_pl.evaluate ckpt_path=%s", runs[0])
+        log.info("next       %s", command("evaluate", ckpt_path=runs[0]))
 
 
 def _names(runs: list[Path]) -> list[str]:

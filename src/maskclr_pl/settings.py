@@ -6,10 +6,11 @@ from typing import get_args
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from maskclr_pl.backbones.layers import BatchNorm2d
-from maskclr_pl.checkpoint import clip_skeleton
-from maskclr_pl.cli import log, plain
+from maskclr_pl.checkpoint import built_from, clip_skeleton
+from maskclr_pl.cli import check_values, log, plain
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
@@ -122,6 +123,9 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     ):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
+    epochs = OmegaConf.select(cfg, "trainer.max_epochs")
+    if epochs is not None and epochs < 1:
+        raise InputError(f"trainer.max_epochs={epochs}: expected a whole number from 1")
     if len(store.class_names) < 2:
         raise InputError(
             f"{store.path} has a single class ({store.class_names[0]}): there is nothing to tell "
@@ -176,6 +180,8 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "type select_on=last"
         )
     _check_masking(cfg, method)
+    with built_from("optim"):  # else its errors come when training has begun
+        method.optim.build(nn.Linear(1, 1), [], steps=1, epochs=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
         check_names(plain(cfg.callbacks.figures.names), method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None

@@ -21,10 +21,12 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.callbacks import CostCallback, EpochLines, FiniteTraining
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
+from maskclr_pl.command_line import command
 from maskclr_pl.composition import Inherited, fit, passed_keys
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.subsets import own_list
+from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.evaluation.environment import environment, write_environment
 from maskclr_pl.evaluation.results import (
@@ -60,7 +62,9 @@ def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     typed = list(HydraConfig.get().overrides.task)
     if cfg.resume:
-        cfg = saved_settings(folder_to_resume(str(cfg.resume)), cfg, typed)
+        # a sweep that continues a job sets it: then what was passed is in the saved settings
+        own = any(override.startswith("resume=") for override in typed)
+        cfg = saved_settings(folder_to_resume(str(cfg.resume)), cfg, typed if own else [])
     passed, taken = passed_keys(typed), Inherited()
     if cfg.init_from not in (None, "RUN") and not cfg.resume:
         taken = inherit(cfg, passed)
@@ -125,7 +129,7 @@ def main(cfg: DictConfig) -> float | None:
     with logged(trainer.loggers, folder, plain(cfg)):
         metrics = _fit_and_test(trainer, method, data, folder, last, planned)
     if trainer.is_global_zero:
-        _last_words(folder, metrics, chosen(metrics, planned, monitor))
+        _last_words(folder, metrics, chosen(metrics, planned, monitor), cfg.clip.classes)
     return metrics.get(cfg.objective)
 
 
@@ -266,7 +270,7 @@ def _fit(
         trainer.fit(method, data, ckpt_path=start)
     except SystemExit:  # what Lightning makes of an interruption
         if (folder / "checkpoints" / "last.ckpt").is_file():
-            log.info("continue   python -m maskclr_pl.train resume=%s", folder)
+            log.info("continue   %s", command("train", resume=folder))
         raise KeyboardInterrupt from None
 
 
@@ -298,19 +302,20 @@ def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
         joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
 
 
-def _last_words(folder: Path, metrics: dict[str, Any], which: str) -> None:
-    following = f"evaluate ckpt_path={folder}"
+def _last_words(folder: Path, metrics: dict[str, Any], which: str, classes: int) -> None:
+    following = command("evaluate", ckpt_path=folder)
     if "test/top1" in metrics:
         log.info(
-            "result     test top1 %.2f   top5 %.2f   (%s)   %.0f s",
-            *(metrics["test/top1"], metrics["test/top5"], which, metrics["train/seconds"]),
+            "result     test %s   (%s)   %.0f s",
+            accuracies(metrics["test/top1"], metrics["test/top5"], classes),
+            *(which, metrics["train/seconds"]),
         )
     else:
         loss, seconds = metrics["train/loss"], metrics["train/seconds"]
         log.info("result     loss %.4f   (%s)   %.0f s", loss, which, seconds)
-        following = f"train method=linear_probe init_from={folder}"
+        following = command("train", "method=linear_probe", init_from=folder)
     log.info("figures    %s", folder / "figures")
-    log.info("next       python -m maskclr_pl.%s", following)
+    log.info("next       %s", following)
     log.info("%s", folder)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from maskclr_pl.command_line import command
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -84,8 +85,7 @@ class Store:
         self.path = Path(path)
         if not os.path.isfile(self.path):  # unlike Path.is_file, False for an impossible name
             raise InputError(
-                f"{self.path}: no such file; make it with `python -m maskclr_pl.prepare "
-                f"source=pyskl input=FILE.pkl output={self.path} skeleton=coco17`"
+                f"{self.path}: no such file; make it with `{_prepare('FILE.pkl', self.path)}`"
             )
         with self._opened() as file:
             self._read_metadata(file)
@@ -100,11 +100,10 @@ class Store:
             raise
         except Exception as error:  # a damaged file can raise nearly anything
             pickled = self.path.suffix == ".pkl"
+            line = _prepare(self.path if pickled else "FILE.pkl", self.path.with_suffix(".h5"))
             raise InputError(
                 f"{self.path}: {'a pickle, not a store' if pickled else 'not a complete store'}; "
-                f"make one with `python -m maskclr_pl.prepare source=pyskl "
-                f"input={self.path if pickled else 'FILE.pkl'} "
-                f"output={self.path.with_suffix('.h5')} skeleton=coco17`"
+                f"make one with `{line}`"
             ) from error
 
     def _read_metadata(self, file: h5py.File) -> None:
@@ -219,6 +218,11 @@ class Store:
                 for ids in (self.subject, self.camera, self.setup)
             ),
         )
+
+
+def _prepare(source: str | Path, store: Path) -> str:
+    """The command that makes a store, as the most frequent case has it."""
+    return command("prepare", "source=pyskl", input=source, output=store, skeleton="coco17")
 
 
 def _text(name: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from maskclr_pl.command_line import override
 from maskclr_pl.data.synthetic import ACTIONS
 from maskclr_pl.evaluation.ensemble import read_predictions
 from maskclr_pl.evaluation.environment import read_environment
@@ -206,7 +207,7 @@ def read_models(labels: Sequence[str], runs: Sequence[Path]) -> list[Model]:
         values = run_metrics(run)
         if "test/top1" not in values and "train/loss" not in values:
             raise InputError(
-                f"{run}: metrics.json has no test/top1; type resume={run} to finish it"
+                f"{run}: metrics.json has no test/top1; pass {override('resume', run)} to finish it"
             )
         groups[str(label)].append(run)
     return [Model(label, tuple(members)) for label, members in groups.items()]

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from maskclr_pl.command_line import override
 from maskclr_pl.evaluation.results import read_table, series
 from maskclr_pl.types import InputError
 
@@ -22,7 +23,7 @@ def run_metrics(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no metrics.json; type the run folder that train printed last, or "
-            f"resume={folder} to finish it"
+            f"{override('resume', folder)} to finish it"
         ) from None
     except ValueError as error:
         raise InputError(f"{folder / 'metrics.json'}: not readable ({error})") from None

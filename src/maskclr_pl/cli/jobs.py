@@ -1,0 +1,197 @@
+"""Jobs of a sweep: named, run, skipped or continued, and recorded in a file each."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from maskclr_pl.cli.errors import WRONG, log, one_line
+from maskclr_pl.evaluation.results import write_atomically
+from maskclr_pl.types import InputError
+
+CALL = "MASKCLR_SWEEP"
+"""Environment variable of the jobs that one call of a command runs."""
+
+
+@dataclass
+class Job:
+    """The state of a job, as its file in `jobs/` keeps it."""
+
+    name: str
+    overrides: list[str]
+    setting: str
+    """Overrides that the jobs do not share, without the seed."""
+    number: int
+    sweep: str
+    """The call that ran it last."""
+    folder: str
+    """Run folder: its own, or of the model that it works with."""
+    host: str
+    process: int
+    status: str = "running"
+    """running, finished, failed, stopped"""
+    skipped: bool = False
+    """Finished in an earlier call."""
+    value: float | None = None
+    """What the command returns to a sweeper."""
+    objective: str | None = None
+    error: str | None = None
+    bug: bool = False
+
+    def save(self, sweep_dir: Path) -> None:
+        """Write the file of this job."""
+        path = sweep_dir / "jobs" / f"{self.name}.json"
+        write_atomically(path, json.dumps(asdict(self), indent=2).encode())
+
+
+def short_hash(words: Sequence[str]) -> str:
+    """Eight hexadecimal digits for a list of texts."""
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def job_folder() -> Path:
+    """The folder that the sweep gives to the job that runs in this process."""
+    config = HydraConfig.get()
+    if config.sweep.subdir != ".":
+        return Path(config.runtime.output_dir)
+    job = job_of(HydraConfig.instance().cfg, list(config.overrides.task), config.job.num)
+    return Path(config.sweep.dir) / job.name
+
+
+def job_of(config: Any, overrides: list[str], number: int) -> Job:
+    """The job of a sweep that runs with some overrides.
+
+    Args:
+        config: Configuration with the `hydra` node.
+        overrides: Of the job, without those of Hydra.
+        number: Position in the sweep; -1 for a job that cannot be composed.
+    """
+    hydra_config = config.hydra
+    shared = set(hydra_config.job.config.override_dirname.exclude_keys)
+    own = [one for one in overrides if one.partition("=")[0] not in shared]
+    name = "__".join(own).replace("=", "_") or str(max(number, 0))
+    plain = re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)[:120]
+    if hydra_config.sweep.subdir != "." and number >= 0:  # the user's naming, or a search's
+        subdir = os.path.relpath(hydra_config.runtime.output_dir, hydra_config.sweep.dir)
+        name = plain = subdir.replace(os.sep, "_")
+    return Job(
+        name=plain if plain == name else f"{plain}_{short_hash(own)}",
+        overrides=overrides,
+        setting=" ".join(one for one in own if not one.startswith("seed=")),
+        number=number,
+        sweep=hydra_config.job.env_set.get(CALL, ""),
+        folder="",
+        host=socket.gethostname(),
+        process=os.getpid(),
+    )
+
+
+def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) -> float | None:
+    """Run one job of a sweep; whatever becomes of it is written into its file.
+
+    A training that finished in an earlier call is skipped, one that was stopped is continued.
+
+    Args:
+        main: The command.
+        cfg: Configuration of the job.
+        command: Its name.
+
+    Returns:
+        What `main` returns; None for a job that failed.
+
+    Raises:
+        KeyboardInterrupt: If the user ends the sweep.
+    """
+    config = HydraConfig.instance().cfg
+    hydra_config = HydraConfig.get()
+    sweep_dir = Path(hydra_config.sweep.dir)
+    job = job_of(config, list(hydra_config.overrides.task), hydra_config.job.num)
+    own = cfg.get("output_dir") or job_folder()
+    job.folder = str(own if command == "train" else cfg.get("ckpt_path") or own)
+    log.info("job        %s", job.name)
+    try:
+        if command == "train" and cfg.resume is None:
+            _look_back(job, sweep_dir, cfg)
+        if not job.skipped:
+            job.save(sweep_dir)
+            job.value, job.objective = main(cfg), cfg.get("objective")
+            job.status = "finished"
+    except WRONG as error:
+        if os.environ.get("MASKCLR_TRACEBACK"):
+            traceback.print_exc()
+        fail(job, one_line(error, command), sweep_dir)
+        return None
+    except Exception as error:
+        traceback.print_exc()
+        job.bug = True
+        fail(job, f"{type(error).__name__}: {' '.join(str(error).split())}", sweep_dir)
+        return None
+    except KeyboardInterrupt:
+        job.status = "stopped"
+        job.save(sweep_dir)
+        raise
+    finally:
+        log.handlers = log.handlers[:1]  # not the log file of this job
+    job.save(sweep_dir)
+    return job.value
+
+
+def fail(job: Job, reason: str, sweep_dir: Path) -> None:
+    """Record and print that a job failed."""
+    job.status, job.error = "failed", reason
+    job.save(sweep_dir)
+    log.info("failed     %s: %s", job.name, reason)
+
+
+def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
+    """Skip or continue a training that an earlier call of the command began.
+
+    Raises:
+        InputError: If another process is at it, or its name stands for another job.
+    """
+    path = sweep_dir / "jobs" / f"{job.name}.json"
+    if not path.is_file():
+        return
+    before = Job(**json.loads(path.read_text()))
+    if sorted(before.overrides) != sorted(job.overrides):
+        raise InputError(
+            f"{sweep_dir} has {job.name} with other overrides ({' '.join(before.overrides)}); pass "
+            "another hydra.sweep.dir="
+        )
+    if before.status == "running" and before.host == job.host and _alive(before.process):
+        raise InputError(f"{job.folder}: process {before.process} is training it")
+    if before.folder != job.folder:
+        return
+    folder = Path(job.folder)
+    if before.status == "finished" and (folder / "metrics.json").is_file():
+        job.status, job.skipped = before.status, True
+        job.value, job.objective = before.value, before.objective
+        log.info("           finished before: skipped")
+        return
+    config = folder / "config.yaml"
+    if config.is_file() and config.stat().st_size:
+        cfg.resume = str(folder)
+        log.info("           begun before: continued")
+    else:
+        config.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

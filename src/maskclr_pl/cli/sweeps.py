@@ -1,0 +1,146 @@
+"""Sweeps (`-m`): every job ends by itself, and the same command runs only what is missing.
+
+The sweep folder is named after the overrides that all jobs share, a job after those that it does
+not share. `jobs/` inside of the sweep folder has a JSON file for each job (see `Job`).
+"""
+
+import json
+import secrets
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from maskclr_pl.cli.errors import WRONG, log, one_line
+from maskclr_pl.cli.jobs import CALL, Job, fail, job_of, short_hash
+from maskclr_pl.cli.sweep_table import show
+from maskclr_pl.cli.values import check_groups
+from maskclr_pl.command_line import hydra_value, override
+from maskclr_pl.types import InputError
+
+_LAUNCHER = ("launcher=", "hydra.launcher", "hydra/launcher", "hydra.sweep.")
+"""How and where jobs run, which does not change their results."""
+
+_SEARCHES = ("hparams_search", "hydra/sweeper")
+
+
+@contextmanager
+def prepared(command: str) -> Iterator[None]:
+    """Complete the command line of a sweep: its folder, the names of its jobs, its last words.
+
+    Other command lines are left as they are.
+    """
+    typed = list(sys.argv)
+    if {"-m", "--multirun"}.isdisjoint(typed) and "hydra.mode=MULTIRUN" not in typed:
+        yield
+        return
+    sys.argv = [*typed, *_additions(command, typed[1:])]
+    check = BasicSweeper.validate_batch_is_legal
+
+    def keep_legal(sweeper: BasicSweeper, batch: list[Sequence[str]]) -> None:
+        """Take jobs that cannot be composed out of a batch, rather than end the sweep."""
+        broken = []
+        for overrides in list(batch):
+            try:
+                check_groups(overrides, command)
+                check(sweeper, [overrides])
+            except WRONG as error:
+                batch.remove(overrides)
+                broken.append((overrides, error))
+        if broken and not batch:
+            raise broken[0][1]
+        assert sweeper.config is not None
+        for overrides, reason in broken:
+            job = job_of(sweeper.config, list(overrides), number=-1)
+            fail(job, one_line(reason, command), Path(sweeper.config.hydra.sweep.dir))
+
+    # Hydra has no hook for this; a sweeper of our own would have to be a plugin of Hydra
+    BasicSweeper.validate_batch_is_legal = keep_legal  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info("continue   python -m maskclr_pl.%s %s", command, shlex.join(typed[1:]))
+        raise
+    finally:
+        BasicSweeper.validate_batch_is_legal = check  # type: ignore[method-assign]
+        sys.argv = typed
+
+
+def _additions(command: str, words: Sequence[str]) -> list[str]:
+    """Overrides for Hydra that make a sweep one that can be continued."""
+    overrides = _parsed(words)
+    fixed = [one for one in overrides if not one.is_sweep_override()]
+    keys = {one.key_or_group for one in overrides}
+    shared = hydra_value([one.get_key_element() for one in fixed])
+    additions = [
+        "+hydra.callbacks.sweep._target_=maskclr_pl.cli.sweeps.LastWords",
+        f"+hydra.job.env_set.{CALL}=call_{secrets.token_hex(4)}",
+        f"hydra.job.config.override_dirname.exclude_keys={shared}",
+    ]
+    if keys.isdisjoint(_SEARCHES):  # a search draws its values, and numbers its trials
+        if "hydra.sweep.subdir" not in keys:
+            additions.append("hydra.sweep.subdir=.")
+        if "hydra.sweep.dir" not in keys:
+            same = sorted(
+                one.input_line or ""
+                for one in fixed
+                if not str(one.input_line).startswith(_LAUNCHER)
+            )
+            same += [word for word in words if word.startswith("--") and word != "--multirun"]
+            additions.append(f"hydra.sweep.dir=runs/sweep/{command}_{short_hash(same)}")
+    output_dir = [one for one in fixed if one.key_or_group == "output_dir"]
+    if output_dir and "${" not in str(output_dir[0].value()) and len(overrides) > len(fixed):
+        folder = output_dir[0].value()
+        raise InputError(
+            f"output_dir={folder}: all jobs of the sweep would write into this folder; leave it "
+            "out, or pass one for each job, such as 'output_dir=runs/own/seed_${seed}'"
+        )
+    return additions
+
+
+def _parsed(words: Sequence[str]) -> list[Override]:
+    parser, overrides = OverridesParser.create(), []
+    for word in words:
+        if not word.startswith("-"):
+            try:
+                overrides += parser.parse_overrides([word])
+            except HydraException:  # which Hydra reports
+                continue
+    return overrides
+
+
+class LastWords(Callback):
+    """Prints, at the end of a sweep, a table of its jobs and those that failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Show the table; ends with exit code 2 if a job failed, 1 if one met a bug."""
+        folder = Path(config.hydra.sweep.dir)
+        call = config.hydra.job.env_set[CALL]
+        files = (folder / "jobs").glob("*.json")
+        jobs = [Job(**json.loads(path.read_text())) for path in files]
+        jobs = sorted((job for job in jobs if job.sweep == call), key=lambda job: job.number)
+        if skipped := sum(job.skipped for job in jobs):
+            log.info(
+                "note       finished before: %d jobs skipped; pass another %s, or delete their "
+                "folders, to run them again",
+                *(skipped, override("hydra.sweep.dir", "FOLDER")),
+            )
+        show(jobs, kwargs["config_name"])
+        log.info("%s", folder)
+        if failed := [job for job in jobs if job.status != "finished"]:
+            for job in failed:
+                sys.stderr.write(f"failed     {job.name}: {job.error or job.status}\n")
+            sys.stderr.write(
+                f"error: {len(failed)} of {len(jobs)} jobs failed; the same command runs only what "
+                "is missing\n"
+            )
+            sys.exit(1 if any(job.bug for job in failed) else 2)
