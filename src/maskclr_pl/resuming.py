@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.backbones.weights import read_weights
 from maskclr_pl.checkpoint import state_of
+from maskclr_pl.cli import check_values
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.environment import data_identity, read_environment
 from maskclr_pl.stages import Stage
@@ -96,6 +97,7 @@ def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> 
         if key != "resume":
             _change(cfg, composed, key, override)
     cfg.resume = str(folder)
+    check_values(cfg)
     return cfg
 
 

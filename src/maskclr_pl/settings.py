@@ -10,7 +10,7 @@ from torch import nn
 
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.checkpoint import built_from, clip_skeleton
-from maskclr_pl.cli import check_values, log, plain
+from maskclr_pl.cli import log, plain
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
