@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.callbacks import CostCallback, EpochLines
+from maskclr_pl.callbacks import CostCallback, EpochLines, EpochTime
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.data import Store
@@ -39,6 +39,7 @@ from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.pictures import draw_records
+from maskclr_pl.preflight import check_only, state_needs
 from maskclr_pl.settings import check, complete, saved_settings
 from maskclr_pl.starting import inherit, init_from
 from maskclr_pl.types import InputError
@@ -60,13 +61,15 @@ def main(cfg: DictConfig) -> float | None:
     for module in method.modules():
         if isinstance(module, Backbone):
             module.checkpointing = cfg.checkpointing
-    if cfg.compile:
-        method.compile_backbone()
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, _convert_="all")
     data.train_dataloader()
     if problem := method.check_clips(len(data.train)):
         raise InputError(problem)
     started = _start(cfg, method, store, taken) if cfg.init_from and last is None else []
+    if OmegaConf.select(cfg, "check_only"):
+        _describe(cfg, data, method, started)
+        check_only(cfg, method, data, typed)
+        return None
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder)
@@ -81,8 +84,11 @@ def main(cfg: DictConfig) -> float | None:
         write_environment(folder, environment(data, *where, words))
         log_to(folder / "train.log")
         _describe(cfg, data, method, started)
+        state_needs(cfg, trainer, method, data)
         if cfg.data.labelled is not None:
             write_lines(folder / "labelled.txt", data.train.names)
+    if cfg.compile:
+        method.compile_backbone()
     if cfg.select_on == "test":
         data.val = data.test
     if last is not None and trainer.is_global_zero:
@@ -150,6 +156,7 @@ def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     if "masking" in cfg:
         callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
+    callbacks.append(EpochTime())
     callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,
