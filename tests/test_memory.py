@@ -21,7 +21,7 @@ SMALL = {
 
 
 def composed(*overrides):
-    """A configuration with the sizes that a store would fill in, its source skeleton, its method."""
+    """A configuration with the sizes that a store would fill in, its skeleton, method, masking."""
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         cfg = hydra.compose("train", [*overrides, "clip.classes=60", "init_from=null"])
     source = SKELETONS["coco17" if cfg.augment.coordinates == "pixels" else "ntu25"]
@@ -116,5 +116,4 @@ def test_the_estimate_is_what_a_step_takes(method, backbone, checkpointing):
     batch = batch_of(cfg, source, 11)
     estimate = training_memory(made, batch, masking)
     real = measured(copy.deepcopy(made), batch, masking)
-    print(method, backbone, checkpointing, estimate.peak / 1e6, real / 1e6, estimate.peak / real)
     assert 0.95 < estimate.peak / real < 1.05
