@@ -10,6 +10,7 @@ import yaml
 from maskclr_pl.evaluation.identity import Row, benchmark_of, identify, published_clips, row_of
 from maskclr_pl.evaluation.results import write_predictions
 from maskclr_pl.evaluation.runs import runs_below
+from maskclr_pl.evaluation.seeds import groups, training_settings
 from maskclr_pl.evaluation.tables import Table, published
 from maskclr_pl.types import InputError
 
@@ -172,7 +173,7 @@ def test_what_differs_is_said(tmp_path):
     changes = {"backbone__weights": "f.pth", "trainer__max_epochs": 3, "data__batch_size": 12}
     accumulate = {"trainer__accumulate_grad_batches": 2}
     one = identify(run(tmp_path / "a", clips=100, **changes, **accumulate))
-    [found] = [Table([one]).differences(one.row, one.benchmark)]
+    [found] = differences([one])
     assert "100 test clips (published 16,487)" in found
     assert "trainer.max_epochs 3 (published 100)" in found
     assert "data.batch_size 24 (published 48)" in found
@@ -181,12 +182,79 @@ def test_what_differs_is_said(tmp_path):
     assert "trainer.max_epochs 3 (published 100)" in Table([one]).text()
 
 
-def test_what_was_no_seed_is_said(tmp_path):
-    a = identify(run(tmp_path / "a", trainer__max_epochs=30))
-    b = identify(run(tmp_path / "b", trainer__max_epochs=60))
-    found = Table([a, b]).differences(a.row, a.benchmark)
-    assert "seeds 0, 0 are not all different" in found
-    assert "trainer.max_epochs is 30 or 60 in these runs" in found
+def differences(runs):
+    """Of each cell of the runs, which are all of one row and benchmark."""
+    table = Table(runs)
+    [[(row, benchmark), cells]] = table.cells.items()
+    return [table.differences(row, benchmark, cell) for cell in cells]
+
+
+def ours(runs):
+    """Line -> figure."""
+    lines = [one for one in Table(runs).lines() if one["figures"].startswith("ours")]
+    return {one["figures"]: one["NTU60-XSub"] for one in lines}
+
+
+def test_only_seeds_are_averaged(tmp_path):
+    """Kind: runs that differ in more than the seed, averaged as if they were seeds."""
+    settings = {"short": {"trainer__max_epochs": 30}, "long": {"trainer__max_epochs": 60}}
+    runs = [
+        identify(run(tmp_path / f"{name}{seed}", top1 + seed, seed=seed, data__seed=seed, **values))
+        for (name, values), top1 in zip(settings.items(), (50.0, 70.0), strict=True)
+        for seed in (0, 2)
+    ]
+    assert ours(runs) == {
+        "ours: trainer.max_epochs=30": "51.0 ± 1.4 (2)",
+        "ours: trainer.max_epochs=60": "71.0 ± 1.4 (2)",
+    }
+    records = [one for one in Table(runs).records() if one["runs"]]
+    assert [one["settings"] for one in records] == [
+        "trainer.max_epochs=30",
+        "trainer.max_epochs=60",
+    ]
+
+
+def test_the_same_seed_twice_is_no_second_seed(tmp_path):
+    """Kind: one seed counted several times, which makes the spread too small."""
+    runs = [identify(run(tmp_path / n, top1, seed=seed)) for n, top1, seed in REPEATED]
+    assert ours(runs) == {"ours": "51.0 ± 1.4 (2)"}
+    [notes] = differences(runs)
+    assert f"{tmp_path / 'again'} left out: seed 0 is there already" in notes
+
+
+REPEATED = (("first", 50.0, 0), ("again", 90.0, 0), ("other", 52.0, 1))
+
+
+def test_settings_that_change_no_result_do_not_part_seeds(tmp_path):
+    same = {"data__num_workers": 8, "output_dir": "there", "checkpointing": True, "logger": {}}
+    runs = [identify(run(tmp_path / "a")), identify(run(tmp_path / "b", seed=1, **same))]
+    assert list(ours(runs)) == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "data_seeds", "expected"),
+    [
+        ((0, 1, 2), (0, 1, 2), [[0, 1, 2]]),  # the data follow the run
+        ((0, 1, 2), (0, 0, 0), [[0, 1, 2]]),  # data.seed=0 for all
+        ((0, 1, 2), (0, 1, 7), [[0, 1], [2]]),
+        ((0, 0, 0), (0, 1, 2), [[0], [1], [2]]),
+    ],
+)
+def test_the_seed_of_the_data(seeds, data_seeds, expected):
+    """Kind: other held-out clips, averaged as if only the training had been another."""
+    both = zip(seeds, data_seeds, strict=True)
+    settings = [training_settings(config(seed=s, data__seed=d)) for s, d in both]
+    assert groups(seeds, settings) == expected
+
+
+def test_masking_that_never_began_is_no_maskclr():
+    """Kind: a run named after a method that it never came to."""
+    masking = {**AGPM, "start_epoch": 300}
+    named = {"masking": masking, "loss__terms": CONTRAST}
+    assert method_of(**named, trainer__max_epochs=4) == "supervised"
+    assert method_of(**named, trainer__max_epochs=300) == "supervised"
+    assert method_of(**named, trainer__max_epochs=301) == "MaskCLR"
+    assert method_of(masking={**AGPM, "start_epoch": 0.5}, loss__terms=CONTRAST) == "MaskCLR"
 
 
 def test_batches_of_classes_and_rates_as_they_took_effect(tmp_path):
@@ -224,8 +292,10 @@ def test_runs_from_other_starts_are_told_apart(tmp_path):
         identify(run(tmp_path / f"from_{name}", init_from=str(tmp_path / name), seed=seed))
         for seed, name in enumerate(("short", "long"))
     )
-    found = Table([a, b]).differences(a.row, a.benchmark)
-    assert "init_from.trainer.max_epochs is 1 or 3 in these runs" in found
+    assert list(ours([a, b])) == [
+        "ours: init_from.trainer.max_epochs=1",
+        "ours: init_from.trainer.max_epochs=3",
+    ]
     guided = config(masking=AGPM, init_from=str(tmp_path / "short"))
     assert row_of(guided).method.endswith(" after supervised")
 

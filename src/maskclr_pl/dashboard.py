@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskclr_pl.evaluation.identity import read_config
-from maskclr_pl.evaluation.runs import robustness_rows
+from maskclr_pl.evaluation.runs import read_config, robustness_rows
 from maskclr_pl.types import InputError
 
 COST = (

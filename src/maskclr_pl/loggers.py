@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.cli import log, plain
 from maskclr_pl.dashboard import dashboard
-from maskclr_pl.evaluation.identity import benchmark_of, read_config, row_of
-from maskclr_pl.evaluation.runs import run_metrics
+from maskclr_pl.evaluation.identity import benchmark_of, row_of
+from maskclr_pl.evaluation.runs import read_config, run_metrics
 from maskclr_pl.handover import hand_over
 from maskclr_pl.types import InputError
 

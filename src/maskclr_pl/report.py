@@ -23,11 +23,11 @@ from maskclr_pl.evaluation.comparing import (
 from maskclr_pl.evaluation.corruptions import UNITS
 from maskclr_pl.evaluation.embedding import read_features
 from maskclr_pl.evaluation.ensemble import accuracy, ensemble, read_predictions
-from maskclr_pl.evaluation.identity import identify, read_config
+from maskclr_pl.evaluation.identity import identify
 from maskclr_pl.evaluation.latex import latex
 from maskclr_pl.evaluation.models import Model, comparable, read_models
 from maskclr_pl.evaluation.page import notes, page
-from maskclr_pl.evaluation.provenance import cost_rows, setting_rows, warnings
+from maskclr_pl.evaluation.provenance import cost_rows, no_seeds, setting_rows, warnings
 from maskclr_pl.evaluation.published_noise import PublishedCurves, published_noise
 from maskclr_pl.evaluation.results import (
     read_table,
@@ -38,7 +38,7 @@ from maskclr_pl.evaluation.results import (
 )
 from maskclr_pl.evaluation.robustness import summarise
 from maskclr_pl.evaluation.robustness_tables import NOISY, class_scores
-from maskclr_pl.evaluation.runs import curves, marked_epochs, runs_below
+from maskclr_pl.evaluation.runs import curves, marked_epochs, read_config, runs_below
 from maskclr_pl.evaluation.runs import robustness_rows as run_rows
 from maskclr_pl.evaluation.sections import Part, Picture, sections
 from maskclr_pl.evaluation.tables import NOTE, Table, aligned
@@ -145,6 +145,9 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     """Runs side by side: one page, tables, figures."""
     labels = (plain(cfg.labels) if cfg.labels else None) or _names(runs)
     models = read_models(labels, runs)
+    for model in models:
+        for reason in no_seeds(model) if len(model.runs) > 1 else ():
+            log.info("warning: %s: %s; give them labels of their own", model.label, reason)
     published = published_noise(plain(cfg.published)) if cfg.published else None
     parts = [Part(members, pairs(members)) for members in comparable(models)]
     tables = _tables(models, parts)

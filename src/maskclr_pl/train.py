@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.callbacks import CostCallback, EpochLines, FiniteTraining
+from maskclr_pl.callbacks import CostCallback, EpochLines, EpochTime, FiniteTraining
 from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.command_line import command
@@ -45,6 +45,7 @@ from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.pictures import draw_records
 from maskclr_pl.plan import Plan, chosen, monitored, outcome, plan
+from maskclr_pl.preflight import check_only, state_needs
 from maskclr_pl.resuming import (
     check_data,
     folder_to_resume,
@@ -82,8 +83,6 @@ def main(cfg: DictConfig) -> float | None:
     for module in method.modules():
         if isinstance(module, Backbone):
             module.checkpointing = cfg.checkpointing
-    if cfg.compile:
-        method.compile_backbone()
     labelled = own_list(cfg.data.labelled, Path(cfg.resume)) if cfg.resume else cfg.data.labelled
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, labelled=labelled, _convert_="all")
     data.train_dataloader()
@@ -99,6 +98,10 @@ def main(cfg: DictConfig) -> float | None:
     if cfg.resume:
         check_data(Path(cfg.resume), data)
     monitor, notes = monitored(cfg, data)
+    if OmegaConf.select(cfg, "check_only"):
+        _describe(cfg, data, method, started)
+        check_only(cfg, method, data, typed)
+        return None
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder, monitor)
@@ -122,8 +125,11 @@ def main(cfg: DictConfig) -> float | None:
         _describe(cfg, data, method, started)
         if batch := data.batch_line(trainer.world_size, trainer.accumulate_grad_batches):
             log.info("batch      %s", batch)
+        state_needs(cfg, trainer, method, data)
         if cfg.data.labelled is not None:
             write_lines(folder / "labelled.txt", data.train.names)
+    if cfg.compile:
+        method.compile_backbone()
     if done is not None and trainer.is_global_zero:
         keep_history(trainer.loggers, folder, before=done.step)
     with logged(trainer.loggers, folder, plain(cfg)):
@@ -185,6 +191,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     if "masking" in cfg:
         callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
+    callbacks.append(EpochTime())
     callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,

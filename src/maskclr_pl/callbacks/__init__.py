@@ -1,7 +1,7 @@
 """Callbacks: when to mask, which epoch to keep, when to stop, what to say and to draw."""
 
 from maskclr_pl.callbacks.collapse import CollapseCallback
-from maskclr_pl.callbacks.cost import CostCallback
+from maskclr_pl.callbacks.cost import CostCallback, EpochTime
 from maskclr_pl.callbacks.figures import FiguresCallback
 from maskclr_pl.callbacks.finite import FiniteTraining
 from maskclr_pl.callbacks.masking import MaskingCallback
@@ -14,6 +14,7 @@ __all__ = [
     "CostCallback",
     "EarlyStopping",
     "EpochLines",
+    "EpochTime",
     "FiguresCallback",
     "FiniteTraining",
     "MaskingCallback",

@@ -1,11 +1,17 @@
-"""What a training costs: clips per second, memory."""
+"""Cost of a training: clips per second, memory, the time of an epoch."""
 
+import logging
 import sys
 import time
 from typing import Any
 
 import lightning as L
 import torch
+
+from maskclr_pl.callbacks.masking import MaskingCallback
+from maskclr_pl.evaluation.estimate import duration
+
+log = logging.getLogger("maskclr_pl")
 
 
 class CostCallback(L.Callback):
@@ -78,6 +84,55 @@ class CostCallback(L.Callback):
         memory = _peak_memory(pl_module.device)
         if memory is not None:
             self.cost["train/peak_memory_mb"] = round(memory / 2**20, 1)
+
+
+class EpochTime(L.Callback):
+    """Logs the time of an epoch in the first one, after some steps: later ones are counted.
+
+    Steps are timed together, and the device is waited for at the two ends of that stretch alone. An
+    epoch that is over before says its time itself.
+
+    Args:
+        warmup_steps: Steps that are not timed.
+        steps: Steps that are timed; fewer where they take longer than `patience` seconds.
+        patience: See `steps`.
+    """
+
+    def __init__(self, warmup_steps: int = 3, steps: int = 20, patience: float = 60.0):
+        self.warmup_steps, self.steps, self.patience = warmup_steps, steps, patience
+        self._since: float | None = None
+        self._count = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget an earlier run of the same process."""
+        self._since, self._count = None, 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Count the step; time the stretch at its end."""
+        self._count += 1
+        if self._count == self.warmup_steps:
+            self._since = _now(pl_module.device)
+        timed = self._count - self.warmup_steps
+        if self._since is None or timed < 1:
+            return
+        if timed < self.steps and time.perf_counter() - self._since < self.patience:
+            return
+        seconds = (_now(pl_module.device) - self._since) / timed
+        self._since = None
+        epochs = (trainer.max_epochs or 0) - trainer.current_epoch
+        epoch = seconds * float(trainer.num_training_batches)
+        masked = any(isinstance(one, MaskingCallback) for one in trainer.callbacks)  # type: ignore[attr-defined]
+        later = masked and getattr(pl_module, "masking", None) is None
+        if trainer.is_global_zero and epochs > 0:
+            log.info(
+                "time       about %s an epoch, %s in all, without validation%s",
+                *(duration(epoch), duration(epochs * epoch)),
+                "; more from where masking begins" if later else "",
+            )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave it to the line of the epoch."""
+        self._since, self._count = None, self.warmup_steps
 
 
 def _now(device: torch.device) -> float:

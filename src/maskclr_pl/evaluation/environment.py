@@ -39,7 +39,7 @@ def environment(
         "packages": {name: _version(name) for name in PACKAGES},
         "code": _commit(Path(maskclr_pl.__file__).resolve().parents[2]),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": _device_name(device),
+        "device": device_name(device),
         "devices": devices,
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
@@ -104,7 +104,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Name of a GPU or processor, where the system knows it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = ""

@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from maskclr_pl.data.sources.ntu import PUBLISHED
 from maskclr_pl.evaluation.ensemble import read_predictions
-from maskclr_pl.evaluation.runs import run_metrics
+from maskclr_pl.evaluation.runs import folder_of, read_config, run_metrics
+from maskclr_pl.evaluation.seeds import training_settings
+from maskclr_pl.methods.momentum import begins
 from maskclr_pl.types import InputError
 
 _PRETRAINED = {"DSTformer": "MotionBERT", "Transformer": "MAMP"}
@@ -40,7 +40,7 @@ class Run:
     clips: int
     """Of the test."""
     config: dict[str, Any]
-    """config.yaml; of an ensemble, that of its first run."""
+    """config.yaml; of an ensemble, that of its first run, with its streams and weights."""
 
     @property
     def seed(self) -> Any:
@@ -48,35 +48,20 @@ class Run:
         return self.config.get("seed")
 
     @cached_property
-    def seedless(self) -> dict[str, Any]:
-        """See `seedless`; files are read once."""
-        return seedless(self.config)
+    def settings(self) -> dict[str, Any]:
+        """See `training_settings`; files are read once."""
+        return training_settings(self.config, self.folder)
 
     def value(self, key: str) -> Any:
         """A setting by its dotted name as it took effect; None if there is none."""
         if key == "data.batch_size":
             return _batch(self.config)
         if key.startswith("init_from."):
-            return self.seedless.get(key)
+            return self.settings.get(key)
         value = _get(self.config, key)
         if key == "optim.backbone_lr" and value is None:
             return _get(self.config, "optim.lr")
         return value
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.yaml` of a run folder.
-
-    Raises:
-        InputError: If there is none.
-    """
-    try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        values = None
-    if not isinstance(values, dict):
-        raise InputError(f"{folder}: no config.yaml; is it a run folder?")
-    return values
 
 
 def identify(folder: Path) -> Run:
@@ -100,10 +85,14 @@ def identify(folder: Path) -> Run:
     if len(rows) > 1:
         raise InputError(f"{folder}: an ensemble of different methods has no row in the table")
     row = rows.pop()
-    streams = {_get(member, "clip.stream") for member in members}
-    kind = "s" if len(streams) == len(members) else "x"  # of streams, or of several runs of some
+    streams = [_get(member, "clip.stream") for member in members]
+    kind = (
+        "s" if len(set(streams)) == len(members) else "x"
+    )  # of streams, or of several runs of some
     row = row._replace(method=f"{len(members)}{kind}-{row.method}")
-    return Run(folder, row, benchmark_of(members[0]), float(top1), clips, members[0])
+    parts = {"streams": streams, "weights": config["ensemble"].get("weights")}
+    config = {**members[0], "ensemble": parts}
+    return Run(folder, row, benchmark_of(members[0]), float(top1), clips, config)
 
 
 def row_of(config: dict[str, Any]) -> Row:
@@ -130,7 +119,7 @@ def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
     if kind == "MaskedAutoencoder":
         return "MAMP" if _get(config, "method.target") == "motion" else "SkeletonMAE"
     masking = _class(config, "masking.strategy")
-    if kind == "Recognizer" and masking:
+    if kind == "Recognizer" and masking and _masking_began(config):
         terms = _get(config, "loss.terms") or {}
         guided = masking == "AttentionGuidedMasking" and {"sample", "class"} <= set(terms)
         name = "MaskCLR" if guided else f"{masking}, loss {'+'.join(terms)}"
@@ -145,20 +134,20 @@ def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
     return "supervised" if kind in ("Recognizer", "OneShot") else "random weights"
 
 
+def _masking_began(config: dict[str, Any]) -> bool:
+    """Whether a run came to the epoch from which it masks; without it, it is a supervised one."""
+    epochs, start = _get(config, "trainer.max_epochs"), _get(config, "masking.start_epoch") or 0
+    return not isinstance(epochs, int) or begins(float(start), epochs) < epochs
+
+
 def _started_from(start: str) -> str:
     """The method of the run that another one took its backbone from."""
-    folder = _folder_of(start)
+    folder = folder_of(start)
     try:
         config = read_config(folder)
     except InputError:
         return f"from {folder.name}"
     return _method(config, _class(config, "method"), _class(config, "backbone"))
-
-
-def _folder_of(start: str) -> Path:
-    """The run folder that `init_from` names, itself or by a checkpoint in it."""
-    path = Path(start)
-    return path.parent.parent if path.suffix == ".ckpt" else path
 
 
 def benchmark_of(config: dict[str, Any]) -> str:
@@ -183,40 +172,6 @@ def published_clips(benchmark: str) -> int | None:
         for split, part in _SPLITS.items()
     }
     return found.get(benchmark)
-
-
-def flat(config: dict[str, Any]) -> dict[str, Any]:
-    """All settings by dotted name."""
-    found: dict[str, Any] = {}
-
-    def walk(node: dict[str, Any], prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-            else:
-                found[f"{prefix}{key}"] = value
-
-    walk(config, "")
-    return found
-
-
-_OWN = ("seed", "output_dir", "resume", "init_from", "data.seed")
-"""Settings that differ between seeds."""
-
-
-def seedless(config: dict[str, Any]) -> dict[str, Any]:
-    """All settings by dotted name, without those that may differ between seeds.
-
-    With those of the run that it was started from, where that is still there.
-    """
-    found = {key: value for key, value in flat(config).items() if key not in _OWN}
-    if start := config.get("init_from"):
-        try:
-            origin = seedless(read_config(_folder_of(str(start))))
-        except InputError:
-            origin = {}
-        found |= {f"init_from.{key}": value for key, value in origin.items()}
-    return found
 
 
 def _batch(config: dict[str, Any]) -> int | None:

@@ -15,10 +15,9 @@ from maskclr_pl.command_line import override
 from maskclr_pl.data.synthetic import ACTIONS
 from maskclr_pl.evaluation.ensemble import read_predictions
 from maskclr_pl.evaluation.environment import read_environment
-from maskclr_pl.evaluation.identity import read_config
 from maskclr_pl.evaluation.results import read_table
 from maskclr_pl.evaluation.robustness import mean_over_levels, summarise
-from maskclr_pl.evaluation.runs import robustness_rows, run_metrics
+from maskclr_pl.evaluation.runs import read_config, robustness_rows, run_metrics
 from maskclr_pl.types import InputError
 
 CLEAN, CORRUPTED = "clean", "all corruptions"

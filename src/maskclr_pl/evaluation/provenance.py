@@ -6,8 +6,9 @@ from typing import Any
 
 from maskclr_pl.evaluation.comparing import Rows, spread
 from maskclr_pl.evaluation.environment import without_home
-from maskclr_pl.evaluation.identity import flat, seedless
 from maskclr_pl.evaluation.models import CLEAN, Model
+from maskclr_pl.evaluation.seeds import differing as differing_keys
+from maskclr_pl.evaluation.seeds import flat, groups, repeated, training_settings
 
 _ALWAYS = ("seed", "data.seed", "output_dir", "resume")
 """Settings in which any two runs differ."""
@@ -150,7 +151,7 @@ def _beware(model: Model) -> list[str]:
     if any(model.robustness) and not all(model.robustness):
         found.append("not all runs were evaluated under corruptions; they are left out there")
     if len(model.runs) > 1:
-        found += _no_seeds(model)
+        found += no_seeds(model)
     if any("uncommitted" in str(environment.get("code")) for environment in model.environments):
         found.append("the code had uncommitted changes")
     if not all(model.environments):
@@ -158,18 +159,14 @@ def _beware(model: Model) -> list[str]:
     return found
 
 
-def _no_seeds(model: Model) -> list[str]:
+def no_seeds(model: Model) -> list[str]:
     """What keeps the runs of a label from being seeds of one model."""
-    found = []
+    reasons = []
     seeds = [config.get("seed") for config in model.configs]
-    if len(set(map(str, seeds))) < len(seeds):
-        found.append(f"seeds {', '.join(map(str, seeds))} are not all different")
-    tables = [seedless(config) for config in model.configs]
-    keys = sorted({k for table in tables for k in table if _values(tables, k) > 1})
-    if keys:
-        found.append(f"its runs are no mere seeds, they differ in {', '.join(keys[:8])}")
-    return found
-
-
-def _values(tables: Sequence[Mapping[str, Any]], key: str) -> int:
-    return len({str(table.get(key)) for table in tables})
+    if repeated(seeds):
+        reasons.append(f"seeds {', '.join(map(str, seeds))} are not all different")
+    settings = list(map(training_settings, model.configs, model.runs))
+    if len(groups(seeds, settings)) > 1:
+        keys = differing_keys(settings)
+        reasons.append(f"its runs are no mere seeds, they differ in {', '.join(keys[:8])}")
+    return reasons

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from maskclr_pl.command_line import override
@@ -28,6 +29,27 @@ def run_metrics(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{folder / 'metrics.json'}: not readable ({error})") from None
     return values
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.yaml` of a run folder.
+
+    Raises:
+        InputError: If there is none.
+    """
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        values = None
+    if not isinstance(values, dict):
+        raise InputError(f"{folder}: no config.yaml; is it a run folder?")
+    return values
+
+
+def folder_of(run_or_checkpoint: str) -> Path:
+    """The run folder that `init_from` names, itself or by a checkpoint in it."""
+    path = Path(run_or_checkpoint)
+    return path.parent.parent if path.suffix == ".ckpt" else path
 
 
 def runs_below(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """The paper's table: published figures, and beside them those of runs, told apart in every line."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 import yaml
 
 from maskclr_pl.evaluation.identity import Row, Run, published_clips
+from maskclr_pl.evaluation.seeds import differing, groups, repeated
 
 PAPER, OURS = "paper", "ours"
 
 NOTE = """
 Top-1 on the test split in percent. Lines "paper" are quoted from the source named there; lines
-"ours" are runs of this package: mean ± standard deviation over seeds (number of runs).
+"ours" are runs of this package: mean ± standard deviation over seeds (number of seeds). Runs that
+differ in more than the seed stand on lines of their own, which say in what.
 """
+_NAMED = 4  # settings that differ, in the name of a line
 
 
 @cache
@@ -27,6 +31,40 @@ def published() -> dict[str, Any]:
     return values
 
 
+@dataclass(frozen=True)
+class Cell:
+    """Seeds of one model on one benchmark."""
+
+    label: str
+    """The settings in which they differ from other runs of the row; empty if there are none."""
+    runs: list[Run]
+    repeated: list[Run]
+    """Runs of a seed that is there already, which do not count."""
+
+
+def cells_of(runs: Sequence[Run]) -> list[Cell]:
+    """Runs of a row and a benchmark, those that are seeds of each other together."""
+    settings = [run.settings for run in runs]
+    members = groups([run.seed for run in runs], settings)
+    typical = [max(group, key=lambda i: "data.seed" in settings[i]) for group in members]
+    firsts = [{"data.seed": "seed", **settings[i]} for i in typical]
+    names = differing(firsts)
+    others = [name for name in names if name != "data.seed"]
+    if len({tuple(str(one.get(name)) for name in others) for one in firsts}) == len(firsts):
+        names = others
+    cells: list[Cell] = []
+    same: Counter[str] = Counter()
+    for group, one in zip(members, firsts, strict=True):
+        parts = [f"{name}={one.get(name)}" for name in names[:_NAMED]]
+        label = ", ".join(parts + ["..."] * (len(names) > _NAMED))
+        same[label] += 1
+        label += f" ({same[label]})" if same[label] > 1 else ""
+        again = {group[i] for i in repeated([runs[i].seed for i in group])}
+        kept, left = ([runs[i] for i in group if (i in again) == out] for out in (False, True))
+        cells.append(Cell(label, kept, left))
+    return cells
+
+
 class Table:
     """Runs by row and benchmark, beside the published figures.
 
@@ -35,9 +73,10 @@ class Table:
     """
 
     def __init__(self, runs: Sequence[Run]):
-        self.cells: dict[tuple[Row, str], list[Run]] = defaultdict(list)
+        places: dict[tuple[Row, str], list[Run]] = defaultdict(list)
         for run in runs:
-            self.cells[run.row, run.benchmark].append(run)
+            places[run.row, run.benchmark].append(run)
+        self.cells = {place: cells_of(members) for place, members in places.items()}
         self.papers = {
             Row(one["method"], one["backbone"], one["protocol"]): one for one in published()["rows"]
         }
@@ -51,62 +90,55 @@ class Table:
         return value
 
     def lines(self) -> list[dict[str, str]]:
-        """Of the table: one for the paper, and one for the runs, of each row that has them."""
+        """Of the table: of each row one for the paper, and one for each model that was run."""
         lines = []
         for row in self.rows:
-            for whose in (PAPER, OURS):
-                cells = {b: self._text(row, b, whose) for b in self.benchmarks}
-                if any(cells.values()):
-                    source = self.papers[row]["source"] if whose == PAPER else ""
-                    lines.append({**row._asdict(), "figures": whose, **cells, "source": source})
+            figures = {b: self.figure(row, b) for b in self.benchmarks}
+            if any(figure is not None for figure in figures.values()):
+                texts = {b: "" if f is None else f"{f:.1f}" for b, f in figures.items()}
+                source = self.papers[row]["source"]
+                lines.append({**row._asdict(), "figures": PAPER, **texts, "source": source})
+            cells = {b: self.cells.get((row, b), []) for b in self.benchmarks}
+            for label in dict.fromkeys(cell.label for found in cells.values() for cell in found):
+                texts = {
+                    b: "".join(_text(cell.runs) for cell in found if cell.label == label)
+                    for b, found in cells.items()
+                }
+                whose = f"{OURS}: {label}" if label else OURS
+                lines.append({**row._asdict(), "figures": whose, **texts, "source": ""})
         return lines
 
-    def _text(self, row: Row, benchmark: str, whose: str) -> str:
-        if whose == PAPER:
-            value = self.figure(row, benchmark)
-            return "" if value is None else f"{value:.1f}"
-        runs = self.cells.get((row, benchmark), [])
-        if not runs:
-            return ""
-        spread = f" ± {_spread(runs):.1f}" if len(runs) > 1 else ""
-        return f"{_mean(runs):.1f}{spread} ({len(runs)})"
-
     def records(self) -> list[dict[str, Any]]:
-        """For a CSV file: one for each cell with a figure."""
+        """For a CSV file: one for each model on a benchmark, and each published figure."""
         records = []
         for row in self.rows:
             for benchmark in self.benchmarks:
-                runs, figure = self.cells.get((row, benchmark), []), self.figure(row, benchmark)
-                if not runs and figure is None:
-                    continue
-                records.append(
-                    {
+                figure = self.figure(row, benchmark)
+                nobody = [] if figure is None else [Cell("", [], [])]
+                for cell in self.cells.get((row, benchmark), nobody):
+                    runs = cell.runs
+                    record = {
                         **row._asdict(),
                         "benchmark": benchmark,
+                        "settings": cell.label,
                         "published": "" if figure is None else figure,
                         "source": "" if figure is None else self.papers[row]["source"],
                         "ours_mean": f"{_mean(runs):.4f}" if runs else "",
                         "ours_std": f"{_spread(runs):.4f}" if len(runs) > 1 else "",
                         "runs": len(runs),
-                        "differences": "; ".join(self.differences(row, benchmark)),
+                        "differences": "; ".join(self.differences(row, benchmark, cell)),
                     }
-                )
+                    records.append(record)
         return records
 
-    def differences(self, row: Row, benchmark: str) -> list[str]:
-        """What keeps a cell's runs from being compared with the published figure, or as seeds."""
-        runs = self.cells.get((row, benchmark), [])
-        notes: list[str] = []
+    def differences(self, row: Row, benchmark: str, cell: Cell) -> list[str]:
+        """What keeps the runs of a cell from being compared with the published figure."""
+        runs = cell.runs
+        notes = [
+            f"{run.folder} left out: seed {run.seed} is there already" for run in cell.repeated
+        ]
         if not runs:
             return notes
-        seeds = [run.seed for run in runs]
-        if len(set(seeds)) < len(seeds):
-            notes.append(f"seeds {', '.join(map(str, seeds))} are not all different")
-        notes += [
-            f"{key} is {_values(runs, key)} in these runs"
-            for key in sorted(set().union(*(run.seedless for run in runs)))
-            if len({str(run.value(key)) for run in runs}) > 1
-        ]
         expected = published_clips(benchmark)
         for count in sorted({run.clips for run in runs} - {expected}) if expected else ():
             notes.append(f"{count:,} test clips (published {expected:,})")
@@ -124,13 +156,18 @@ class Table:
     def text(self) -> str:
         """Markdown that reads well on a terminal."""
         notes = [
-            f"* {row.method}, {row.backbone}, {row.protocol}, {benchmark}: {'; '.join(found)}"
-            for row, benchmark in self.cells
-            if (found := self.differences(row, benchmark))
+            f"* {', '.join((*row, benchmark, *filter(None, [cell.label])))}: {'; '.join(found)}"
+            for (row, benchmark), cells in self.cells.items()
+            for cell in cells
+            if (found := self.differences(row, benchmark, cell))
         ]
         lines = [aligned(self.lines()), NOTE]
         if notes:
-            lines += ["What differs from the published settings, or between seeds:\n", *notes, ""]
+            lines += [
+                "What differs from the published settings, and what was left out:\n",
+                *notes,
+                "",
+            ]
         return "\n".join(lines)
 
 
@@ -158,6 +195,11 @@ def _marked(value: Any) -> str:
 
 def _values(runs: Sequence[Run], key: str) -> str:
     return " or ".join(dict.fromkeys(str(run.value(key)) for run in runs))
+
+
+def _text(runs: Sequence[Run]) -> str:
+    spread = f" ± {_spread(runs):.1f}" if len(runs) > 1 else ""
+    return f"{_mean(runs):.1f}{spread} ({len(runs)})"
 
 
 def _mean(runs: Sequence[Run]) -> float:
