@@ -220,7 +220,7 @@ def seedless(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _batch(config: dict[str, Any]) -> int | None:
-    """Clips per step and device."""
+    """Clips per step of the optimizer, on all devices."""
     balanced = _get(config, "data.balanced")
     size = _get(config, "data.batch_size")
     size = balanced["classes"] * balanced["samples"] if balanced else size
