@@ -77,8 +77,8 @@ def test_from_every_checkpoint(tmp_path, workers, options):
     for file in files:
         content = torch.load(file, weights_only=True)
         left = whole[content["global_step"] :]
-        if not left:
-            continue
+        if not left or (content["global_step"] > batches + 2 and not workers):
+            continue  # later epochs are like the first two
         assert fit(store, tmp_path, file, num_workers=workers, **options) == left, file.stem
 
 

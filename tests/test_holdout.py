@@ -35,6 +35,13 @@ def test_parts_are_disjoint_and_complete_and_all_classes_are_trained_on(
     hold_out_notes(labels, subjects, kept, held, NAMES)
 
 
+def test_splits_of_earlier_versions_stay():
+    """Computed with version 15b7e28: a run that is continued trains on the same clips."""
+    labels, subjects = np.tile(np.arange(3), 10), np.repeat(np.arange(5), 6)
+    assert hold_out(labels, subjects, 0.2, seed=7)[1].tolist() == [18, 19, 20, 21, 22, 23]
+    assert hold_out(labels, None, 0.2, seed=7)[1].tolist() == [0, 1, 11, 16, 26, 27]
+
+
 @given(st.integers(3, 12), st.integers(1, 6), FRACTIONS, SEEDS)
 def test_subjects_who_all_do_the_same_are_held_out_whole(count, clips, fraction, seed):
     """As many of them as come nearest from above, but one stays."""

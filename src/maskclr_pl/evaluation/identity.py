@@ -175,7 +175,7 @@ def published_clips(benchmark: str) -> int | None:
 
 
 def _batch(config: dict[str, Any]) -> int | None:
-    """Clips per step and device."""
+    """Clips per step of the optimizer, on all devices."""
     balanced = _get(config, "data.balanced")
     size = _get(config, "data.batch_size")
     size = balanced["classes"] * balanced["samples"] if balanced else size

@@ -125,8 +125,8 @@ class Method(L.LightningModule):
         if clips > 1 or not norms:
             return None
         return (
-            f"there is {clips} training clip, and a BatchNorm needs two; type another "
-            "data.train_split, or data.val_fraction=0 select_on=last to hold none out"
+            f"there is {clips} training clip, and a BatchNorm needs two; pass another "
+            "data.train_split, or select_on=last to hold none out"
         )
 
     def compile_backbone(self, **options: Any) -> None:
