@@ -1,6 +1,7 @@
 """A configuration made complete from the data file, and checked before any data is loaded."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import get_args
 
 import hydra
@@ -29,9 +30,15 @@ def complete(cfg: DictConfig) -> Store:
             raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
-        steps = " ".join(cfg.download.split())
-        raise InputError(f"{path} is not there yet. {steps}")
+        raise InputError(f"{path} is missing\n{indent(cfg.download, '  ')}")
     store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
+    one_class = len(store.class_names) < 2
+    if one_class and issubclass(hydra.utils.get_class(cfg.method._target_), Classifier):
+        # before a head or metric of one class is built
+        raise InputError(
+            f"{store.path} has a single class ({store.class_names[0]}), and a classifier needs "
+            "two; prepare the data with clips of another"
+        )
     target = clip_skeleton(cfg.clip.skeleton, store.skeleton)
     found = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
     for key, value in found.items():
@@ -102,11 +109,6 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     ):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
-    if len(store.class_names) < 2:
-        raise InputError(
-            f"{store.path} has a single class ({store.class_names[0]}): there is nothing to tell "
-            "apart; prepare it with clips of another"
-        )
     if store.coordinates != cfg.augment.coordinates:
         flat, deep = (
             ("aimclr_2d", "aimclr") if "extreme" in cfg.augment else ("motionbert", "ntu3d")
