@@ -50,14 +50,17 @@ def in_process(name: str, *args: str, cwd: Path, capsys: pytest.CaptureFixture[s
 
 
 def refused(name: str, *args: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a command ends with; fails the test if it ends in another way."""
+    """The error that a command ends with: one line, or one and indented steps below it.
+
+    Fails the test if it ends in another way.
+    """
     with pytest.raises(AssertionError) as failure:
         in_process(name, *args, cwd=cwd, capsys=capsys)
     code, *lines = str(failure.value).split(": ", 1)[1].splitlines()
     assert code == "2", failure.value
-    [line] = [one for one in lines if one.startswith("error: ")]
-    assert lines[-1] == line, failure.value
-    return line
+    [start] = [i for i, one in enumerate(lines) if one.startswith("error: ")]
+    assert all(one.startswith("  ") for one in lines[start + 1 :]), failure.value
+    return "\n".join(lines[start:])
 
 
 def in_subprocess(

@@ -6,7 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.composition import is_passed, paired_splits, passed_keys
+from maskclr_pl.composition import is_passed, passed_keys
+from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.config import config_dir
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.subsets import draw_novel

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.checkpoint import clip_skeleton
 from maskclr_pl.data import Store
+from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.subsets import draw_novel
 from maskclr_pl.methods import OneShot
 from maskclr_pl.skeletons import SKELETONS, Skeleton, conversion
@@ -22,8 +23,6 @@ from maskclr_pl.types import InputError
 
 _MEANT = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
 """Groups that set keys of others -> those keys."""
-_TEST_NAMES = ("test", "val")
-"""Last parts of the names of splits that belong to a split `train`, in order of preference."""
 _NOVEL_SHARE = 0.2
 """New classes of a one-shot run on a store without exemplars; 20 of 120 in NTU RGB+D 120."""
 _QUEUE_SHARE = 0.8
@@ -100,22 +99,6 @@ def _splits(cfg: DictConfig, store: Store) -> Iterator[str]:
     (data.train_split, data.test_split), *others = pairs
     more = f"; it also has {_listed([' with '.join(pair) for pair in others])}" if others else ""
     yield f"data.train_split={data.train_split} data.test_split={data.test_split}{more}"
-
-
-def paired_splits(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Training splits with their test splits: NAME_train with NAME_test or NAME_val.
-
-    Example:
-        >>> paired_splits(["a_test", "a_train", "train", "val", "rest"])
-        [('a_train', 'a_test'), ('train', 'val')]
-    """
-    pairs = []
-    for name in names:
-        if name == "train" or name.endswith("_train"):
-            stem = name.removesuffix("train")
-            tests = [stem + last for last in _TEST_NAMES if stem + last in names]
-            pairs += [(name, test) for test in tests[:1]]
-    return pairs
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

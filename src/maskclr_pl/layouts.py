@@ -128,17 +128,19 @@ def _edges(
     if not isinstance(given, list):
         raise _no_layout(path)
     index = {name: i for names in (joints, written) for i, name in enumerate(names)}
-    edges = []
+    edges: list[tuple[int, int]] = []
     for edge in given:
         ends = edge if isinstance(edge, list) else []
-        known = [index.get(end) if isinstance(end, str) else end for end in ends]
-        if len(known) != 2 or not all(type(end) is int for end in known):
-            unknown = [end for end in ends if isinstance(end, str) and end not in index]
-            reason = f"no joint is named {unknown[0]!r}" if unknown else "found something else"
-            raise InputError(
-                f"{path}: edge {edge}: each edge must be a pair of joint indices or names; {reason}"
-            )
-        edges.append((known[0], known[1]))
+        match [index.get(end) if isinstance(end, str) else end for end in ends]:
+            case [int(first), int(second)]:
+                edges.append((first, second))
+            case _:
+                unknown = [end for end in ends if isinstance(end, str) and end not in index]
+                reason = f"; no joint is named {unknown[0]!r}" if unknown else ""
+                raise InputError(
+                    f"{path}: edge {edge}: each edge must be a pair of joint indices or "
+                    f"names{reason}"
+                )
     return edges
 
 

@@ -7,27 +7,34 @@ skeleton=coco17`. With `check=true` nothing is written but a report and pictures
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig
 from rich.progress import track
 
 from maskclr_pl.cli import log, plain, verb
 from maskclr_pl.command_line import command, override
 from maskclr_pl.data import Store
+from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.converting import convert, form_of
+from maskclr_pl.data.coverage import nobody, store_notes
 from maskclr_pl.data.image_fit import image_size_notes
 from maskclr_pl.data.inspection import inspect, lines, problems
-from maskclr_pl.data.names import CLASS_NAMES, class_names
+from maskclr_pl.data.names import given_names
 from maskclr_pl.data.sources import Source, ntu
+from maskclr_pl.data.sources.dividing import Division
+from maskclr_pl.data.sources.options import check_number
 from maskclr_pl.data.units import Form, check_unit
+from maskclr_pl.data.writing import Table
 from maskclr_pl.figures.recordings import overview
-from maskclr_pl.layouts import read_yaml
+from maskclr_pl.layouts import layout_notes, read_layout
 from maskclr_pl.types import InputError
 
 _SHOWN = 10
@@ -65,7 +72,9 @@ def _convert(
     on_error: Any,
     refusals: list[str] | None = None,
 ) -> Store:
-    known = None if values["skeleton"] is None else load_skeleton(values["skeleton"])
+    known, notes = (None, []) if values["skeleton"] is None else read_layout(values["skeleton"])
+    check_number("first_label", values["first_label"], 0)
+    division = Division(values["split"], values["test_share"], values["split_seed"])
     log.info("reading    %s", values["input"])
     source: Source = hydra.utils.instantiate(cfg.source, _convert_="all")
     skeleton = known or source.skeleton
@@ -73,23 +82,28 @@ def _convert(
         raise InputError("skeleton is missing; type skeleton=...")
     names = source.class_names
     if names is None:
-        names = _class_names(values["class_names"], values["skeleton"])
+        names = given_names(values["class_names"], values["skeleton"])
     elif values["class_names"] is not None:
         raise InputError(
             f"{values['input']} names its classes itself; leave out class_names="
             f"{values['class_names']}"
         )
+    else:
+        names = names[values["first_label"] :]
     total = len(source)
     form = _form(source, values, refusals)
-    for note in (*source.notes, *form.notes()):
+    splits = _splits(source, division, asked="division" in values["source"])
+    notes += [*layout_notes(skeleton), *source.notes, *form.notes()]
+    for note in notes:
         log.info("note       %s", note)
     try:
         store = convert(
             source,
             output,
             skeleton=skeleton,
-            splits=_splits(source),
+            splits=splits,
             class_names=names,
+            first_label=values["first_label"],
             on_error=on_error,
             workers=_workers(values["workers"]),
             settings=str(values["source"]),
@@ -127,12 +141,37 @@ def _workers(given: Any) -> int:
     return given
 
 
-def _splits(source: Source) -> dict[str, Sequence[str]]:
-    """Those of the files, those that follow from NTU names, else a single one."""
+def _splits(
+    source: Source, division: Division, asked: bool
+) -> Mapping[str, Sequence[str]] | Callable[[Table], Mapping[str, Sequence[str]]]:
+    """The splits of the files, those that follow from NTU names, or a function that draws some.
+
+    Args:
+        source: What is read.
+        division: How to divide it.
+        asked: Whether the source has divided its recordings by `division` itself.
+    """
     names = [source.name(i) for i in range(len(source))]
+    benchmark = ntu.protocols(names)
+    if not asked and (division.by is not None or not (benchmark or source.splits)):
+        if benchmark or source.splits:
+            log.info("note       split=%s replaces the splits of the files", division.by)
+        return partial(_divided, division)
     for line in ntu.check_splits(source.splits, names):
         log.info("note       %s", line)
-    return {**ntu.protocols(names), **source.splits} or {"all": names}
+    if not asked and division != Division():
+        raise InputError(
+            "test_share= and split_seed= are for clips without splits, and these have some; pass "
+            "split=class or split=subject to divide them anew, or leave both out"
+        )
+    return {**benchmark, **source.splits}
+
+
+def _divided(division: Division, table: Table) -> Mapping[str, Sequence[str]]:
+    splits, notes = division.divide(table)
+    for note in notes:
+        log.info("note       %s", note)
+    return splits
 
 
 def _benchmark(store: Store) -> list[str]:
@@ -174,6 +213,8 @@ def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
 
 
 def _report_folder(given: str, output: str | None) -> Path:
+    if output is None and given.lower().endswith((".h5", ".hdf5")):
+        output = given  # beside the store
     name = Path(output or Path(given).resolve().name or "data")  # input=. has the folder's name
     return Path(f"{name.with_suffix('')}_check")
 
@@ -195,7 +236,8 @@ def _report(store: Store, folder: Path, name: str, refusals: Sequence[str] = ())
         found = replace(found, remarks=())
     wrong = [*(f"{name}: left out, {reason}" for name, reason in store.skipped())]
     faults = [*(f"refused: {reason}" for reason in refusals), *problems(found)]
-    text = [*lines(found, full=True), "", *(faults or ["no problems found"]), *wrong]
+    unseen = [f"{store.name(int(i))}: nobody is seen in it" for i in np.flatnonzero(nobody(store))]
+    text = [*lines(found, full=True), "", *(faults or ["no problems found"]), *wrong, *unseen]
     for line in (*lines(found), *faults):
         log.info("%s", line)
     _show(wrong, f"the others are in {folder / 'report.txt'}")
@@ -212,34 +254,6 @@ def _report(store: Store, folder: Path, name: str, refusals: Sequence[str] = ())
         ) from None
     log.info("report     %s", folder / "report.txt")
     log.info("figures    %s", ", ".join(str(path) for path in figures))
-
-
-def _class_names(given: str | None, skeleton: Any) -> list[str] | None:
-    """From a known set, a file with a name per line, or a YAML file with `class_names`."""
-    if given is None:
-        if not str(skeleton).lower().endswith((".yaml", ".yml")):
-            return None
-        found = read_yaml(Path(skeleton)).get("class_names")
-        return None if found is None else [str(name) for name in found]
-    given = str(given)
-    if given in CLASS_NAMES:
-        return class_names(given)
-    path = Path(given)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        found = read_yaml(path).get("class_names")
-        if not isinstance(found, list):
-            raise InputError(f"{path}: expected a list `class_names`")
-        return [str(name) for name in found]
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"class_names={path}: cannot be read ({error.strerror}); type a file with a name per "
-            f"line, or {', '.join(CLASS_NAMES)}"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
@@ -275,22 +289,19 @@ def _describe(store: Store) -> None:
         [f"{name}: {reason}" for name, reason in store.skipped()],
         f"pass check=true {override('input', store.path)} to see all",
     )
-    train, test = _usual_splits([name for name, rows in store.splits.items() if len(rows)])
-    augment = "" if store.coordinates == "pixels" else " augment=ntu3d"
-    splits = {"data__train_split": train, "data__test_split": test}
-    following = command("train", "data=custom", data__path=store.path, **splits)
-    log.info("next       %s%s", following, augment)
+    for note in store_notes(store):
+        log.info("note       %s", note)
+    pairs = paired_splits([name for name, rows in store.splits.items() if len(rows)])
+    if not pairs:
+        log.info(
+            "note       no training split with a test split; to train, pass data.train_split= and "
+            "data.test_split= of those above, or prepare again with split=class"
+        )
+    elif len(store.class_names) > 1:
+        splits = dict(zip(("data__train_split", "data__test_split"), pairs[0], strict=True))
+        following = command("train", "data=custom", data__path=store.path, **splits)
+        log.info("next       %s", following)
     log.info("%s", store.path)
-
-
-def _usual_splits(names: Sequence[str]) -> tuple[str, str]:
-    """A split named like a training split, with its partner; the one with the shortest name."""
-    for train in sorted(names, key=len):
-        prefix = train.removesuffix("train")
-        for test in (f"{prefix}test", f"{prefix}val"):
-            if prefix != train and test in names:
-                return train, test
-    return "...", "..."
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import get_args
 
 import hydra
@@ -28,9 +29,16 @@ def open_store(cfg: DictConfig) -> Store:
     """
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
-        steps = " ".join(cfg.download.split())
-        raise InputError(f"{path} is not there yet. {steps}")
-    return _toy_data(cfg, path) if cfg.get("source") else Store(path)
+        raise InputError(f"{path} is missing\n{indent(cfg.download, '  ')}")
+    store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
+    one_class = len(store.class_names) < 2
+    if one_class and issubclass(hydra.utils.get_class(cfg.method._target_), Classifier):
+        # before a head or metric of one class is built
+        raise InputError(
+            f"{store.path} has a single class ({store.class_names[0]}), and a classifier needs "
+            "two; prepare the data with clips of another"
+        )
+    return store
 
 
 def complete(cfg: DictConfig, store: Store) -> None:
@@ -126,11 +134,6 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     epochs = OmegaConf.select(cfg, "trainer.max_epochs")
     if epochs is not None and epochs < 1:
         raise InputError(f"trainer.max_epochs={epochs}: expected a whole number from 1")
-    if len(store.class_names) < 2:
-        raise InputError(
-            f"{store.path} has a single class ({store.class_names[0]}): there is nothing to tell "
-            "apart; prepare it with clips of another"
-        )
     if store.coordinates != cfg.augment.coordinates:
         name = cfg.augment.get("counterpart", "...")
         raise InputError(

@@ -24,6 +24,7 @@ from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.composition import Inherited, fit, passed_keys
 from maskclr_pl.data import Store
+from maskclr_pl.data.coverage import nobody_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.subsets import own_list
 from maskclr_pl.evaluation.accuracy import accuracies
@@ -40,6 +41,7 @@ from maskclr_pl.evaluation.seen import pose_of
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.inheritance import inherit
+from maskclr_pl.layouts import layout_notes
 from maskclr_pl.lineage import training_record
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
@@ -226,9 +228,12 @@ def _describe(
         log.info("note       %s", note)
     for line in started:
         log.info("%s", line)
-    known = np.isin(data.test.labels, data.train.labels)
-    if isinstance(method, Classifier) and not isinstance(method, OneShot) and not known.any():
-        log.info("note       no test clip is of a class that is trained on; type data.test_split=")
+    rows = {"training": data.train.rows, "validation": data.val.rows, "test": data.test.rows}
+    notes = [*nobody_notes(data.store, rows), *layout_notes(method.skeleton, cfg.clip.pairs)]
+    if isinstance(method, Classifier) and not isinstance(method, OneShot):
+        notes += training_notes(data.train.labels, data.test.labels, data.store)
+    for note in notes:
+        log.info("note       %s", note)
     if cfg.select_on == "test":
         log.info("note       checkpoints are chosen on the test split: its clips are not unseen")
 

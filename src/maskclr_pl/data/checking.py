@@ -93,7 +93,10 @@ def _label(label: int, class_names: int | None) -> str | None:
     if not isinstance(label, int) or label < 0:
         return f"its label is {label!r}, expected an integer from 0"
     if class_names is not None and label >= class_names:
-        return f"its label {label} is out of range of {class_names} class names"
+        count = (
+            "; if the labels count from 1, pass first_label=1" if 0 < label == class_names else ""
+        )
+        return f"its label {label} is out of range of {class_names} class names{count}"
     if label >= _MOST_CLASSES:
         return f"its label is {label}, expected the number of a class, below {_MOST_CLASSES}"
     return None

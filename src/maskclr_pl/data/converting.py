@@ -3,10 +3,11 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from maskclr_pl.data.recognition import recognize
@@ -14,7 +15,7 @@ from maskclr_pl.data.sources.base import Source
 from maskclr_pl.data.spool import Unusable
 from maskclr_pl.data.store import Recording, Store
 from maskclr_pl.data.units import Form
-from maskclr_pl.data.writing import split_indices, write_store
+from maskclr_pl.data.writing import Splits, Table, split_indices, write_store
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -26,8 +27,9 @@ def convert(
     path: str | Path,
     *,
     skeleton: Skeleton,
-    splits: Mapping[str, Sequence[str]],
+    splits: Splits | Callable[[Table], Splits],
     class_names: Sequence[str] | None = None,
+    first_label: int = 0,
     on_error: Literal["stop", "skip"] = "stop",
     workers: int = 0,
     settings: str = "",
@@ -43,8 +45,9 @@ def convert(
         source: What to read.
         path: The store to write.
         skeleton: Joint layout of the recordings.
-        splits: Split name -> names of recordings.
+        splits: See `write_store`.
         class_names: One name per class; by default the class numbers.
+        first_label: Label of the first class in the source.
         on_error: See `write_store`.
         workers: Processes that read, for sources where that is worth it.
         settings: What else the result depends on; a call with other settings starts anew.
@@ -55,18 +58,19 @@ def convert(
         InputError: See `write_store`.
     """
     names = [source.name(i) for i in range(len(source))]
-    split_indices(names, splits, skip=on_error == "skip")  # found before anything is read
+    if not callable(splits):
+        split_indices(names, splits, skip=on_error == "skip")  # found before anything is read
     form = form or form_of(source, path)
-    key = json.dumps([source.hash, skeleton.to_dict(), class_names, settings, asdict(form)])
+    key = [source.hash, skeleton.to_dict(), class_names, settings, first_label, asdict(form)]
     return write_store(
         path,
-        lambda done: progress(_read(source, form, done, workers), done),
+        lambda done: progress(_completed(_read(source, form, done, workers), first_label), done),
         skeleton=skeleton,
         splits=splits,
         class_names=class_names,
         source_hash=source.hash,
         on_error=on_error,
-        resume_key=key,
+        resume_key=json.dumps(key),
     )
 
 
@@ -120,6 +124,25 @@ def _read(source: Source, form: Form, done: int, workers: int) -> Iterator[Recor
         yield from DataLoader(
             safely, batch_size=None, sampler=rest, num_workers=workers, collate_fn=_as_it_is
         )
+
+
+def _completed(
+    items: Iterable[Recording | Unusable], first_label: int
+) -> Iterator[Recording | Unusable]:
+    """Count classes from 0, and give a clip of no persons one who is never seen."""
+    for item in items:
+        if isinstance(item, Recording) and first_label:
+            label = item.label
+            if label < first_label:
+                why = f"its label is {label}, but first_label={first_label}"
+                item = Unusable(item.name, f"clip {item.name!r}: {why}")
+            else:
+                item = replace(item, label=label - first_label)
+        if isinstance(item, Recording) and np.ndim(item.keypoint) == 4 and not len(item.keypoint):
+            nobody = np.zeros((1, *item.keypoint.shape[1:]), item.keypoint.dtype)
+            score = None if item.score is None else np.zeros(nobody.shape[:3], item.score.dtype)
+            item = replace(item, keypoint=nobody, score=score)
+        yield item
 
 
 def _as_it_is(item: T) -> T:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskclr_pl.data.contents import Inspection, held_out
+from maskclr_pl.data.coverage import class_lines, empty_splits, split_lines
+from maskclr_pl.data.coverage import few as _few
+from maskclr_pl.data.coverage import number as _number
 from maskclr_pl.data.image_fit import too_large
 from maskclr_pl.data.measuring import measure
 from maskclr_pl.data.recognition import doubt
 from maskclr_pl.data.store import Store
 
-_NAMED = 10  # clips in a line
 _SHORT = 8  # frames: fewer hardly show an action
 _SIZES = (0.3, 3.0)  # metres: from a child that crouches to a tall person who stretches
 _ROWS, _COLUMNS = 20, 6  # of a table in the short form of the report
@@ -50,7 +52,8 @@ def _remarks(store: Store) -> tuple[str, ...]:
 def problems(found: Inspection) -> list[str]:
     """What is wrong with a store: a line each, with the clips (the first ten) and what to do."""
     return [
-        *_class_problems(found),
+        *class_lines(found.label, found.class_names),
+        *split_lines(found.label, found.class_names, found.splits),
         *_split_problems(found),
         *_copy_problems(found),
         *_unit_problems(found),
@@ -75,26 +78,8 @@ def lines(found: Inspection, full: bool = False) -> list[str]:
     return result
 
 
-def _class_problems(found: Inspection) -> list[str]:
-    result = []
-    empty = np.flatnonzero(found.counts() == 0)
-    if len(empty):
-        result.append(
-            f"no clip of {len(empty)} of {_number(len(found.class_names), 'class')}: "
-            f"{_few([found.class_names[i] for i in empty])}; check class_names and the labels"
-        )
-    for train, test in held_out(found.splits):
-        only = np.flatnonzero((found.counts(train) == 0) & (found.counts(test) > 0))
-        if len(only) and len(found.splits[train]):
-            result.append(
-                f"no clip in {train}, but in {test}, of {_number(len(only), 'class')}: "
-                f"{_few([found.class_names[i] for i in only])}; check the splits"
-            )
-    return result
-
-
 def _split_problems(found: Inspection) -> list[str]:
-    result = [f"split {name} has no clips" for name, rows in found.splits.items() if not len(rows)]
+    result = empty_splits(found.splits)
     original = found.original()
     for a, b in (*held_out(found.splits), *held_out(found.splits, "val")):
         both = np.intersect1d(found.splits[a], found.splits[b])
@@ -265,15 +250,6 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _percent(share: float) -> str:
     return "under 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _clips(found: Inspection, rows: np.ndarray) -> str:

@@ -101,7 +101,7 @@ class Spool:
             "frames": keypoint.shape[1],
             "persons": keypoint.shape[0],
             "frame_size": recording.frame_size or (0, 0),
-            "digest": _digest(rows),
+            "digest": _digest(rows, score),
             **{key: getattr(recording, key) for key in ATTRIBUTES},
         }
         self._write(line | kind)
@@ -192,9 +192,13 @@ def _checksum(data: bytes) -> bytes:
     return b"%08x" % zlib.crc32(data)
 
 
-def _digest(rows: np.ndarray) -> int:
-    """A hash of the poses; 0 where there are none, since empty recordings are not copies."""
-    if not rows.any():
+def _digest(rows: np.ndarray, score: np.ndarray | None) -> int:
+    """A hash of the poses; 0 where nobody is seen, since such recordings are not copies."""
+    if score is not None and rows.shape[3] == 2:  # clips of metres have no scores
+        seen: np.ndarray = score > 0
+    else:
+        seen = rows
+    if not rows.any() or not seen.any():
         return 0
     content = hashlib.blake2b(rows.data, digest_size=8, salt=str(rows.shape[:2]).encode()[:16])
     return int.from_bytes(content.digest(), "little")

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -20,6 +20,9 @@ from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError, printable
 
 Items = Iterable[Recording | Unusable]
+Splits = Mapping[str, Sequence[str]]
+Table = Mapping[str, Sequence[Any]]
+"""What is known of each recording: name, label, subject, digest and more (`spool.COLUMNS`)."""
 _COPY_ROWS = 1 << 18
 
 
@@ -28,7 +31,7 @@ def write_store(
     recordings: Items | Callable[[int], Items],
     *,
     skeleton: Skeleton,
-    splits: Mapping[str, Sequence[str]],
+    splits: Splits | Callable[[Table], Splits],
     class_names: Sequence[str] | None = None,
     source_hash: str = "",
     on_error: Literal["stop", "skip"] = "stop",
@@ -44,7 +47,8 @@ def write_store(
         recordings: What a source yields, all of the same kind; or, to resume, a function from the
             number of recordings that are done already to the others.
         skeleton: Joint layout of the recordings.
-        splits: Split name -> names of recordings.
+        splits: Split name -> names of recordings; or a function that divides them when all are
+            read.
         class_names: One name per class; by default the class numbers.
         source_hash: SHA-256 of the source, stored as an attribute.
         on_error: At a recording that cannot be used, `stop` raises its error; `skip` leaves it
@@ -64,18 +68,20 @@ def write_store(
     owner = "" if resume_key else f".{os.getpid()}"
     scratch = path.with_name(f".{path.name}{owner}.partial")
     spool = _spool(scratch, resume_key, path, on_error)
-    keep = bool(resume_key)
+    keep, collected = bool(resume_key), False
     try:
         with contextlib.closing(spool):  # and locked until the store is there
             items = recordings(len(spool)) if callable(recordings) else recordings
             _collect(items, spool, skeleton, class_names, on_error)
             spool.flush()
-            _fill(scratch / "store", spool, skeleton, splits, class_names, source_hash, on_error)
+            collected = True
+            divided = splits(spool.columns) if callable(splits) else splits
+            _fill(scratch / "store", spool, skeleton, divided, class_names, source_hash, on_error)
             os.replace(scratch / "store", path)
         keep = False
     except InputError as error:
         keep = keep and on_error == "stop" and len(spool) > 0
-        if not keep:
+        if not keep or collected:
             raise
         raise InputError(
             f"{error}; type on_error=skip to leave it out and go on from here"
@@ -172,7 +178,7 @@ def _fill(
     path: Path,
     spool: Spool,
     skeleton: Skeleton,
-    splits: Mapping[str, Sequence[str]],
+    splits: Splits,
     class_names: Sequence[str] | None,
     source_hash: str,
     on_error: str,

@@ -1,7 +1,10 @@
 """Names that published data sets fix: their classes, and samples to leave out."""
 
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
+from maskclr_pl.layouts import read_yaml
 from maskclr_pl.types import InputError
 
 CLASS_NAMES = ("ntu60", "ntu120", "kinetics400")
@@ -31,3 +34,39 @@ def class_names(name: str) -> list[str]:
     if name == "ntu60":  # the larger set continues the smaller one
         return read_names("ntu120.txt")[:60]
     return read_names(f"{name}.txt")
+
+
+def given_names(given: str | None, skeleton: Any) -> list[str] | None:
+    """Class names from a known set, a file with a name per line, or a YAML file.
+
+    Args:
+        given: Name of a set or file; None for the names in the file of the layout, if any.
+        skeleton: Name or YAML file of the layout.
+
+    Raises:
+        InputError: If a file cannot be read or has no names.
+    """
+    if given is None:
+        if not str(skeleton).lower().endswith((".yaml", ".yml")):
+            return None
+        found = read_yaml(Path(skeleton)).get("class_names")
+        return None if found is None else [str(name) for name in found]
+    given = str(given)
+    if given in CLASS_NAMES:
+        return class_names(given)
+    path = Path(given)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        found = read_yaml(path).get("class_names")
+        if not isinstance(found, list):
+            raise InputError(f"{path}: expected a list `class_names`")
+        return [str(name) for name in found]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"class_names={path}: cannot be read ({error.strerror}); pass a file with a name per "
+            f"line, or {', '.join(CLASS_NAMES)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]

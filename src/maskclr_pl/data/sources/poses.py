@@ -2,16 +2,24 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from maskclr_pl.data.pose_files import clip_name
 from maskclr_pl.data.pose_tables import is_table, table_videos
 from maskclr_pl.data.poses import PoseVideo, read_poses
-from maskclr_pl.data.sources.dividing import Part, Span, anybody, draw_test, window_length
+from maskclr_pl.data.sources.dividing import (
+    Division,
+    Part,
+    Span,
+    anybody,
+    shared_subjects,
+    window_length,
+)
 from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
 from maskclr_pl.data.sources.labels import numbered, read_labels, refuse_overlaps
 from maskclr_pl.data.sources.options import check_number, image_size, one_path
@@ -30,7 +38,7 @@ class PosesSource:
 
     Without a column `split`, about 30 % of the clips of each class test, whole persons where the
     subjects are given, and whole videos where several rows are parts of one. The draw is always
-    the same.
+    the same; `division` asks for another, also in the place of such a column.
 
     A recording is a clip, unless no class has three or a window is asked for: then clips are cut
     into overlapping windows. A class without a clip to test on is divided in time before the
@@ -45,6 +53,7 @@ class PosesSource:
         window: Frames of a window; where there must be some, by default 64, or less in short clips.
         stride: Frames from one window to the next; half a window by default.
         units: Unit of the coordinates; None: their values tell.
+        division: Arguments of `Division`.
 
     Raises:
         InputError: If there are no such files, the CSV file does not fit to them, or there is too
@@ -64,6 +73,7 @@ class PosesSource:
         window: int | None = None,
         stride: int | None = None,
         units: str | None = None,
+        division: Mapping[str, Any] | None = None,
     ):
         for option, value in (("max_persons", max_persons), ("window", window), ("stride", stride)):
             if value is not None:
@@ -71,9 +81,12 @@ class PosesSource:
         self.path, self.labels = one_path("input", path), one_path("source.labels", labels)
         self.frame_size, self.max_persons = image_size(frame_size), max_persons
         self._layout, self._units = skeleton, units
+        self._division = Division(**(division or {}))
         self._read: tuple[str, PoseVideo] | None = None
         self.notes: list[str] = []
         self._rows = read_labels(labels)
+        columned = any(row.split for row in self._rows)
+        self._drawn = not columned or self._division.by is not None
         refuse_overlaps(labels, self._rows)
         files = files_under(path, ".json")
         digest = listing_hash(files) + file_hash(labels)
@@ -89,8 +102,9 @@ class PosesSource:
         self._form, self.notes = first.form, [*self.notes, *first.form.notes()]
         self.skeleton = first.skeleton if skeleton is None else load_skeleton(skeleton)
         self._parts = self._divide(window, stride)
-        if not any(row.split for row in self._rows):
-            self._note_subjects()
+        if self._drawn:
+            seen = [self._rows[part.row].subject for part in self._parts]
+            self.notes += shared_subjects(seen, [part.split == "test" for part in self._parts])
         self.splits = self._splits()
         self._read = None  # what is sent to other processes should be small
 
@@ -186,7 +200,7 @@ class PosesSource:
     def _divide(self, window: int | None, stride: int | None) -> list[Part]:
         """The recordings, each with its split."""
         splits, untested = [row.split for row in self._rows], set[int]()
-        if drawn := not any(splits):
+        if self._drawn:
             splits, untested = self._draw()
         parts = [
             Part(i, split, row.start, row.end)
@@ -203,7 +217,7 @@ class PosesSource:
         self._note("for %s the beginning of each clip trains, the rest tests", untested)
         cut = [part for span in spans for part in span.windows(length, stride)]
         found = [Part(*part) for part in cut if anybody(part, seen[self._names[part.row]])]
-        if drawn:
+        if self._drawn and self._division.by != "none":
             self._check(found)
         return found
 
@@ -226,29 +240,21 @@ class PosesSource:
         if labels:
             self.notes.append(text % ", ".join(self.class_names[i] for i in sorted(labels)))
 
-    def _note_subjects(self) -> None:
-        """Say who is on both sides of a drawn split."""
-        train, test = (
-            {self._rows[part.row].subject for part in self._parts if part.split == split} - {""}
-            for split in ("train", "test")
-        )
-        if both := sorted(train & test):
-            more = ", ..." if len(both) > 5 else ""
-            self.notes.append(
-                f"{len(both)} of {len(train | test)} subjects are in train and in test "
-                f"({', '.join(both[:5])}{more}): the test does not tell how well people are "
-                "recognised who were never trained on"
-            )
-
     def _draw(self) -> tuple[list[str], set[int]]:
         """A split for each row, and the classes without a row to test on."""
-        groups = {"clips": self._names, "parts of clips": [str(row.line) for row in self._rows]}
-        if min(self._subjects) >= 0:
-            groups = {"subjects": [row.subject for row in self._rows], **groups}
-        test, used = draw_test(self._labels, groups)
+        if self._division.by == "none":
+            return ["all"] * len(self._rows), set()
+        clips = {"clips": self._names, "parts of clips": [str(row.line) for row in self._rows]}
+        subjects = [row.subject for row in self._rows]
+        groups = self._division.groupings(self._names, subjects, clips)
+        test, used = self._division.draw(self._labels, groups)
         if test.any():
+            unused = any(row.split for row in self._rows)
+            column = (
+                "has a column `split`, which is not used" if unused else "has no column `split`"
+            )
             self.notes.append(
-                f"{self.labels} has no column `split`: {test.sum()} of {len(test)} rows were drawn "
+                f"{self.labels} {column}: {test.sum()} of {len(test)} rows were drawn "
                 f"for split test, whole {used}; the others are split train"
             )
         tested = {label for label, chosen in zip(self._labels, test, strict=True) if chosen}

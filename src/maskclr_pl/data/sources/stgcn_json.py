@@ -103,7 +103,9 @@ class StgcnJsonSource:
         }
         used = {index for index, _, _ in self._labels.values()}
         if used and used == set(range(1, len(used) + 1)):
-            self.notes.append("label_index counts from 1: class 0 has no clips")
+            self.notes.append(
+                "label_index counts from 1, so class 0 has no clips; pass first_label=1"
+            )
         if absent:
             self.notes.append(
                 f"{len(absent)} clips of the label files have no file in {self.path}, the first "
@@ -131,8 +133,8 @@ class StgcnJsonSource:
         The published fractions have three decimals, which half precision keeps apart.
 
         As published, the persons of a frame are sorted by summed score, so slots are no tracks.
-        Frames without a person are kept. Where no joint of a clip has a score, the estimator gave
-        none, and each joint that has a position scores 1.
+        Frames without a person are kept, and so are clips of them alone. Where no joint of a clip
+        has a score, the estimator gave none, and each joint that has a position scores 1.
         """
         path = self._clips[index]
         content = read_json(path)
@@ -140,6 +142,9 @@ class StgcnJsonSource:
             raise InputError(f"{path}: expected a clip, an object with a list `data`")
         label = self._label(path, content)
         frames = _frames(path, content["data"])
+        if frames and not any(frames.values()):
+            nobody = np.zeros((1, max(frames) + 1, _JOINTS, 2), np.float16)
+            return Recording(path.stem, label, nobody, nobody[..., 0], self.frame_size)
         frame, slot, pose, score = _people(path, frames, self.persons)
         if not score.any():
             score = np.any(pose, axis=2).astype(np.float64)
@@ -193,7 +198,7 @@ def _people(
         for slot, person in enumerate(persons[:most])
     ]
     if not people:
-        raise InputError(f"{path}: no person in any of its {len(frames)} frames")
+        raise InputError(f"{path}: it has no frames")
     pose = _numbers(path, "pose", 2 * _JOINTS, people).reshape(-1, _JOINTS, 2)
     score = _numbers(path, "score", _JOINTS, people)
     frame, slot = np.array([one[:2] for one in people]).T
