@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskclr_pl.composition import is_passed, passed_keys
-from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.config import config_dir
+from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.subsets import draw_novel
 from maskclr_pl.skeletons import SKELETONS, Skeleton
@@ -27,11 +27,15 @@ SMALL = ["data=custom", "backbone=dstformer_tiny", "backbone.depth=1", "clip.fra
         (["train", "test"], [("train", "test")]),
         (["val", "train"], [("train", "val")]),
         (["train", "val", "test"], [("train", "test")]),
+        (
+            ["cross_train", "cross_test", "x_test", "x_train"],
+            [("x_train", "x_test"), ("cross_train", "cross_test")],
+        ),
         (["a_train", "b_test"], []),
         (["xsub_test", "xsub_train", "trainee"], [("xsub_train", "xsub_test")]),
         (
             ["b_train", "b_val", "a_test", "a_train"],
-            [("b_train", "b_val"), ("a_train", "a_test")],
+            [("a_train", "a_test"), ("b_train", "b_val")],
         ),
     ],
 )

@@ -218,6 +218,7 @@ def test_values_out_of_range_are_refused():
     with pytest.raises(ValueError, match="momentum"):
         MomentumCopy(*networks(), 1.5)
 
+
 def rank_work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
