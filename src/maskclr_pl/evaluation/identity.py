@@ -9,7 +9,7 @@ from maskclr_pl.data.sources.ntu import PUBLISHED
 from maskclr_pl.evaluation.ensemble import read_predictions
 from maskclr_pl.evaluation.runs import folder_of, read_config, run_metrics
 from maskclr_pl.evaluation.seeds import training_settings
-from maskclr_pl.methods.momentum import begins
+from maskclr_pl.stages import Stage
 from maskclr_pl.types import InputError
 
 _PRETRAINED = {"DSTformer": "MotionBERT", "Transformer": "MAMP"}
@@ -137,7 +137,11 @@ def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
 def _masking_began(config: dict[str, Any]) -> bool:
     """Whether a run came to the epoch from which it masks; without it, it is a supervised one."""
     epochs, start = _get(config, "trainer.max_epochs"), _get(config, "masking.start_epoch") or 0
-    return not isinstance(epochs, int) or begins(float(start), epochs) < epochs
+    if not isinstance(epochs, int) or epochs < 0:  # as many as `max_steps` makes
+        return True
+    stage = Stage("masking", "masking.start_epoch", float(start))
+    stage.settle(epochs)
+    return stage.first < epochs
 
 
 def _started_from(start: str) -> str:
