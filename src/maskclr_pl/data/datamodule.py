@@ -38,7 +38,8 @@ class SkeletonDataModule(L.LightningDataModule):
             given as `val_split`.
         val_split: Split for model selection; by default `val_fraction` of the training split is
             held out (see `hold_out`).
-        val_fraction: Share held out, in [0, 1); 0 trains on the whole split, without validation.
+        val_fraction: Share held out, in [0, 1), 0.1 by default; 0 trains on the whole split,
+            without validation.
         exemplar_split: Of a one-shot protocol: the clips of the classes that are new at test time.
         novel_classes: Of a one-shot protocol without `exemplar_split`: the share of the classes
             that is new, drawn by the seed. Their exemplars are the first training clips by name;
@@ -68,7 +69,7 @@ class SkeletonDataModule(L.LightningDataModule):
         train_split: str,
         test_split: str,
         val_split: str | None = None,
-        val_fraction: float = 0.1,
+        val_fraction: float | None = None,
         exemplar_split: str | None = None,
         novel_classes: float | None = None,
         labelled: float | int | str | None = None,
@@ -90,6 +91,7 @@ class SkeletonDataModule(L.LightningDataModule):
             if value not in known:
                 raise InputError(f"data.{key}={value}: expected {', '.join(known)}")
         check_labelled(labelled)
+        val_fraction = 0.1 if val_fraction is None else val_fraction
         check_fraction(val_fraction)
         check_balanced(balanced)
         self.store, self.copies = Store(path), copies
