@@ -1,3 +1,4 @@
+import re
 import time
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from maskclr_pl.backbones import Transformer
-from maskclr_pl.callbacks import CostCallback, cost
+from maskclr_pl.callbacks import CostCallback, EpochTime, cost
 from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.heads import LinearHead
 from maskclr_pl.losses import CrossEntropy, WeightedSum
@@ -126,3 +127,26 @@ def test_a_second_run_starts_anew(data):
 def test_negative_warmup():
     with pytest.raises(ValueError, match="warmup_steps must not be negative, got -1"):
         CostCallback(warmup_steps=-1)
+
+
+def time_lines(data, monkeypatch, **options):
+    """What is logged about the time of an epoch, and how often the device was waited for."""
+    lines, waits = [], []
+    clock = cost._now
+    monkeypatch.setattr(cost, "_now", lambda device: waits.append(device) or clock(device))
+    monkeypatch.setattr(cost.log, "info", lambda text, *args: lines.append(text % args))
+    callbacks = [EpochTime(**options), Slow(0.2)]
+    trainer(epochs=100, max_steps=5, callbacks=callbacks).fit(recognizer(), data)
+    return lines, len(waits)
+
+
+def test_the_time_of_an_epoch_after_its_first_steps(data, monkeypatch):
+    """Kind: a training whose length is known at its end. A step sleeps 0.2 s."""
+    steps = len(data.train_dataloader())
+    assert steps == 3
+    [line], waits = time_lines(data, monkeypatch, warmup_steps=1, steps=1)
+    number = re.match(r"time       about (\d\.\d) s an epoch, ", line)
+    assert 0.2 * steps <= float(number[1]) < 3 * 0.2 * steps  # a busy machine may be slower
+    assert waits == 2
+    lines, _ = time_lines(data, monkeypatch, warmup_steps=3, steps=20)
+    assert lines == []  # the epoch was over before

@@ -57,6 +57,31 @@ def test_every_corruption_has_its_place(drawn: list[Figure]) -> None:
     assert texts[-1] == "second store\n(1)"
 
 
+def test_panels_are_alike(drawn: list[Figure]) -> None:
+    """Kind: panels of one figure in several sizes and fonts."""
+    robustness_curves({"a": run(80), "b": run(60)}, UNITS, Path("x.png"))
+    *panels, bars = drawn[0].axes
+    sizes = {tuple(axes.get_position().size.round(4)) for axes in panels}
+    assert len(panels) > 5
+    assert len(sizes) == 1
+    assert bars.get_position().height == pytest.approx(panels[0].get_position().height)
+    texts = [text for axes in panels for text in (axes.title, axes.xaxis.label)]
+    texts += [*bars.get_xticklabels(), bars.yaxis.label, *drawn[0].legends[0].get_texts()]
+    texts += [label for axes in (*panels, bars) for label in axes.get_yticklabels()]
+    assert len({text.get_fontsize() for text in texts}) == 1
+
+
+def test_equal_scores_do_not_cover_each_other(drawn: list[Figure]) -> None:
+    """Kind: points that lie on each other, so that one is not seen."""
+    equal = {f"class {i}": 50.0 for i in range(20)}
+    class_score_dots({"a": equal, "b": equal}, Path("x.png"), "t")
+    [axes] = drawn[0].axes
+    first, second = axes.collections[1:]
+    points = [axes.transData.transform(dots.get_offsets()) for dots in (first, second)]
+    apart = abs(points[0] - points[1]).max(1) * 72 / drawn[0].dpi
+    assert (apart > first.get_sizes()[0] ** 0.5).all()  # the area of a mark, in points
+
+
 def test_runs_with_different_corruptions(drawn: list[Figure]) -> None:
     full = run(80)
     few = {name: full[name] for name in ("clean", "frame_drop", "occlusion_arms")}
@@ -69,7 +94,7 @@ def test_runs_with_different_corruptions(drawn: list[Figure]) -> None:
 
 def test_published_lines_are_called_so(drawn: list[Figure]) -> None:
     robustness_curves({"a": run(80)}, UNITS, Path("x.png"), published=published_noise())
-    texts = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    texts = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     published = ["MaskCLR (published, NTU60-XSub)", "MotionBERT (published, NTU60-XSub)"]
     assert sorted(texts) == sorted(["a", *published])
 

@@ -139,6 +139,11 @@ def named_rows(axes) -> dict[str, np.ndarray]:
     return dict(zip(names, axes.images[0].get_array().filled(np.nan), strict=True))
 
 
+def keys(figure) -> list[str]:
+    """Texts of the keys of a figure."""
+    return [text.get_text() for key in figure.legends for text in key.get_texts()]
+
+
 def test_epochs_without_masking_are_empty(drawn):
     history = {joint: ([2, 3], [0.1 * i, 0.5]) for i, joint in enumerate(CHAIN.joints)}
     masked_over_epochs(history, CHAIN, Path("x.png"))
@@ -149,6 +154,9 @@ def test_epochs_without_masking_are_empty(drawn):
         assert np.isnan(row[0])
         assert row[1:].tolist() == pytest.approx([0.1 * i, 0.5])
     assert drawn[0].axes[0].patch.get_hatch()
+    assert keys(drawn[0]) == ["no masking in this epoch"]
+    masked_over_epochs({j: ([1], [0.5]) for j in CHAIN.joints}, CHAIN, Path("x.png"))
+    assert keys(drawn[1]) == []
     assert drawn[0].axes[0].images[0].get_extent()[:2] == [0.5, 3.5]
 
 
@@ -172,6 +180,7 @@ def test_rows_of_classes(drawn, classes):
             assert np.array_equal(rows[name], shares[k, place], equal_nan=True)
     assert "$c0" in rows
     assert np.allclose(rows["mean of all classes"], np.nanmean(shares, 0)[place])
+    assert keys(drawn[0]) == (["no clip of this class"] if "$c1" in rows else [])
     assert ("60 of 120" in drawn[0].get_suptitle()) == (classes > 60)
 
 

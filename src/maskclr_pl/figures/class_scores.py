@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from maskclr_pl.figures.style import COLOURS, new_figure, save
@@ -18,6 +20,8 @@ def class_score_dots(
 ) -> None:
     """A line for each class with a dot for each score; the largest loss stands first.
 
+    The dots of a class stand one below the other, so that equal ones are seen.
+
     Args:
         scores: Label -> {class: score in percent}: two conditions of a model, or one condition of
             two models. The line goes from the first to the last.
@@ -30,7 +34,7 @@ def class_score_dots(
     names = sorted(both, key=lambda name: last[name] - first[name])
     columns = -(-len(names) // _COLUMN)
     length = -(-len(names) // columns)
-    figure = new_figure(max(6, 4.6 * columns), 1.3 + 0.17 * length)
+    figure = new_figure(max(6, 4.6 * columns), 1.3 + 0.2 * length)
     figure.suptitle(title, fontsize=11, parse_math=False)
     panels = figure.subplots(1, columns, squeeze=False)[0]
     for i, axes in enumerate(panels):
@@ -48,10 +52,11 @@ def _dots(axes: Axes, scores: Mapping[str, Mapping[str, float]], names: Sequence
     ends = [[min(s[n] for s in scores.values()), max(s[n] for s in scores.values())] for n in names]
     axes.hlines(places, *zip(*ends, strict=True), color="0.75", linewidth=2, zorder=1)
     marks = zip(scores.items(), COLOURS, "osD^vP*", strict=False)
-    for size, ((text, values), colour, mark) in enumerate(marks):
-        # the first is larger, so that it can be seen below an equal one
+    below = np.linspace(-0.2, 0.2, len(scores))
+    for shift, ((text, values), colour, mark) in zip(below, marks, strict=False):
         dots = [values[name] for name in names]
-        axes.scatter(dots, places, s=38 / (1 + size), color=colour, marker=mark, label=text)
+        look: dict[str, Any] = {"s": 16, "color": colour, "marker": mark, "label": text}
+        axes.scatter(dots, np.array(places) + shift, **look)
     labels = [name if len(name) <= 36 else f"{name[:35]}…" for name in names]
     axes.set_yticks(places, labels, fontsize=7, parse_math=False)
     axes.tick_params(axis="x", labelsize=7)

@@ -1,19 +1,20 @@
 """Curves: training over epochs, accuracy over the level of a corruption."""
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from maskclr_pl.figures.style import line_styles, new_figure, save
 
 Series = tuple[Sequence[float], Sequence[float]]
 Levels = Mapping[float, tuple[float, float]]
 Looks = Mapping[str, Mapping[str, Any]]
-_COLUMNS = 5  # of small panels
+_COLUMNS = 4  # of panels
+_PANEL = (2.9, 2.6)  # inches
+_SIZE = 9  # of all texts but the title
 
 
 def training_curves(
@@ -86,7 +87,7 @@ def robustness_curves(
     title: str = "Accuracy on perturbed test clips",
     published: Mapping[str, Mapping[str, Series]] | None = None,
 ) -> None:
-    """Top-1 over the level of each corruption: noise large, the others small, the last as bars.
+    """Top-1 over the level of each corruption, in panels of one size: noise first, bars last.
 
     Bars are for parts of the body (`occlusion_*`) at their highest level, and for what has one
     level only. Error bars are the standard deviation over draws.
@@ -103,62 +104,60 @@ def robustness_curves(
     if not names:
         return
     bars = [name for name in names if _is_bar(name, runs.values())]
-    large = [name for name in names if name.endswith("_noise") and name not in bars]
-    small = [name for name in names if name not in large + bars]
-    columns = min(len(small), _COLUMNS)
-    heights = [4.2 * bool(large), 2.6 * -(-len(small) // _COLUMNS), 2.8 * bool(bars)]
-    width = max(5, 5.2 * len(large), 2.6 * columns, 1.5 + len(bars))
-    figure = new_figure(width, 0.5 + sum(heights))
+    lines = [name for name in names if name not in bars]
+    lines.sort(key=lambda name: not name.endswith("_noise"))
+    columns = max(1, min(len(lines), _COLUMNS))
+    rows = -(-len(lines) // columns)
+    height = _PANEL[1] * (rows + bool(bars))
+    figure = new_figure(max(5, _PANEL[0] * columns, (1.5 + len(bars)) * bool(bars)), 0.8 + height)
     figure.suptitle(title, parse_math=False)
-    rows = [height for height in heights if height]
-    parts = iter(figure.subfigures(len(rows), 1, height_ratios=rows, squeeze=False)[:, 0])
+    grid = figure.add_gridspec(rows + bool(bars), columns)
     looks: Looks = line_styles(runs)
-    if large:
-        panels = next(parts).subplots(1, len(large), sharey=True, squeeze=False)
-        _curves(panels, large, runs, units, looks)
-        for axes, name in zip(panels.flat, large, strict=True):
-            _published(axes, (published or {}).get(name, {}))
-        panels[0, 0].legend(loc="lower left", fontsize=7)
-    if small:
-        lines = -(-len(small) // columns)
-        panels = next(parts).subplots(lines, columns, sharey=True, squeeze=False)
-        _curves(panels, small, runs, units, looks, size=8)
-        if not large:
-            panels[0, 0].legend(loc="lower left", fontsize=7)
+    for i, name in enumerate(lines):
+        axes = figure.add_subplot(grid[i // columns, i % columns])
+        _curve(axes, name, runs, units, looks, first=i % columns == 0)
+        _published(axes, (published or {}).get(name, {}))
     if bars:
-        _bars(next(parts).subplots(), bars, runs, looks)
+        _bars(figure.add_subplot(grid[rows, :]), bars, runs, looks)
+    _key(figure, 2 if columns == 1 else 4)
     save(figure, path)
+
+
+def _key(figure: Figure, columns: int) -> None:
+    """One key for all panels, below them."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    place: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
+    figure.legend(handles.values(), handles.keys(), ncols=columns, fontsize=_SIZE, **place)
 
 
 def _is_bar(name: str, runs: Iterable[Mapping[str, Levels]]) -> bool:
     return name.startswith("occlusion_") or all(len(run.get(name, ())) <= 2 for run in runs)
 
 
-def _curves(
-    panels: np.ndarray,
-    names: Sequence[str],
+def _curve(
+    axes: Axes,
+    name: str,
     runs: Mapping[str, Mapping[str, Levels]],
     units: Mapping[str, str],
     looks: Looks,
-    size: int = 10,
+    first: bool,
 ) -> None:
-    """A panel for each corruption."""
-    for axes, name in itertools.zip_longest(panels.flat, names):
-        if name is None:
-            axes.axis("off")
-            continue
-        for label, run in runs.items():
-            if name in run:
-                levels = sorted(run[name])
-                means, spreads = zip(*(run[name][level] for level in levels), strict=True)
-                axes.errorbar(levels, means, spreads, label=label, capsize=2, **looks[label])
-        axes.set_title(name.replace("_", " "), fontsize=size + 1)
-        axes.set_xlabel(units.get(name, "level"), fontsize=size)
-        axes.tick_params(labelsize=size)
-        axes.set(ylim=(0, 101))
-        axes.grid(alpha=0.3)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("top-1 (%)", fontsize=size)
+    """The panel of a corruption; only the first of a row names the axis that they share."""
+    for label, run in runs.items():
+        if name in run:
+            levels = sorted(run[name])
+            means, spreads = zip(*(run[name][level] for level in levels), strict=True)
+            axes.errorbar(levels, means, spreads, label=label, capsize=2, **looks[label])
+    axes.set_title(name.replace("_", " "), fontsize=_SIZE)
+    axes.set_xlabel(units.get(name, "level"), fontsize=_SIZE)
+    axes.tick_params(labelsize=_SIZE, labelleft=first)
+    axes.set(ylim=(0, 101))
+    axes.grid(alpha=0.3)
+    if first:
+        axes.set_ylabel("top-1 (%)", fontsize=_SIZE)
 
 
 def _published(axes: Axes, lines: Mapping[str, Series]) -> None:
@@ -188,12 +187,10 @@ def _bars(
         axes.bar(places, means, 0.9 * width, yerr=spreads, color=colour, capsize=2, label=label)
     texts = [name.removeprefix("occlusion_").replace("_", " ") for name in names]
     ticks = [f"{text}\n({highest[name]:g})" for text, name in zip(texts, names, strict=True)]
-    axes.set_xticks(range(len(names)), ticks, fontsize=8)
+    axes.set_xticks(range(len(names)), ticks, fontsize=_SIZE)
     axes.set(ylim=(0, 101), xlim=(-0.6, max(len(names), _COLUMNS) - 0.4))  # no bar is a wall
-    axes.tick_params(labelsize=8)
-    axes.set_ylabel("top-1 (%)", fontsize=8)
+    axes.tick_params(labelsize=_SIZE)
+    axes.set_ylabel("top-1 (%)", fontsize=_SIZE)
     parts = any(name.startswith("occlusion_") for name in names)
     title = "hidden parts, at the highest level" if parts else "at the highest level"
-    axes.set_title(f"{title}; pale: clean", fontsize=9, loc="left")
-    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
-    axes.legend(fontsize=7, ncols=4, borderpad=0, **place)
+    axes.set_title(f"{title}; pale: clean", fontsize=_SIZE, loc="left")

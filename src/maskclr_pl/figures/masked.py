@@ -8,13 +8,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from maskclr_pl.figures.style import new_figure, save, short
 from maskclr_pl.skeletons import Skeleton
 
 _ROWS = 60  # classes that are shown at most
+_HATCHED: dict[str, Any] = {"facecolor": "0.93", "hatch": "////", "edgecolor": "0.7"}
 
 
 def masked_over_epochs(
@@ -47,6 +50,7 @@ def masked_over_epochs(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     mean = np.nanmean(shares)
     figure.colorbar(image, ax=axes, label=f"share hidden (mean {mean:.2f})", pad=0.02)
+    _hatch_key(figure, shares, "no masking in this epoch")
     return save(figure, path)
 
 
@@ -88,7 +92,9 @@ def masked_classes(
     axes.set_xticks(range(len(labels)), labels, size=7, rotation=90, parse_math=False)
     for line in lines:
         axes.axvline(line, color="white", linewidth=1.5)
-    figure.colorbar(image, ax=axes, label="share of the joint's tokens that was hidden", pad=0.02)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("share of the joint's tokens that was hidden", size=7)
+    _hatch_key(figure, rows, "no clip of this class")
     return save(figure, path)
 
 
@@ -148,7 +154,7 @@ def _by_part(skeleton: Skeleton) -> tuple[Int[np.ndarray, " V"], list[float]]:
 
 def _heat(axes: Axes, values: Float[np.ndarray, "R X"], span: tuple[float, float]) -> AxesImage:
     """Colours from the smallest to the largest value; hatched where there is none."""
-    axes.patch.set(facecolor="0.93", hatch="////", edgecolor="0.7")
+    axes.patch.set(**_HATCHED)
     return axes.imshow(
         values,
         cmap="cividis",
@@ -156,6 +162,13 @@ def _heat(axes: Axes, values: Float[np.ndarray, "R X"], span: tuple[float, float
         interpolation="nearest",
         extent=(*span, len(values) - 0.5, -0.5),
     )
+
+
+def _hatch_key(figure: Figure, values: Float[np.ndarray, "R X"], meaning: str) -> None:
+    """What hatching means, where there is any."""
+    if np.isnan(values).any():
+        place: dict[str, Any] = {"loc": "outside lower left", "frameon": False}
+        figure.legend(handles=[Patch(**_HATCHED, label=meaning)], fontsize=8, **place)
 
 
 def _joints(axes: Axes, skeleton: Skeleton, order: np.ndarray, lines: Sequence[float]) -> None:
