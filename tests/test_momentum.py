@@ -68,6 +68,20 @@ def test_moving_average_closed_form(momentum, steps):
         torch.testing.assert_close(own.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_key_moves_once_for_each_step_of_the_optimizer():
+    """The kind: with accumulated gradients, what is done at a step was done at every batch."""
+    query = [nn.Linear(3, 2), nn.Linear(2, 2)]
+    key = MomentumCopy(*query, 0.5)
+    start = [parameter.clone() for parameter in key.parameters()]
+    latest = [p for network in query for p in network.parameters()]
+    for parameter in latest:
+        nn.init.normal_(parameter)
+    for step in (0, 0, 0, 1, 1):
+        key.follow(*query, step)
+    for own, first, last in zip(key.parameters(), start, latest, strict=True):
+        torch.testing.assert_close(own, first / 4 + last * 3 / 4)
+
+
 def test_buffers_of_the_key_follow_its_own_passes():
     backbone, projector = networks()
     key = MomentumCopy(backbone, projector, 0.5)

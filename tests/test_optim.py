@@ -108,3 +108,12 @@ def test_frozen_parameters_are_left_out():
 def test_unknown_choices(wrong):
     with pytest.raises((ValueError, TypeError)):
         Optim(**wrong)
+
+
+def test_what_lies_beyond_the_end_is_said():
+    optim = Optim(lr=0.1, warmup_epochs=5, schedule="step", milestones=[4, 60, 80])
+    warmup, cuts = optim.notes(5)
+    assert warmup.startswith("optim.warmup_epochs=5 of 5 epochs: the learning rate rises")
+    assert "is not cut at 60, 80" in cuts
+    assert not optim.notes(81)
+    assert not Optim(milestones=[60]).notes(3)  # of the cosine

@@ -12,7 +12,8 @@ class Rank(L.Trainer):
 
     is_global_zero = True
     current_epoch = 0
-    max_epochs = 2
+    max_epochs, max_steps = 2, -1
+    num_training_batches, accumulate_grad_batches = 100, 1
 
     def __init__(self, first: bool):
         self.is_global_zero, self.asked = first, 0
@@ -39,3 +40,44 @@ def test_every_rank_asks_for_the_metrics_and_one_speaks(
         lines.on_train_epoch_end(rank, Masked())
     assert rank.asked == 1
     assert ("epoch 1/2   loss 0.500   hidden most: nose 0.20" in caplog.text) == first
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.5, []),
+        (1.0, [60]),
+        (6.0, [10, 20, 30, 40, 50, 60, 70, 80, 90]),
+        (600.0, range(10, 91, 10)),
+    ],
+)
+def test_progress_within_a_long_epoch(
+    seconds: float,
+    expected: list[int],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hours without a line. At most ten an epoch, and none in one that takes a minute."""
+    monkeypatch.setattr("maskclr_pl.callbacks.progress.log.propagate", True)
+    clock = Clock()
+    monkeypatch.setattr("maskclr_pl.callbacks.progress.time", clock)
+    rank, lines = Rank(True), EpochLines()
+    lines.on_train_start(rank, Masked())
+    lines.on_train_epoch_start(rank, Masked())
+    with caplog.at_level("INFO", "maskclr_pl"):
+        for index in range(100):
+            clock.now += seconds
+            lines.on_train_batch_end(rank, Masked(), {"loss": torch.tensor(0.25)}, None, index)
+    spoken = [line for line in caplog.messages if "batch" in line]
+    assert [int(line.split("batch ")[1].split("/")[0]) for line in spoken] == list(expected)
+    if expected:
+        left = (200 - expected[0]) * seconds  # of two epochs
+        minutes = f"left {int(left // 60)}:{int(left % 60):02d}"
+        assert spoken[0] == f"epoch 1/2   batch {expected[0]}/100   loss 0.250   {minutes}"

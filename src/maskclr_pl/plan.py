@@ -120,12 +120,14 @@ def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]
     metrics: dict[str, float] = {"train/epochs": done, "best/epoch": best.epoch + 1}
     metrics |= {f"first_epoch/{stage.name}": stage.first + 1 for stage in planned.stages}
     values = trainer.callback_metrics
+    score = values.get("val/top1") if math.isnan(best.score) else best.score
+    if score is not None:
+        metrics["val/top1"] = float(score)
     if planned.done >= epochs and (folder / "metrics.json").is_file():
         # nothing was left to train: what is known of the training stays
         known = run_metrics(folder)
-        metrics |= {key: value for key, value in known.items() if key.startswith("train/")}
-    score = values.get("val/top1") if math.isnan(best.score) else best.score
-    return metrics if score is None else {**metrics, "val/top1": float(score)}
+        metrics |= {key: known[key] for key in known if key.startswith(("train/", "val/"))}
+    return metrics
 
 
 def chosen(metrics: dict[str, float], planned: Plan, monitor: str | None) -> str:

@@ -88,9 +88,9 @@ def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> 
     for key, value in composed.items():
         if key not in cfg and not OmegaConf.is_dict(value):
             cfg[key] = value
-    best = composed.callbacks.checkpoint
-    cfg.callbacks = OmegaConf.merge(composed.callbacks, cfg.callbacks)
-    cfg.callbacks.checkpoint = best
+    for name, callback in composed.callbacks.items():
+        if name == "checkpoint" or name not in cfg.callbacks:
+            cfg.callbacks[name] = callback
     OmegaConf.set_struct(cfg, True)
     for override in OverridesParser.create().parse_overrides(list(typed)):
         key = str(override.key_or_group)
@@ -203,10 +203,8 @@ def resume_lines(
             f"continues  all {epochs} epochs are done ({done.path}): nothing is left to train, the "
             f"model is tested again; pass trainer.max_epochs={2 * epochs} to train on"
         ]
-    middle = ", in its middle," if done.middle else ""
-    lines = [
-        f"continues  epoch {done.epochs + 1} of {epochs}{middle} step {done.step}, from {done.path}"
-    ]
+    where = f"epoch {done.epochs + 1} of {epochs}{', in its middle' if done.middle else ''}"
+    lines = [f"continues  {where}, step {done.step}, from {done.path}"]
     if done.planned not in (-1, epochs):
         lines += [
             f"note       {stage.key}={stage.start:g} stays at epoch {stage.first + 1}: it is a "

@@ -1,0 +1,17 @@
+"""Processes that load data."""
+
+import signal
+
+
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """Ignore SIGTERM and SIGINT: for `DataLoader(worker_init_fn=...)`.
+
+    Batch systems and shells send them to all processes of a job at once. A worker that ends by
+    itself makes the training process fail while it saves what it has; the training process ends its
+    workers, and they end if it is gone.
+
+    Args:
+        worker: Number of the process.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
