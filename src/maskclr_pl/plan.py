@@ -13,6 +13,7 @@ from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.methods import Method
+from maskclr_pl.resuming import Progress
 from maskclr_pl.stages import Stage, check_stages, planned_epochs, stages_of
 from maskclr_pl.types import InputError
 
@@ -58,8 +59,7 @@ def plan(
     trainer: L.Trainer,
     method: Method,
     data: SkeletonDataModule,
-    began_with: int | None = None,
-    done: int = 0,
+    progress: Progress | None = None,
 ) -> Plan:
     """Count the epochs, settle the stages, check that each one begins.
 
@@ -68,8 +68,7 @@ def plan(
         trainer: Not started yet.
         method: To be trained.
         data: To train on.
-        began_with: Epochs that a run which is continued began with.
-        done: Epochs that it has.
+        progress: How far a run that is continued is.
 
     Raises:
         InputError: If the training has no end, or a stage never begins.
@@ -83,7 +82,7 @@ def plan(
     accumulate = trainer.accumulate_grad_batches
     epochs = planned_epochs(cfg.trainer.max_epochs, steps, batches, accumulate)
     stages = stages_of((method, *trainer.callbacks))  # type: ignore[attr-defined]
-    share_epochs = epochs if began_with is None else began_with
+    share_epochs = epochs if progress is None else progress.planned
     for stage in stages:
         stage.settle(share_epochs)
     key = f"trainer.max_epochs={epochs}"
@@ -92,6 +91,7 @@ def plan(
     check_stages(stages, epochs, key)
     trained = any(parameter.requires_grad for parameter in method.parameters())
     notes = method.optim.notes(epochs) if trained else []
+    done = 0 if progress is None else progress.epochs
     return Plan(epochs, share_epochs, stages, notes, trained, done)
 
 

@@ -101,7 +101,7 @@ def _state_disk(cfg: DictConfig, method: Method) -> None:
         folder = folder.parent
     free, each, count = shutil.disk_usage(folder).free, checkpoint_bytes(method), 0
     for callback in cfg.callbacks.values():
-        if str(callback.get("_target_")).endswith("ModelCheckpoint"):
+        if str(callback.get("_target_")).endswith("Checkpoint"):
             kept = callback.get("save_top_k", 1)
             epochs = max(1, cfg.trainer.max_epochs // (callback.get("every_n_epochs") or 1))
             count += epochs if kept < 0 else kept
@@ -122,7 +122,11 @@ def _masking(cfg: DictConfig) -> Masking | None:
 
 
 def check_only(
-    cfg: DictConfig, method: Method, data: SkeletonDataModule, typed: Sequence[str]
+    cfg: DictConfig,
+    trainer: L.Trainer,
+    method: Method,
+    data: SkeletonDataModule,
+    overrides: Sequence[str],
 ) -> None:
     """Log memory, disk space and the time of an epoch, and how to start the training for real.
 
@@ -130,23 +134,16 @@ def check_only(
 
     Args:
         cfg: Complete.
+        trainer: Says the device and the precision.
         method: Is trained for these steps.
         data: Training clips.
-        typed: Overrides of the command line.
+        overrides: Overrides of the command line.
     """
-    trainer: L.Trainer = hydra.utils.instantiate(
-        cfg.trainer,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
     if state_needs(cfg, trainer, method, data, always=True):
         log.info("time       %s", _time(cfg, trainer, method, data))
     else:
         log.info("time       not measured: a step does not fit into the memory of this machine")
-    words = [word for word in typed if word.partition("=")[0] != "debug"]
+    words = [word for word in overrides if word.partition("=")[0] != "debug"]
     log.info("next       %s", shlex.join(["python", "-m", "maskclr_pl.train", *words]))
 
 

@@ -6,152 +6,93 @@ The bare command trains the tiny DSTformer with MaskCLR on toy data.
 import logging
 import os
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from maskclr_pl.backbones import Backbone
-from maskclr_pl.callbacks import CostCallback, EpochLines, EpochTime, FiniteTraining
-from maskclr_pl.checkpoint import build_method, checkpoint_path, metadata
+from maskclr_pl.assembly import assemble
+from maskclr_pl.callbacks import EpochLines, EpochTime, FiniteTraining
+from maskclr_pl.checkpoint import metadata
 from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
 from maskclr_pl.command_line import command
-from maskclr_pl.composition import Inherited, fit, passed_keys
-from maskclr_pl.data import Store
 from maskclr_pl.data.coverage import nobody_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.data.subsets import own_list
 from maskclr_pl.evaluation.accuracy import accuracies
-from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.evaluation.environment import environment, write_environment
-from maskclr_pl.evaluation.results import (
-    write_atomically,
-    write_lines,
-    write_predictions,
-    write_run_metrics,
-)
-from maskclr_pl.evaluation.runs import curves, keep_history, marked_epochs, masked_shares
-from maskclr_pl.evaluation.seen import pose_of
-from maskclr_pl.figures.curves import training_curves
-from maskclr_pl.figures.skeletons import joint_shares
-from maskclr_pl.inheritance import inherit
+from maskclr_pl.evaluation.results import write_atomically, write_lines
+from maskclr_pl.evaluation.runs import keep_history
 from maskclr_pl.layouts import layout_notes
-from maskclr_pl.lineage import training_record
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
-from maskclr_pl.pictures import draw_records
-from maskclr_pl.plan import Plan, chosen, monitored, outcome, plan
+from maskclr_pl.plan import chosen, monitored, plan
 from maskclr_pl.preflight import check_only, state_needs
-from maskclr_pl.resuming import (
-    check_data,
-    folder_to_resume,
-    progress,
-    resume_lines,
-    saved_settings,
-)
-from maskclr_pl.settings import check, check_batch, complete, complete_validation, open_store
-from maskclr_pl.starting import init_from
+from maskclr_pl.resuming import resume_lines
+from maskclr_pl.training import fit_and_test
 from maskclr_pl.types import InputError
 
 
 @verb("train")
 def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
-    typed = list(HydraConfig.get().overrides.task)
-    if cfg.resume:
-        # a sweep that continues a job sets it: then what was passed is in the saved settings
-        own = any(override.startswith("resume=") for override in typed)
-        cfg = saved_settings(folder_to_resume(str(cfg.resume)), cfg, typed if own else [])
-    passed, taken = passed_keys(typed), Inherited()
-    if cfg.init_from not in (None, "RUN") and not cfg.resume:
-        taken = inherit(cfg, passed)
-    done = progress(Path(cfg.resume)) if cfg.resume else None
-    last = None if done is None else done.path
-    # whatever can be wrong is found before the run folder is claimed
-    store = open_store(cfg)
-    complete_validation(cfg)
-    settled = [] if cfg.resume else fit(cfg, store, passed, taken)
-    complete(cfg, store)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    method = build_method(cfg, store.skeleton, with_weights=last is None)
-    check(cfg, store, method)
-    check_batch(cfg, typed)
-    for module in method.modules():
-        if isinstance(module, Backbone):
-            module.checkpointing = cfg.checkpointing
-    labelled = own_list(cfg.data.labelled, Path(cfg.resume)) if cfg.resume else cfg.data.labelled
-    data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, labelled=labelled, _convert_="all")
-    data.train_dataloader()
-    if cfg.select_on == "test":
-        data.validate_on_test()
-    if problem := method.check_clips(len(data.train)):
-        raise InputError(problem)
-    started = [f"note       {note}" for note in settled]
-    if cfg.init_from and last is None:
-        started += _start(cfg, method, store, taken)
-    trained_on, overlaps = training_record(cfg, data, method, last)
-    started += overlaps
-    if cfg.resume:
-        check_data(Path(cfg.resume), data)
+    overrides = list(HydraConfig.get().overrides.task)
+    cfg, method, data, done, trained_on, lines = assemble(cfg, overrides)
     monitor, notes = monitored(cfg, data)
-    if OmegaConf.select(cfg, "check_only"):
-        _describe(cfg, data, method, started)
-        check_only(cfg, method, data, typed)
-        return None
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder, monitor)
     _refuse_processes(trainer, str(cfg.trainer.strategy))
     data.check_devices(trainer.world_size)
-    began = () if done is None else (done.planned, done.epochs)
-    planned = plan(cfg, trainer, method, data, *began)
-    started += [f"note       {note}" for note in (*notes, *planned.notes)]
+    planned = plan(cfg, trainer, method, data, done)
+    lines += [f"note       {note}" for note in (*notes, *planned.notes)]
+    if cfg.check_only:
+        _describe(cfg, data, method, lines)
+        check_only(cfg, trainer, method, data, overrides)
+        return None
     if cfg.resume and planned.trained:
-        started += resume_lines(folder, done, planned.epochs, planned.stages)
-    facts = (store.skeleton, store.class_names, data.train.lengths, trained_on)
+        lines += resume_lines(folder, done, planned.epochs, planned.stages)
+    facts = (data.store.skeleton, data.store.class_names, data.train.lengths, trained_on)
     method.metadata = metadata(plain(cfg), *facts) | {"stage_epochs": planned.share_epochs}
     if trainer.is_global_zero:
-        if not cfg.resume:
-            claim(folder)
-        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
-        words = ["python", "-m", "maskclr_pl.train", *HydraConfig.get().overrides.task]
-        where = trainer.strategy.root_device, trainer.world_size
-        write_environment(folder, environment(data, *where, words))
-        log_to(folder / "train.log")
-        _describe(cfg, data, method, started)
+        _open(folder, cfg, trainer, data, overrides)
+        _describe(cfg, data, method, lines)
         if batch := data.batch_line(trainer.world_size, trainer.accumulate_grad_batches):
             log.info("batch      %s", batch)
         state_needs(cfg, trainer, method, data)
-        if cfg.data.labelled is not None:
-            write_lines(folder / "labelled.txt", data.train.names)
+        if done is not None:
+            keep_history(trainer.loggers, folder, before=done.step)
     if cfg.compile:
         method.compile_backbone()
-    if done is not None and trainer.is_global_zero:
-        keep_history(trainer.loggers, folder, before=done.step)
+    start = None if done is None else done.path
     with logged(trainer.loggers, folder, plain(cfg)):
-        metrics = _fit_and_test(trainer, method, data, folder, last, planned)
+        metrics = fit_and_test(trainer, method, data, folder, start, planned)
     if trainer.is_global_zero:
         _last_words(folder, metrics, chosen(metrics, planned, monitor), cfg.clip.classes)
     return metrics.get(cfg.objective)
 
 
-def _start(cfg: DictConfig, method: Method, store: Store, inherited: Inherited) -> list[str]:
-    """Take over the weights of another run; what is to be said about it, a line each."""
-    path = checkpoint_path(cfg.init_from)
-    taken, notes = init_from(method, path, plain(cfg), store.class_names)
-    groups = ", ".join(inherited.groups)
-    settings = f"   settings as there: {groups}" if groups else ""
-    return [
-        f"start      {', '.join(taken)} from {cfg.init_from}{settings}",
-        *(f"note       {note}" for note in inherited.notes),
-        *(f"note       {cfg.init_from}: {note}" for note in notes),
-    ]
+def _open(
+    folder: Path,
+    cfg: DictConfig,
+    trainer: L.Trainer,
+    data: SkeletonDataModule,
+    overrides: Sequence[str],
+) -> None:
+    """Claim the run folder, and write what is known before the training."""
+    if not cfg.resume:
+        claim(folder)
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+    words = ["python", "-m", "maskclr_pl.train", *overrides]
+    where = trainer.strategy.root_device, trainer.world_size
+    write_environment(folder, environment(data, *where, words))
+    log_to(folder / "train.log")
+    if cfg.data.labelled is not None:
+        write_lines(folder / "labelled.txt", data.train.names)
 
 
 def _folder(cfg: DictConfig) -> Path:
@@ -198,7 +139,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,
         callbacks=callbacks,
-        logger=make_loggers(cfg, folder),
+        logger=False if cfg.check_only else make_loggers(cfg, folder),
         default_root_dir=str(folder),
         enable_progress_bar=terminal,
         enable_model_summary=False,
@@ -207,9 +148,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     return trainer
 
 
-def _describe(
-    cfg: DictConfig, data: SkeletonDataModule, method: Method, started: list[str]
-) -> None:
+def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, lines: list[str]) -> None:
     clip = cfg.clip
     log.info(
         "data       %s   %d train, %d validation, %d test clips   %d classes   "
@@ -226,7 +165,7 @@ def _describe(
         log.info("weights    %s: %s", cfg.backbone.weights, method.backbone.loaded)
     for note in data.notes:
         log.info("note       %s", note)
-    for line in started:
+    for line in lines:
         log.info("%s", line)
     rows = {"training": data.train.rows, "validation": data.val.rows, "test": data.test.rows}
     notes = [*nobody_notes(data.store, rows), *layout_notes(method.skeleton, cfg.clip.pairs)]
@@ -236,82 +175,6 @@ def _describe(
         log.info("note       %s", note)
     if cfg.select_on == "test":
         log.info("note       checkpoints are chosen on the test split: its clips are not unseen")
-
-
-def _fit_and_test(
-    trainer: L.Trainer,
-    method: Method,
-    data: SkeletonDataModule,
-    folder: Path,
-    start: Path | None,
-    planned: Plan,
-) -> dict[str, float]:
-    """Fit, test the chosen checkpoint, write everything that a run folder holds.
-
-    Training continues where the checkpoint `start` was written, if there is one.
-    """
-    began = time.monotonic()
-    metrics: dict[str, float] = {}
-    if any(parameter.requires_grad for parameter in method.parameters()):
-        _fit(trainer, method, data, folder, start)
-        metrics = outcome(trainer, planned, folder)
-    else:  # nearest neighbours
-        trainer.validate(method, data, ckpt_path=start, verbose=False)
-        for name in ("best", "last"):
-            trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
-    metrics.setdefault("train/seconds", round(time.monotonic() - began, 1))
-    metrics["parameters"] = sum(p.numel() for p in method.parameters())
-    if isinstance(method, Classifier):
-        metrics = _test(trainer, method, data, folder) | metrics
-    else:  # without labels there is nothing to test
-        found = trainer.callback_metrics
-        metrics |= {key: float(found[key]) for key in found if key.startswith("train/")}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        metrics |= callback.cost if isinstance(callback, CostCallback) else {}
-    if trainer.is_global_zero:
-        metrics["flops_per_clip"] = flops_per_clip(method, data.test)
-        write_run_metrics(folder, metrics)
-        _draw(folder, method, data)
-    return metrics
-
-
-def _fit(
-    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, start: Path | None
-) -> None:
-    try:
-        trainer.fit(method, data, ckpt_path=start)
-    except SystemExit:  # what Lightning makes of an interruption
-        if (folder / "checkpoints" / "last.ckpt").is_file():
-            log.info("continue   %s", command("train", resume=folder))
-        raise KeyboardInterrupt from None
-
-
-def _test(
-    trainer: L.Trainer, method: Classifier, data: SkeletonDataModule, folder: Path
-) -> dict[str, float]:
-    """Test the chosen checkpoint and keep its predictions."""
-    val = trainer.callback_metrics.get("val/top1")
-    best = folder / "checkpoints" / "best.ckpt"
-    [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
-    if trainer.is_global_zero:
-        found = {key: value.numpy() for key, value in method.predictions.items()}
-        names = np.array(data.test.names)[found["index"]]
-        write_predictions(folder, names, found["label"], found["logits"])
-    return {**tested, **({} if val is None else {"val/top1": float(val)})}
-
-
-def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
-    """Tables and figures from what the run folder holds."""
-    figures = folder / "figures"
-    draw_records(folder, data.store.class_names, method.skeleton)
-    if (folder / "metrics.csv").is_file():  # if the CSV logger is there
-        marks = {folder.name: marked_epochs(folder)}
-        path = figures / "training_curves.png"
-        training_curves({folder.name: curves(folder)}, path, marks=marks)
-    if shares := masked_shares(folder):
-        pose = pose_of(method, data.test)
-        title = "What was hidden in training"
-        joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
 
 
 def _last_words(folder: Path, metrics: dict[str, Any], which: str, classes: int) -> None:

@@ -1,0 +1,109 @@
+"""Fit a method, test the chosen checkpoint, and write what a run folder holds."""
+
+import time
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+
+from maskclr_pl.callbacks import CostCallback
+from maskclr_pl.cli import log
+from maskclr_pl.command_line import command
+from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.evaluation.cost import flops_per_clip
+from maskclr_pl.evaluation.results import write_predictions, write_run_metrics
+from maskclr_pl.evaluation.runs import curves, marked_epochs, masked_shares
+from maskclr_pl.evaluation.seen import pose_of
+from maskclr_pl.figures.curves import training_curves
+from maskclr_pl.figures.skeletons import joint_shares
+from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.pictures import draw_records
+from maskclr_pl.plan import Plan, outcome
+
+
+def fit_and_test(
+    trainer: L.Trainer,
+    method: Method,
+    data: SkeletonDataModule,
+    folder: Path,
+    start: Path | None,
+    planned: Plan,
+) -> dict[str, float]:
+    """Fit, test the chosen checkpoint, write everything that a run folder holds.
+
+    Args:
+        trainer: With its callbacks.
+        method: To be trained.
+        data: To train and test on.
+        folder: Of the run.
+        start: Checkpoint that the training goes on from, if there is one.
+        planned: Epochs and stages.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        KeyboardInterrupt: If the training was interrupted.
+    """
+    began = time.monotonic()
+    metrics: dict[str, float] = {}
+    if planned.trained:
+        _fit(trainer, method, data, folder, start)
+        metrics = outcome(trainer, planned, folder)
+    else:  # nearest neighbors
+        trainer.validate(method, data, ckpt_path=start, verbose=False)
+        for name in ("best", "last"):
+            trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
+    metrics.setdefault("train/seconds", round(time.monotonic() - began, 1))
+    metrics["parameters"] = sum(p.numel() for p in method.parameters())
+    if isinstance(method, Classifier):
+        metrics = _test(trainer, method, data, folder) | metrics
+    else:  # without labels there is nothing to test
+        values = trainer.callback_metrics
+        metrics |= {key: float(values[key]) for key in values if key.startswith("train/")}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        metrics |= callback.cost if isinstance(callback, CostCallback) else {}
+    if trainer.is_global_zero:
+        metrics["flops_per_clip"] = flops_per_clip(method, data.test)
+        write_run_metrics(folder, metrics)
+        _draw(folder, method, data)
+    return metrics
+
+
+def _fit(
+    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, start: Path | None
+) -> None:
+    try:
+        trainer.fit(method, data, ckpt_path=start)
+    except SystemExit:  # what Lightning makes of an interruption
+        if (folder / "checkpoints" / "last.ckpt").is_file():
+            log.info("continue   %s", command("train", resume=folder))
+        raise KeyboardInterrupt from None
+
+
+def _test(
+    trainer: L.Trainer, method: Classifier, data: SkeletonDataModule, folder: Path
+) -> dict[str, float]:
+    """Test the chosen checkpoint and keep its predictions."""
+    val = trainer.callback_metrics.get("val/top1")
+    best = folder / "checkpoints" / "best.ckpt"
+    [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
+    if trainer.is_global_zero:
+        columns = {key: value.numpy() for key, value in method.predictions.items()}
+        names = np.array(data.test.names)[columns["index"]]
+        write_predictions(folder, names, columns["label"], columns["logits"])
+    return {**tested, **({} if val is None else {"val/top1": float(val)})}
+
+
+def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
+    """Tables and figures from what the run folder holds."""
+    figures = folder / "figures"
+    draw_records(folder, data.store.class_names, method.skeleton)
+    if (folder / "metrics.csv").is_file():  # if the CSV logger is there
+        marks = {folder.name: marked_epochs(folder)}
+        path = figures / "training_curves.png"
+        training_curves({folder.name: curves(folder)}, path, marks=marks)
+    if shares := masked_shares(folder):
+        pose = pose_of(method, data.test)
+        title = "What was hidden in training"
+        joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
