@@ -184,7 +184,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         )
     _check_masking(cfg, method)
     with built_from("optim"):  # else its errors come when training has begun
-        method.optim.build(nn.Linear(1, 1), [], steps=1, epochs=1, fused=False)
+        method.optim.build(nn.Linear(1, 1), [], steps=1, per_epoch=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
         check_names(plain(cfg.callbacks.figures.names), method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
