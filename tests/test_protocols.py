@@ -191,7 +191,7 @@ def test_one_shot(tmp_path: Path, command: Command, capsys: pytest.CaptureFixtur
     assert "0 validation, 18 test clips" in printed
     metrics = run_metrics(tmp_path / "one")
     assert "val/top1" not in metrics
-    printed = command("train", "method=knn", "init_from=one", "trainer.max_epochs=1")
+    printed = command("train", "method=knn", "init_from=one", "select_on=last")
     assert "note       no test clip is of a class that is trained on" in printed
     with np.load(tmp_path / "one" / "predictions.npz") as file:
         assert set(file["label"]) == {4, 5}
