@@ -140,16 +140,15 @@ def test_class_names_belong_to_the_first_label_on(prepare, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join(ACTIONS))
     words = ["input=poses.pkl", "output=s.h5", "skeleton=coco17", "class_names=names.txt"]
     line = refused("prepare", *words, cwd=tmp_path, capsys=capsys)
-    assert (
-        "its label 4 is out of range of 4 class names; if the labels count from 1, pass first_label=1"
-        in line
-    )
+    assert "its label 4 is out of range of 4 class names; if the labels count from 1, pass " in line
     prepare("class_names=names.txt", "first_label=1")
     store = Store(tmp_path / "s.h5")
     assert {
         (store.name(i).split("_")[0], store.class_names[store.label[i]]) for i in range(20)
     } == {(action, action) for action in ACTIONS}
-    line = refused("prepare", *words, "first_label=2", cwd=tmp_path, capsys=capsys)
+    line = refused(
+        "prepare", *words, "overwrite=true", "first_label=2", cwd=tmp_path, capsys=capsys
+    )
     assert "its label is 1, but first_label=2" in line
 
 
@@ -304,29 +303,36 @@ def test_ways_to_divide_can_be_chosen(prepare, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("division", "message"),
     [
-        (["split=subject"], "20 of 20 clips have no subject; pass split=class"),
-        (["split=xyz"], "expected subject, class, none, or a regular expression that matches"),
-        (["split=\"(\""], "expected subject, class, none or a regular expression"),
-        (["split=3"], "expected subject, class, none or a regular expression"),
-        (["test_share=1.5"], "test_share=1.5: expected"),
-        (["test_share=nan"], "test_share=nan: expected"),
-        (["split_seed=-1"], "split_seed=-1: expected"),
-        (["split=class", "test_share=0.01"], "leaves no clip to test on"),
-        (["first_label=x"], "first_label=x: expected a whole number from 0"),
+        ({"by": "subject"}, "20 of 20 clips have no subject; pass split=class"),
+        ({"by": "xyz"}, "expected subject, class, none, or a regular expression that matches"),
+        ({"by": "("}, "expected subject, class, none or a regular expression"),
+        ({"by": 3}, "expected subject, class, none or a regular expression"),
+        ({"share": 1.5}, "test_share=1.5: expected"),
+        ({"share": float("nan")}, "test_share=nan: expected"),
+        ({"share": 0.0}, "test_share=0.0: expected"),
+        ({"seed": -1}, "split_seed=-1: expected"),
+        ({"by": "class", "share": 0.01}, "leaves no clip to test on"),
     ],
-)  # fmt: skip
-def test_options_that_cannot_be_used_are_one_line(tmp_path, capsys, words, message):
-    clips = [Recording(**{**vars(one), "subject": -1}) for one in grid()]
+)
+def test_options_that_cannot_be_used_are_one_line(division, message):
+    columns = table(grid()) | {"subject": [-1] * 20}
+    with pytest.raises(InputError, match=message) as caught:
+        Division(**division).divide(columns)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_divided_keeps_what_was_read(tmp_path, capsys):
+    clips = [clip(one.name, one.label, i) for i, one in enumerate(grid())]
     pickled(tmp_path / "poses.pkl", clips)
-    line = refused(
-        "prepare", "input=poses.pkl", "output=s.h5", "skeleton=coco17", *words,
-        cwd=tmp_path, capsys=capsys,
-    )  # fmt: skip
-    assert message in line
-    assert "\n" not in line
-    assert "on_error=skip" not in line
+    words = ["input=poses.pkl", "output=s.h5", "skeleton=coco17"]
+    line = refused("prepare", *words, "split=subject", cwd=tmp_path, capsys=capsys)
+    assert line.endswith(
+        "have no subject; pass split=class, or a regular expression that finds it in their names"
+    )
+    shown = in_process("prepare", *words, "split=class", cwd=tmp_path, capsys=capsys)
+    assert "going on   20 of 20 clips were read before" in shown
 
 
 def test_a_share_that_nothing_is_divided_by_is_refused(tmp_path, capsys):
