@@ -66,7 +66,7 @@ class Division:
         InputError: If a value is out of range or no regular expression.
     """
 
-    by: str | None = None
+    by: Any = None
     share: float = TEST_SHARE
     seed: int = 0
 
