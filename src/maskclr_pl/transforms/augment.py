@@ -16,13 +16,6 @@ from maskclr_pl.transforms.base import join, planes, uniform
 from maskclr_pl.types import InputError
 
 
-def as_released(steps: Iterable[nn.Module]) -> None:
-    """Let these transforms treat missing joints and absent persons as the released code does."""
-    for step in steps:
-        if hasattr(step, "released"):
-            setattr(step, "released", True)  # noqa: B010
-
-
 class RandomMove(nn.Module):
     """A slow global motion: rotation, scale and shift drawn at both ends, linear in between.
 
@@ -70,8 +63,8 @@ class RandomMove(nn.Module):
         shift = uniform(clip, -self.shift, self.shift, 2, 2)
         center = None
         if self.relative_to == "body":
-            x, y, score = planes(clip).flatten(-3)
-            center, extent = visible_box(torch.stack((x, y)), score.sign())
+            points = planes(clip).flatten(-3)
+            center, extent = visible_box(points[:2], points[2].sign())
             shift = shift * (extent / 2)[..., None, None]
         return self.move(clip, angle, scale, shift, center, self.released)
 
@@ -171,3 +164,10 @@ class CropScale(nn.Module):
         out -= torch.stack((*(center * factor), nothing)).unsqueeze(-1)
         out.clamp_(-1, 1).mul_(kept)
         return join(out.unflatten(-1, clip.shape[-4:-1]))
+
+
+def as_released(steps: Iterable[nn.Module]) -> None:
+    """Let these transforms treat missing joints and absent persons as the released code does."""
+    for step in steps:
+        if isinstance(step, RandomMove | CropScale):
+            step.released = True
