@@ -114,7 +114,7 @@ class Form:
         if unit == "pixels":  # all joints of an image within three pixels of its corner
             wrong = values.far <= SMALL and values.body > 0.02
         elif unit in ("fractions", "normalised"):
-            wrong = values.far > SMALL and values.body > SMALL
+            wrong = values.far > SMALL
         elif unit == "metres":
             wrong = values.body3 > 10 * BODY[1] and not self.remark
         else:
