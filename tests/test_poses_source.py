@@ -434,8 +434,6 @@ def test_numbers_are_ordered_by_value(names):
 )
 def test_sources_that_are_refused(tmp_path, lines, options, expected):
     folder = folder_of(tmp_path, {"a": 12, "b": 4})
-    if "broken" in lines[0]:
-        (folder / "broken.json").write_text("[")
     labels = csv_of(tmp_path, "clip,label,start,end", *lines)
     with pytest.raises(InputError) as error:
         PosesSource(folder, labels, **options)

@@ -280,9 +280,14 @@ def test_empty_recordings_and_those_of_one_joint_decide_nothing():
 
 
 def test_recordings_after_many_without_a_person_decide():
+    """Of whole files nothing is read ahead: beyond a thousand, the clip itself is refused."""
     nobody = Recording("a", 0, np.zeros((1, 1, 17, 2), np.float32), None, (HEIGHT, WIDTH))
     pose = np.float32(body(0)[None] / (WIDTH, HEIGHT))
-    assert recognize([nobody] * 300 + [replace(nobody, keypoint=pose)], "x") == Form("fractions")
+    somebody = replace(nobody, keypoint=pose)
+    assert recognize([nobody] * 300 + [somebody], "x") == Form("fractions")
+    form = recognize([nobody] * 3000 + [somebody], "x")
+    with pytest.raises(InputError, match="are not the pixels that are expected; pass units="):
+        form.converted(somebody)
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskclr_pl.data.store import ATTRIBUTES, Recording
+from maskclr_pl.data.store import ATTRIBUTES, Recording, found_joints
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -149,7 +149,7 @@ def _swapped(recording: Recording) -> bool:
     high = xy.max((0, 1, 2))
     if high[0] <= width and high[1] <= height:
         return False
-    x, y = (xy[recording.score > 0] if recording.score is not None else xy[(xy != 0).any(-1)]).T
+    x, y = xy[found_joints(xy, recording.score)].T
     outside, exchanged = (
         outside_image(x, y, *sides).sum(keepdims=True)
         for sides in ((height, width), (width, height))

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from maskclr_pl.data.sampling import Key
-from maskclr_pl.data.store import Recording, Store, found_joints
+from maskclr_pl.data.store import Recording, Store, found_joints, scores_as_zeros
 from maskclr_pl.transforms import image_normalize, jittered_frames, track, uniform_frames
 from maskclr_pl.types import Batch
 
@@ -165,11 +165,9 @@ def seen_best(weight: np.ndarray, persons: int) -> np.ndarray:
 
 def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.ndarray:
     """(3, M, T, V) metres."""
-    keypoint, found = recording.keypoint, found_joints(recording.keypoint, recording.score)
-    if recording.score is not None:  # in stores of earlier versions; scores themselves are not used
-        keypoint = np.where(found[..., None], keypoint, keypoint.dtype.type(0))
+    keypoint = scores_as_zeros(recording).keypoint  # stores of earlier versions have scores in 3D
     if len(keypoint) > persons:
-        keypoint = keypoint[seen_best(found, persons)]
+        keypoint = keypoint[seen_best(found_joints(keypoint, None), persons)]
     clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
     clip[:, : len(keypoint)] = np.moveaxis(keypoint[:, frame], -1, 0)
     return clip

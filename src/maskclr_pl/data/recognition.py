@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from maskclr_pl.data.values import Values, pooled, values_of
 from maskclr_pl.types import InputError
 
 _FLAT = UNITS[:3]
-_SAMPLE, _SEARCHED = 32, 256  # recordings that decide, and in how many somebody is looked for
+_SAMPLE, _SEARCHED = 32, 1024  # recordings that decide, and in how many somebody is looked for
 _PIXELS = 10.0  # bodies from here on are no metres
 _FULL = 0.8  # scores come near 1 somewhere
 _MILLIMETRES = (700.0, 3000.0)  # of a body, from a child that sits
@@ -25,7 +26,7 @@ def recognize(
     """Decide what the numbers of a file mean, from its first recordings.
 
     Args:
-        recordings: In the order of the file; 32 with somebody in them are looked at.
+        recordings: In the order of the file; the first 32 with somebody in them decide.
         path: Name of the file, for errors.
         stated: The unit as the user states it; None: the values tell.
         flat: Whether 2D poses are expected (a model of such), where that is known.
@@ -50,14 +51,9 @@ def recognize(
 
 
 def _sample(recordings: Iterable[Recording]) -> list[Values]:
-    """Values of the first recordings with somebody in them; at least one if there is any."""
-    sample: list[Values] = []
-    for count, recording in enumerate(recordings, 1):
-        values = values_of(recording)
-        sample += [] if values is None else [values]
-        if len(sample) == _SAMPLE or (sample and count >= _SEARCHED):
-            break
-    return sample
+    """Values of the first recordings with somebody in them."""
+    looked_at = map(values_of, islice(recordings, _SEARCHED))
+    return list(islice((one for one in looked_at if one is not None), _SAMPLE))
 
 
 def doubt(store: Store) -> str:

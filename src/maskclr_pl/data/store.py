@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,16 @@ def found_joints(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
         return np.any(keypoint != 0, axis=-1)
     found: np.ndarray = score > 0
     return found & np.any(keypoint != 0, axis=-1) if keypoint.shape[-1] == 3 else found
+
+
+def scores_as_zeros(recording: Recording) -> Recording:
+    """3D joints with their scores spent: a joint that was not found is zeros, none has a score."""
+    keypoint, score = recording.keypoint, recording.score
+    if score is None or keypoint.shape[-1] != 3 or score.shape != keypoint.shape[:-1]:
+        return recording
+    found = found_joints(keypoint, score)[..., None]
+    keypoint = np.where(found, keypoint, keypoint.dtype.type(0))
+    return replace(recording, keypoint=keypoint, score=None)
 
 
 class Store:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.data.store import Recording, found_joints
+from maskclr_pl.data.store import Recording, found_joints, scores_as_zeros
 from maskclr_pl.data.values import Values, is_clip, values_of
 from maskclr_pl.types import InputError
 
@@ -30,7 +30,7 @@ class Form:
     """What the numbers of a file mean.
 
     Args:
-        unit: One of `UNITS`; None if no joint was found in the sample.
+        unit: One of `UNITS`; None if nobody was in the sample: pixels or metres are expected.
         scored: The third channel is the score.
         flat: The third channel is 0 everywhere and is left out.
         turned: The axes are (frames, persons, ...) instead of (persons, frames, ...).
@@ -106,21 +106,24 @@ class Form:
 
     def _contradiction(self, values: Values) -> str:
         """Why a recording is not of this form; empty if it is."""
-        if self.unit is None:
+        if self.any_size:
             return ""
         channels = values.points.shape[1]
-        what = f"its coordinates ({values.ranges()}) are not the {self.unit} of the first clips"
-        advice = "a file must have one unit; convert it, or make a store for each"
-        wrong = {
-            # all joints of an image within three pixels of its corner
-            "pixels": values.far <= SMALL and values.body > 0.02,
-            "fractions": values.far > SMALL and values.body > SMALL,
-            "normalised": values.far > SMALL and values.body > SMALL,
-            "metres": values.body3 > 10 * BODY[1] and not self.remark,
-            "millimetres": values.body3 < 10 * BODY[1],
-        }[self.unit]
+        unit = self.unit or ("pixels" if channels == 2 else "metres")
+        first = "of the first clips" if self.unit else "that are expected; pass units="
+        if unit == "pixels":  # all joints of an image within three pixels of its corner
+            wrong = values.far <= SMALL and values.body > 0.02
+        elif unit in ("fractions", "normalised"):
+            wrong = values.far > SMALL
+        elif unit == "metres":
+            wrong = values.body3 > 10 * BODY[1] and not self.remark
+        else:
+            wrong = values.body3 < 10 * BODY[1]
         if wrong:
-            return f"{what}; {advice}"
+            return (
+                f"its coordinates ({values.ranges()}) are not the {unit} {first}; a file must have "
+                "one unit; convert it, or make a store for each"
+            )
         if values.turned:
             return "its axes look like (frames, persons, joints), unlike those of the first clips"
         if self.scored and channels == 3 and not is_score(values.third):
@@ -131,15 +134,13 @@ class Form:
         return ""
 
     def _metric(self, recording: Recording) -> Recording:
-        keypoint, score = recording.keypoint, recording.score
         if self.unit == "millimetres":
-            keypoint = (keypoint.astype(np.float64) / 1000).astype(_precision(keypoint))
-        if self.score_use == "none" or score is None or score.shape != keypoint.shape[:3]:
-            return replace(recording, keypoint=keypoint)
+            keypoint = recording.keypoint
+            metres = (keypoint.astype(np.float64) / 1000).astype(_precision(keypoint))
+            recording = replace(recording, keypoint=metres)
         if self.score_use == "zeros":
-            found = found_joints(keypoint, score)
-            keypoint = np.where(found[..., None], keypoint, keypoint.dtype.type(0))
-        return replace(recording, keypoint=keypoint, score=None)
+            return scores_as_zeros(recording)
+        return replace(recording, score=None) if self.score_use == "all zero" else recording
 
     def _pixels(self, recording: Recording) -> Recording:
         if self.unit not in ("fractions", "normalised"):

@@ -8,7 +8,8 @@ from jaxtyping import Float
 
 from maskclr_pl.data.store import Recording, found_joints
 
-_LOOKED_AT = 48  # persons and frames of a recording: units do not change from frame to frame
+_LOOKED_AT = 8  # persons and frames of a recording: units do not change from frame to frame
+_NEIGHBORS = 48  # entries along the first axis that are compared with the next
 _AXIS = 8  # more entries than that along the first axis: hardly persons
 _NEAR = 0.15  # step of a body from frame to frame, as a part of its size; persons are farther apart
 
@@ -19,24 +20,25 @@ class Values:
 
     Args:
         points: (n, C) coordinates of the joints that were found, finite ones only.
+        score: (n,) scores of the joints; None without scores.
         size: (b,) longest side of the box around each body, over x and y.
         size3: (b,) likewise, over all coordinates.
         sized: Whether the size of the image is known.
-        score: (n,) scores of the joints; None without scores.
         turned: Whether the first axis looks like frames rather than persons.
     """
 
     points: Float[np.ndarray, "n C"]
+    score: Float[np.ndarray, " n"] | None
     size: Float[np.ndarray, " b"]
     size3: Float[np.ndarray, " b"]
     sized: bool
-    score: Float[np.ndarray, " n"] | None
     turned: bool
 
     @property
     def far(self) -> float:
         """How far x and y go: a few wild joints do not count."""
-        return float(np.quantile(np.abs(self.points[:, :2]), 0.99))
+        sides = np.sort(np.abs(self.points[:, :2]), axis=None)
+        return float(sides[int(0.99 * (len(sides) - 1))])
 
     @property
     def negative(self) -> float:
@@ -67,7 +69,7 @@ class Values:
 
 
 def values_of(recording: Recording) -> Values | None:
-    """The values of a recording, of some of its frames; None if no body is in them.
+    """The values of a recording, of some of its frames; None if no body is in any.
 
     Whatever is no array of recordings' shape has no values: `check_recording` complains.
     """
@@ -77,13 +79,19 @@ def values_of(recording: Recording) -> Values | None:
     numbers = isinstance(score, np.ndarray) and score.dtype.kind in "fiub"
     if score is None or not numbers or score.shape != keypoint.shape[:3]:
         score = None
-    turned = _is_turned(keypoint)
-    for axis in (0, 1):
-        step = -(-keypoint.shape[axis] // _LOOKED_AT)
-        if step > 1:
-            chosen = np.arange(0, keypoint.shape[axis], step)
-            keypoint = keypoint.take(chosen, axis)
-            score = None if score is None else score.take(chosen, axis)
+    persons, frames = (slice(None, None, -(-side // _LOOKED_AT)) for side in keypoint.shape[:2])
+    some = keypoint[persons, frames], None if score is None else score[persons, frames]
+    # all, if nobody is in those few
+    measured = _measured(*some) or (some[0].size < keypoint.size and _measured(keypoint, score))
+    if not measured:
+        return None
+    return Values(*measured, recording.frame_size is not None, _is_turned(keypoint))
+
+
+def _measured(
+    keypoint: np.ndarray, score: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray] | None:
+    """Points, their scores, and the two sizes of bodies; None without a body."""
     points = keypoint.astype(np.float64)
     found = found_joints(points, score) & np.isfinite(points).all(-1)
     bodies = found.sum(-1) > 1  # a single joint has no size
@@ -95,14 +103,8 @@ def values_of(recording: Recording) -> Values | None:
     side = high - low
     if not side.max() > 0:  # all joints at one place say nothing
         return None
-    return Values(
-        points[found],
-        side[:, :2].max(1),
-        side.max(1),
-        recording.frame_size is not None,
-        None if score is None else score.astype(np.float64)[bodies][found],
-        turned,
-    )
+    scores = None if score is None else score.astype(np.float64)[bodies][found]
+    return points[found], scores, side[:, :2].max(1), side.max(1)
 
 
 def pooled(values: Sequence[Values]) -> Values:
@@ -110,17 +112,17 @@ def pooled(values: Sequence[Values]) -> Values:
     scores = [one.score for one in values if one.score is not None]
     return Values(
         np.concatenate([one.points for one in values]),
+        np.concatenate(scores) if len(scores) == len(values) else None,
         np.concatenate([one.size for one in values]),
         np.concatenate([one.size3 for one in values]),
         any(one.sized for one in values),
-        np.concatenate(scores) if len(scores) == len(values) else None,
         2 * sum(one.turned for one in values) > len(values),
     )
 
 
 def _middle(sizes: np.ndarray) -> float:
     """The median, as the size of one of the bodies even if there are two kinds."""
-    return float(np.quantile(sizes, 0.5, method="lower"))
+    return float(np.sort(sizes)[(len(sizes) - 1) // 2])
 
 
 def is_clip(keypoint: object) -> bool:
@@ -143,7 +145,7 @@ def _is_turned(keypoint: np.ndarray) -> bool:
     first, second = keypoint.shape[:2]
     if first <= _AXIS or first <= second:
         return False
-    bodies = keypoint[:_LOOKED_AT, ..., :2].astype(np.float64)  # a third channel may be a score
+    bodies = keypoint[:_NEIGHBORS, ..., :2].astype(np.float64)  # a third channel may be a score
     found = (bodies != 0).any(-1) & np.isfinite(bodies).all(-1)
     both = found[1:] & found[:-1]
     pairs = both.any(-1)

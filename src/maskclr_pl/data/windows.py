@@ -8,7 +8,7 @@ import numpy as np
 from maskclr_pl.data.clips import seen_best
 from maskclr_pl.data.poses import PoseVideo
 from maskclr_pl.data.sources.dividing import Span
-from maskclr_pl.data.store import Recording
+from maskclr_pl.data.store import Recording, found_joints
 
 
 class Piece(NamedTuple):
@@ -52,7 +52,8 @@ def pieces(
     spans = [whole] if length is None else whole.windows(length, stride or max(1, length // 2))
     for span in spans:
         recording, numbers = _take(poses, span.start, span.end, persons)
-        visible: np.ndarray = np.any(_visible(recording), axis=-1)  # (M, T)
+        found = found_joints(recording.keypoint, recording.score)
+        visible: np.ndarray = np.any(found, axis=-1)  # (M, T)
         there = np.flatnonzero(np.any(visible, axis=1))
         if len(there) and not per_person:
             seen = float(np.any(visible, axis=0).mean())
@@ -76,7 +77,7 @@ def _take(
     part = _part(poses, slice(None), slice(start, end))
     if len(part.keypoint) <= most:
         return part, np.arange(len(part.keypoint))
-    best = seen_best(_visible(part) if part.score is None else part.score, most)
+    best = seen_best(found_joints(part.keypoint, None) if part.score is None else part.score, most)
     return _part(part, best, slice(None)), best
 
 
@@ -84,7 +85,7 @@ def persons_in(poses: PoseVideo | Recording) -> int:
     """Number of persons that are seen in a video."""
     if isinstance(poses, PoseVideo):
         return len(np.unique(poses.track))
-    return int(np.any(_visible(poses), axis=(1, 2)).sum())
+    return int(np.any(found_joints(poses.keypoint, poses.score), axis=(1, 2)).sum())
 
 
 def _part(
@@ -98,14 +99,6 @@ def _part(
         None if score is None else score[persons, frames],
         recording.frame_size,
     )
-
-
-def _visible(recording: Recording) -> np.ndarray:
-    """(M, T, V) bool: which joints were found."""
-    found: np.ndarray = (
-        (recording.keypoint != 0).any(-1) if recording.score is None else recording.score > 0
-    )
-    return found
 
 
 def poses_at(
@@ -124,7 +117,7 @@ def poses_at(
     """
     if isinstance(poses, Recording):
         part = _part(_part(poses, persons, slice(None)), slice(None), frames)
-        return part.keypoint, _visible(part)
+        return part.keypoint, found_joints(part.keypoint, part.score)
     shape = len(persons), len(frames), len(poses.skeleton)
     keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     places = []
@@ -151,7 +144,7 @@ def found_share(poses: PoseVideo | Recording, below: float) -> tuple[float, floa
     if isinstance(poses, PoseVideo):
         score = poses.score  # a row is a person who is seen
     else:
-        found = _visible(poses)
+        found = found_joints(poses.keypoint, poses.score)
         rows: np.ndarray = np.any(found, axis=-1)
         score = (found if poses.score is None else poses.score)[rows]
     if not score.size:

@@ -14,6 +14,7 @@ from maskclr_pl.data.checking import check_recording
 from maskclr_pl.data.clips import Sampling, clip_item, collate, frames_as_tested
 from maskclr_pl.data.recognition import recognize
 from maskclr_pl.data.sources.options import image_size
+from maskclr_pl.data.store import found_joints, scores_as_zeros
 from maskclr_pl.data.units import with_image_size
 from maskclr_pl.data.videos import Reading, layout_of
 from maskclr_pl.methods import Classifier
@@ -112,7 +113,8 @@ class Predictor:
         recording = replace(recording, name=recording.name or "clip", label=0)
         # clips are moved to the persons: it does not matter whether they are inside the image
         check_recording(replace(recording, frame_size=(1, 1)), skeleton)
-        return recording if self.coordinates == "metres" else with_image_size(recording)
+        metres = self.coordinates == "metres"
+        return scores_as_zeros(recording) if metres else with_image_size(recording)
 
     def fitted(self, recording: Recording, skeleton: Skeleton) -> Recording:
         """A `usable` recording in the layout of the training data.
@@ -126,8 +128,8 @@ class Predictor:
             return recording
         convert = self.conversion(recording.name, skeleton)
         if self.coordinates == "metres":
-            return replace(recording, keypoint=_converted(convert, keypoint), score=None)
-        known = np.any(keypoint != 0, axis=-1) if score is None else score
+            return replace(recording, keypoint=_converted(convert, keypoint))
+        known = found_joints(keypoint, None) if score is None else score
         clip = _converted(convert, np.concatenate([keypoint, known[..., None]], axis=-1))
         return replace(recording, keypoint=clip[..., :2], score=clip[..., 2])
 

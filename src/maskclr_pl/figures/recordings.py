@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 
 from maskclr_pl.data import Recording, Store
 from maskclr_pl.data.contents import Inspection, protocols
+from maskclr_pl.data.store import found_joints
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import COLOURS, any_letters
@@ -152,7 +153,7 @@ def _poses(
     points = clip.keypoint[:, frames].astype(np.float64)
     score = None if clip.score is None else clip.score[:, frames]
     visible = np.isfinite(points).all(-1)
-    visible &= (points != 0).any(-1) if score is None else score > 0
+    visible &= found_joints(points, score)
     return fit(points[..., :2] * (1, -1 if y_down else 1), visible, side), visible
 
 

@@ -56,8 +56,7 @@ class PosesSource:
         division: Arguments of `Division`.
 
     Raises:
-        InputError: If there are no such files, the CSV file does not fit to them, or there is too
-            little to train and test on.
+        InputError: If there are no such files, the CSV file does not fit, or it is too little.
     """
 
     parallel = True
@@ -134,8 +133,8 @@ class PosesSource:
             )
         if video.form.unit != self._form.unit:
             raise InputError(
-                f"{path}: its coordinates are {video.form.unit}, those of the first clip "
-                f"{self._form.unit}; make a store for each, or pass units= if the values mislead"
+                f"{path}: {video.form.unit}, but the first clip has {self._form.unit}; make a "
+                "store for each, or pass units= if the values mislead"
             )
         keypoint, score = video.clip(part.start, part.end, self.max_persons)
         if not len(keypoint):
@@ -157,16 +156,16 @@ class PosesSource:
         name, path = self._names[row], self._paths[row]
         if self._read is None or self._read[0] != name:
             video = name if is_table(path) else None
-            options = self.frame_size, self._layout, video, self._units
-            self._read = name, read_poses(path, *options)
+            how = self.frame_size, self._layout, video, self._units
+            self._read = name, read_poses(path, *how)
         return self._read[1]
 
     def _first_video(self) -> PoseVideo:
         """The first clip that can be read."""
-        for row in range(len(self._rows) - 1):
+        for row in range(len(self._rows)):
             with suppress(InputError):  # raised again when it is its turn
                 return self._video(row)
-        return self._video(len(self._rows) - 1)
+        return self._video(0)
 
     def _match(self, clips: dict[str, Path]) -> None:
         """Find the file of each row."""
