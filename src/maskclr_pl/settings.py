@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -100,9 +101,21 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     ):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
-    epochs = OmegaConf.select(cfg, "trainer.max_epochs")
-    if epochs is not None and epochs < 1:
-        raise InputError(f"trainer.max_epochs={epochs}: expected a whole number from 1")
+    for key in ("trainer.max_epochs", "trainer.accumulate_grad_batches"):
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, int) and value < 1:
+            raise InputError(f"{key}={value}: expected a whole number from 1")
+    if cfg.backbone.get("joints") not in (None, cfg.clip.joints):
+        raise InputError(
+            f"backbone.joints={cfg.backbone.joints}, but the clips have {cfg.clip.joints} joints; "
+            "leave it out"
+        )
+    for key in ("parts", "pairs", "shoulders"):
+        indices = np.concatenate([np.ravel(one) for one in plain(cfg.clip[key]) or [[]]])
+        if len(indices) and not 0 <= indices.min() <= indices.max() < cfg.clip.joints:
+            raise InputError(
+                f"clip.{key}={cfg.clip[key]}: expected joints from 0 to {cfg.clip.joints - 1}"
+            )
     if len(store.class_names) < 2:
         raise InputError(
             f"{store.path} has a single class ({store.class_names[0]}): there is nothing to tell "
