@@ -141,8 +141,8 @@ def test_one_bad_job_does_not_end_a_sweep(sweeps):
     assert "Traceback" in sweeps.err  # of the bug, and of nothing else
     ends = [line for line in sweeps.err.splitlines() if line.startswith("failed ")]
     assert len(ends) == 6
-    assert "failed     seed_1__loss_ce: no such thing" in ends
-    assert "failed     seed_2__loss_ce: RuntimeError: a bug" in ends
+    assert "failed     loss_ce__seed_1: no such thing" in ends
+    assert "failed     loss_ce__seed_2: RuntimeError: a bug" in ends
     assert sum("no loss named 'foo'" in line for line in ends) == 4
     assert sweeps.err.splitlines()[-1].startswith("error: 6 of 8 jobs failed")
     # the same command runs what is missing, and takes up what was begun

@@ -8,6 +8,7 @@ import json
 import secrets
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +124,13 @@ class LastWords(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show the table; ends with exit code 2 if a job failed, 1 if one met a bug."""
+        try:
+            self._show(config, kwargs["config_name"])
+        except Exception:  # of which Hydra would make a warning, and exit code 0
+            traceback.print_exc()
+            sys.exit(1)
+
+    def _show(self, config: DictConfig, command: str) -> None:
         folder = Path(config.hydra.sweep.dir)
         call = config.hydra.job.env_set[CALL]
         files = (folder / "jobs").glob("*.json")
@@ -135,7 +143,7 @@ class LastWords(Callback):
                 "folders, to run them again",
                 *(skipped, override("hydra.sweep.dir", "FOLDER")),
             )
-        show(jobs, kwargs["config_name"])
+        show(jobs, command)
         log.info("%s", folder)
         if failed := [job for job in jobs if job.status != "finished"]:
             for job in failed:
