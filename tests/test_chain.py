@@ -15,7 +15,7 @@ import torch
 
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.evaluation.results import read_table
-from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file, refused
+from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
 from tests.pose_tools import alphapose, truth
 
 ROOT = Path(__file__).parents[1]
@@ -172,12 +172,30 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_multirun_and_seeds(tmp_path: Path, command: Command) -> None:
-    """Each job has its folder; a seed decides the run, whatever ran before in the process."""
+def test_multirun_and_seeds(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job has its folder; a seed decides the run, whatever ran before in the process.
+
+    A sweep that is stopped goes on where it was. Kind of mistake: work that is lost in silence.
+    """
     args = ["source.clips=64", "debug=fast", *SMALL]
-    command("train", "-m", "seed=0,1", *args)
+
+    def stopped(folder: Path, *others: object) -> None:
+        if folder.name == "seed_1":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("maskclr_pl.train._draw", stopped)
+    with pytest.raises(AssertionError, match="130") as end:
+        command("train", "-m", "seed=0,1", *args)
+    monkeypatch.undo()
+    assert "continue   python -m maskclr_pl.train -m seed=0,1 source.clips=64" in str(end.value)
+    printed = command("train", "-m", "seed=0,1", *args)
+    assert "1 jobs skipped" in printed
+    assert "2 of 2 jobs finished" in printed
     first, second = sorted(path.parent for path in tmp_path.glob("runs/sweep/*/*/metrics.json"))
-    assert [first.name, second.name] == ["0", "1"]
+    assert [first.name, second.name] == ["seed_0", "seed_1"]
+    assert last_line(printed) == str(first.parent.relative_to(tmp_path))
     command("train", "seed=1", "output_dir=again", *args)
     again, other = weights(tmp_path / "again"), weights(first)
     for name, value in weights(second).items():
@@ -197,8 +215,8 @@ def test_a_sweep_of_several_processes_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["-m", "seed=0,1", "source.clips=64", "debug=fast", *SMALL, "trainer.devices=2"]
-    line = refused("train", *args, cwd=tmp_path, capsys=capsys)
-    assert "type trainer.devices=1" in line
+    with pytest.raises(AssertionError, match=r"type trainer\.devices=1"):
+        in_process("train", *args, cwd=tmp_path, capsys=capsys)
     assert not list(tmp_path.glob("runs/**/config.yaml"))
 
 

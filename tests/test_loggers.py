@@ -37,17 +37,17 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def logged(sweep: tuple[Path, str]) -> tuple[Path, Any]:
     """A run folder, and what W&B has of it."""
-    run = sweep[0] / "0"
+    run = sweep[0] / "seed_0"
     return run, offline_runs(run)[0]
 
 
 def test_each_job_of_a_sweep_is_a_run_of_its_own(sweep):
     folder, printed = sweep
-    found = [offline_runs(folder / job) for job in "01"]
+    found = [offline_runs(folder / f"seed_{job}") for job in "01"]
     assert [len(runs) for runs in found] == [1, 1]
     first, second = (runs[0].run for runs in found)
     assert first.run_id != second.run_id
-    assert [first.display_name, second.display_name] == ["runs/0", "runs/1"]
+    assert [first.display_name, second.display_name] == ["runs/seed_0", "runs/seed_1"]
     assert first.run_group == second.run_group == "MaskCLR DSTformer synthetic"
     assert first.project == "maskclr_pl"
     assert first.job_type == "full"
@@ -103,7 +103,7 @@ def test_the_best_checkpoint_is_an_artifact_when_asked_for(logged):
 
 
 def test_a_run_that_was_moved_and_continued_is_the_same(sweep, tmp_path, capsys):
-    moved = shutil.copytree(sweep[0] / "1", tmp_path / "moved", symlinks=True)
+    moved = shutil.copytree(sweep[0] / "seed_1", tmp_path / "moved", symlinks=True)
     printed = in_process(
         "train", "resume=moved", "trainer.max_epochs=3", cwd=tmp_path, capsys=capsys
     )
@@ -155,7 +155,7 @@ def test_tensorboard(logged):
 
 
 def test_an_evaluation_continues_the_run_of_the_training(sweep, tmp_path, capsys):
-    run = shutil.copytree(sweep[0] / "0", tmp_path / "run", symlinks=True)
+    run = shutil.copytree(sweep[0] / "seed_0", tmp_path / "run", symlinks=True)
     options = ["corruption=quick", "draws=1", "figures=none", "log=true"]
     data = f"data.path={sweep[0].parent / 'data/synthetic.h5'}"
     in_process("evaluate", "ckpt_path=run", data, *options, cwd=tmp_path, capsys=capsys)

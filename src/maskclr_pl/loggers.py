@@ -98,7 +98,7 @@ def _identity(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a W&B run is called and found by; seeds share a group."""
     row, benchmark = row_of(config), benchmark_of(config)
     path = folder.resolve()
-    job_of_sweep = path.name.isdigit()
+    job_of_sweep = path.name.isdigit() or (path.parent / "jobs").is_dir()
     return {
         # in a W&B sweep the agent chooses it
         "id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),

@@ -6,6 +6,7 @@ from textwrap import indent
 from typing import get_args
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -131,9 +132,22 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     ):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{key}={value}: expected a whole number from {least}")
-    epochs = OmegaConf.select(cfg, "trainer.max_epochs")
-    if epochs is not None and epochs < 1:
-        raise InputError(f"trainer.max_epochs={epochs}: expected a whole number from 1")
+    accumulated = OmegaConf.select(cfg, "trainer.accumulate_grad_batches")
+    if isinstance(accumulated, int) and accumulated < 1:
+        raise InputError(
+            f"trainer.accumulate_grad_batches={accumulated}: expected a whole number from 1"
+        )
+    if cfg.backbone.get("joints") not in (None, cfg.clip.joints):
+        raise InputError(
+            f"backbone.joints={cfg.backbone.joints}, but the clips have {cfg.clip.joints} joints; "
+            "leave it out"
+        )
+    for key in ("parts", "pairs", "shoulders"):
+        indices = np.concatenate([np.ravel(one) for one in plain(cfg.clip[key]) or [[]]])
+        if len(indices) and not 0 <= indices.min() <= indices.max() < cfg.clip.joints:
+            raise InputError(
+                f"clip.{key}={cfg.clip[key]}: expected joints from 0 to {cfg.clip.joints - 1}"
+            )
     if store.coordinates != cfg.augment.coordinates:
         name = cfg.augment.get("counterpart", "...")
         raise InputError(

@@ -77,7 +77,7 @@ def job_of(config: Any, overrides: list[str], number: int) -> Job:
     """
     hydra_config = config.hydra
     shared = set(hydra_config.job.config.override_dirname.exclude_keys)
-    own = [one for one in overrides if one.partition("=")[0] not in shared]
+    own = sorted(one for one in overrides if one.partition("=")[0] not in shared)
     name = "__".join(own).replace("=", "_") or str(max(number, 0))
     plain = re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)[:120]
     if hydra_config.sweep.subdir != "." and number >= 0:  # the user's naming, or a search's

@@ -54,7 +54,9 @@ def _rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
 
 
 def _metrics(job: Job) -> dict[str, Any]:
-    return run_metrics(Path(job.folder)) if job.status == "finished" else {}
+    folder = Path(job.folder)
+    tested = job.status == "finished" and (folder / "metrics.json").is_file()
+    return run_metrics(folder) if tested else {}
 
 
 def _measures(job: Job) -> dict[str, float]:

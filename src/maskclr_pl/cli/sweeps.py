@@ -8,16 +8,17 @@ import json
 import secrets
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
 from maskclr_pl.cli.errors import WRONG, log, one_line
@@ -44,9 +45,9 @@ def prepared(command: str) -> Iterator[None]:
         yield
         return
     sys.argv = [*typed, *_additions(command, typed[1:])]
-    check = BasicSweeper.validate_batch_is_legal
+    check = Sweeper.validate_batch_is_legal
 
-    def keep_legal(sweeper: BasicSweeper, batch: list[Sequence[str]]) -> None:
+    def keep_legal(sweeper: Sweeper, batch: list[Sequence[str]]) -> None:
         """Take jobs that cannot be composed out of a batch, rather than end the sweep."""
         broken = []
         for overrides in list(batch):
@@ -64,14 +65,14 @@ def prepared(command: str) -> Iterator[None]:
             fail(job, one_line(reason, command), Path(sweeper.config.hydra.sweep.dir))
 
     # Hydra has no hook for this; a sweeper of our own would have to be a plugin of Hydra
-    BasicSweeper.validate_batch_is_legal = keep_legal  # type: ignore[assignment,method-assign]
+    Sweeper.validate_batch_is_legal = keep_legal  # type: ignore[assignment,method-assign]
     try:
         yield
     except KeyboardInterrupt:
         log.info("continue   python -m maskclr_pl.%s %s", command, shlex.join(typed[1:]))
         raise
     finally:
-        BasicSweeper.validate_batch_is_legal = check  # type: ignore[method-assign]
+        Sweeper.validate_batch_is_legal = check  # type: ignore[method-assign]
         sys.argv = typed
 
 
@@ -123,18 +124,26 @@ class LastWords(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show the table; ends with exit code 2 if a job failed, 1 if one met a bug."""
+        try:
+            self._show(config, kwargs["config_name"])
+        except Exception:  # of which Hydra would make a warning, and exit code 0
+            traceback.print_exc()
+            sys.exit(1)
+
+    def _show(self, config: DictConfig, command: str) -> None:
         folder = Path(config.hydra.sweep.dir)
         call = config.hydra.job.env_set[CALL]
         files = (folder / "jobs").glob("*.json")
         jobs = [Job(**json.loads(path.read_text())) for path in files]
-        jobs = sorted((job for job in jobs if job.sweep == call), key=lambda job: job.number)
+        jobs = [job for job in jobs if job.sweep == call]
+        jobs.sort(key=lambda job: (job.number < 0, job.number, job.name))
         if skipped := sum(job.skipped for job in jobs):
             log.info(
                 "note       finished before: %d jobs skipped; pass another %s, or delete their "
                 "folders, to run them again",
                 *(skipped, override("hydra.sweep.dir", "FOLDER")),
             )
-        show(jobs, kwargs["config_name"])
+        show(jobs, command)
         log.info("%s", folder)
         if failed := [job for job in jobs if job.status != "finished"]:
             for job in failed:

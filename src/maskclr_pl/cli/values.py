@@ -24,6 +24,9 @@ from maskclr_pl.cli.setting_types import SETTINGS
 from maskclr_pl.command_line import override
 from maskclr_pl.types import InputError
 
+Place = tuple[int | str, ...]
+"""Keys and indices that lead to an element of a value."""
+
 _WORDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -116,12 +119,12 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
         value = OmegaConf.to_container(value, resolve=True)
         if _has_target(value) and key not in SETTINGS:
             return  # objects, once they are built
-    if fits is None or _problems(fits, value) is None:
+    if fits is None or (problems := _problems(fits, value)) is None:
         return
-    at, words = _problems(fits, value) or ("", [])
-    if at:  # of an element
-        raise InputError(f"{key}={_shown(value)}: expected {' or '.join(words)} at {at}")
-    if _problems(fits, None) is None:
+    place, words = problems
+    for name in place:  # of an element
+        key, value = f"{key}.{name}", value[name]
+    if not place and _problems(fits, None) is None:
         words.append("null")
     advice = ""
     if isinstance(value, bool | int | float) and "text" in words:
@@ -129,16 +132,16 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
     raise InputError(f"{key}={_shown(value)}: expected {' or '.join(words)}{advice}")
 
 
-def _problems(fits: Callable[..., Any], value: Any) -> tuple[str, list[str]] | None:
-    """The element of a value that does not fit, and what fits there; None if the value fits."""
+def _problems(fits: Callable[..., Any], value: Any) -> tuple[Place, list[str]] | None:
+    """The place of an element that does not fit, and what fits there; None if the value fits."""
     try:
         # as JSON: lists are fine for tuples, whole numbers for floats, booleans for neither
         fits(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
         words = dict.fromkeys(map(_expected, details))
-        place = details[0]["loc"] if len(details) == 1 else ()
-        return ".".join(map(str, place)), list(words)
+        # of several alternatives (`int | list[int]`) each has a problem, with its type as a place
+        return details[0]["loc"] if len(details) == 1 else (), list(words)
     return None
 
 

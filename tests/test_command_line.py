@@ -1,0 +1,58 @@
+"""Lines that can be pasted: by way of a shell, Hydra and OmegaConf back to the same value."""
+
+import shlex
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from maskclr_pl.command_line import command, hydra_value, override
+
+PARSER = OverridesParser.create()
+TEXTS = st.text(
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1
+) | st.text("ab1 =,[]{}()'\"\\$:#%@+-./~*?|!&;<>é", min_size=1)
+
+
+def read(word: str) -> object:
+    """The value that a command gets from a word of a shell line."""
+    [split] = shlex.split(word)
+    parsed = PARSER.parse_override(split)
+    values = OmegaConf.to_container(OmegaConf.create({"key": parsed.value()}), resolve=True)
+    assert isinstance(values, dict)
+    return values["key"]
+
+
+@given(TEXTS)
+@example("runs/lr=0.1, b=[1]")
+@example('it\'s "mine"')
+@example("back\\")
+@example('back\\"')
+@example("${seed}")
+@example("\\${seed}")
+@example("1e5")
+@example("null")
+@example("2026")
+@example(" a ")
+@example("Läufe/1")
+def test_a_path_comes_back(text):
+    """Kind of mistake: a printed line whose path Hydra reads as something else."""
+    assert read(override("resume", text)) == text
+
+
+@given(st.lists(TEXTS))
+def test_a_list_of_paths_comes_back(texts):
+    assert read(override("runs", texts)) == texts
+
+
+def test_plain_paths_stay_plain():
+    line = command("train", "data=custom", data__path="data/own-2.h5", init_from="/a/b_c.d")
+    expected = "python -m maskclr_pl.train data=custom data.path=data/own-2.h5 init_from=/a/b_c.d"
+    assert line == expected
+
+
+@pytest.mark.parametrize("text", ["a b", "a=b", "[a]", "x,y"])
+def test_quoted_for_hydra(text):
+    assert hydra_value(text) == f'"{text}"'
