@@ -1,7 +1,7 @@
 """What a training is going to do, settled before it starts, and what has become of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,8 +130,26 @@ def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]
     return metrics
 
 
-def chosen(metrics: dict[str, float], planned: Plan, monitor: str | None) -> str:
-    """The epoch in best.ckpt, for the result line."""
+def last_words(
+    folder: Path, metrics: Mapping[str, float], planned: Plan, monitor: str | None
+) -> None:
+    """Say the result, and what to do next; the last line is the run folder."""
+    following = f"evaluate ckpt_path={folder}"
+    chosen, seconds = _chosen(metrics, planned, monitor), metrics["train/seconds"]
+    if "test/top1" in metrics:
+        top1, top5 = metrics["test/top1"], metrics["test/top5"]
+        line = "result     test top1 %.2f   top5 %.2f   (%s)   %.0f s"
+        log.info(line, top1, top5, chosen, seconds)
+    else:
+        log.info("result     loss %.4f   (%s)   %.0f s", metrics["train/loss"], chosen, seconds)
+        following = f"train method=linear_probe init_from={folder}"
+    log.info("figures    %s", folder / "figures")
+    log.info("next       python -m maskclr_pl.%s", following)
+    log.info("%s", folder)
+
+
+def _chosen(metrics: Mapping[str, float], planned: Plan, monitor: str | None) -> str:
+    """The epoch in best.ckpt."""
     if not planned.trained:
         return "nothing was trained"
     text = f"best.ckpt is epoch {metrics['best/epoch']} of {metrics['train/epochs']}"

@@ -38,7 +38,7 @@ from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.pictures import draw_records
-from maskclr_pl.plan import Plan, chosen, monitored, outcome, plan
+from maskclr_pl.plan import Plan, last_words, monitored, outcome, plan
 from maskclr_pl.resuming import (
     check_data,
     folder_to_resume,
@@ -107,7 +107,7 @@ def main(cfg: DictConfig) -> float | None:
     with logged(trainer.loggers, folder, plain(cfg)):
         metrics = _fit_and_test(trainer, method, data, folder, last, planned)
     if trainer.is_global_zero:
-        _last_words(folder, metrics, chosen(metrics, planned, monitor))
+        last_words(folder, metrics, planned, monitor)
     return metrics.get(cfg.objective)
 
 
@@ -276,22 +276,6 @@ def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
         pose = pose_of(method, data.test)
         title = "What was hidden in training"
         joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)
-
-
-def _last_words(folder: Path, metrics: dict[str, Any], which: str) -> None:
-    following = f"evaluate ckpt_path={folder}"
-    if "test/top1" in metrics:
-        log.info(
-            "result     test top1 %.2f   top5 %.2f   (%s)   %.0f s",
-            *(metrics["test/top1"], metrics["test/top5"], which, metrics["train/seconds"]),
-        )
-    else:
-        loss, seconds = metrics["train/loss"], metrics["train/seconds"]
-        log.info("result     loss %.4f   (%s)   %.0f s", loss, which, seconds)
-        following = f"train method=linear_probe init_from={folder}"
-    log.info("figures    %s", folder / "figures")
-    log.info("next       python -m maskclr_pl.%s", following)
-    log.info("%s", folder)
 
 
 if __name__ == "__main__":
