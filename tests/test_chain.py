@@ -1,6 +1,7 @@
 """Prepare, train, evaluate, report: the commands as a user types them, in an empty folder."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -221,28 +222,29 @@ def test_a_sweep_of_several_processes_is_refused(
 
 
 def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:
+    """SIGTERM to all processes of a job, as batch systems send it: the loader's workers, too."""
     args = ["source.clips=64", "trainer.max_epochs=500", "output_dir=run", *SMALL]
+    args += ["data.num_workers=1", "masking.start_epoch=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "maskclr_pl.train", *args],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell may have started the tests with the signal ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run/checkpoints/last.ckpt").exists():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, err
     assert "python -m maskclr_pl.train resume=run" in out
-    assert "Traceback" not in err
+    assert err == "stopped\n"
     done = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"]
     in_subprocess("train", "resume=run", f"trainer.max_epochs={done + 2}", cwd=tmp_path)
     check_run_folder(tmp_path / "run", clips=16, classes=8)

@@ -1,5 +1,6 @@
 """The epoch in best.ckpt, and early stopping."""
 
+import json
 import math
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskclr_pl.callbacks import BestCheckpoint, EarlyStopping, MaskingCallback, too_few
+from maskclr_pl.evaluation.runs import marked_epochs
+from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.masking import RandomMasking
 from maskclr_pl.stages import Stage, check_stages, planned_epochs
 from maskclr_pl.types import InputError
@@ -178,6 +181,36 @@ def test_a_stage_that_never_begins_is_refused(stage: Stage, message: str) -> Non
     with pytest.raises(InputError, match=message):
         check_stages([stage], 4, "max_epochs=4")
     check_stages([stage], 301, "max_epochs=301")
+
+
+def test_a_ramp_can_be_a_share() -> None:
+    stage = Stage("masking", "masking.start_epoch", 0.25, 0.5, "masking.ramp_epochs")
+    stage.settle(8)
+    assert (stage.first, stage.full) == (2, 6)
+    callback = MaskingCallback(RandomMasking(ratio=0.5), 0.25, 0.5)
+    callback.stages[0].settle(8)
+    ratios = [m.ratio if m else 0 for m in map(callback.masking_at, range(8))]
+    assert ratios == pytest.approx([0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
+
+
+def test_curves_mark_where_stages_begin_and_the_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From metrics.json; of an older run, from the columns of what was hidden."""
+    metrics = {"best/epoch": 3, "first_epoch/masking": 2, "first_epoch/mining": 1}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert marked_epochs(tmp_path) == {"masking": 2, "best.ckpt": 3}
+    drawn = []
+    monkeypatch.setattr("maskclr_pl.figures.curves.save", lambda figure, path: drawn.append(figure))
+    run = {"loss": ([1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0]), "accuracy": ([2, 3, 4], [7.0, 9.0, 8.0])}
+    training_curves({"a": run}, tmp_path / "x.png", marks={"a": marked_epochs(tmp_path)})
+    for axes, height in zip(drawn[0].axes, (2.0, 9.0), strict=True):
+        _, begin, star = axes.lines
+        assert list(begin.get_xdata()) == [1.5, 1.5]
+        assert (list(star.get_xdata()), list(star.get_ydata())) == ([3], [height])
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "metrics.csv").write_text("epoch,step,masked/nose\n0,1,\n1,2,0.5\n2,3,0.4\n")
+    assert marked_epochs(tmp_path) == {"masking": 2}
 
 
 def test_a_share_is_settled_once() -> None:

@@ -130,7 +130,7 @@ def test_training_from_weights(tmp_path, command):
     (tmp_path / "mamp.pth").unlink()
     command("evaluate", "ckpt_path=run", "corruption=none", "device=cpu")
     assert (tmp_path / "run/robustness.csv").is_file()
-    printed = command("train", "resume=run", "trainer.max_epochs=2", "optim.lr=0.001")
+    printed = command("train", "resume=run", "trainer.max_epochs=2")
     assert last_line(printed) == "run"
     assert "weights " not in printed
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)

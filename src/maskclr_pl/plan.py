@@ -1,7 +1,7 @@
 """What a training is going to do, settled before it starts, and what has become of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,7 +130,7 @@ def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]
     return metrics
 
 
-def chosen(metrics: dict[str, float], planned: Plan, monitor: str | None) -> str:
+def chosen(metrics: Mapping[str, float], planned: Plan, monitor: str | None) -> str:
     """The epoch in best.ckpt, for the result line."""
     if not planned.trained:
         return "nothing was trained"

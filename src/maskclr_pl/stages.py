@@ -19,49 +19,51 @@ class Stage:
         name: What begins, for logs and figures (`masking`).
         key: The setting that says when (`masking.start_epoch`).
         start: Its first epoch, from 0; between 0 and 1 a share of the epochs of the training.
-        ramp: Epochs over which it grows to full strength.
+        ramp: Epochs over which it grows to full strength, or a share likewise.
         ramp_key: The setting of `ramp`.
 
     Raises:
-        ValueError: If an epoch is negative, or is no whole number and no share either.
+        ValueError: If a number is negative, or neither whole nor a share.
     """
 
-    def __init__(self, name: str, key: str, start: float, ramp: int = 0, ramp_key: str = ""):
-        setting, ramp_setting = key.split(".")[-1], ramp_key.split(".")[-1]
-        if not start >= 0 or not ramp >= 0:
-            raise ValueError(
-                f"{setting if not start >= 0 else ramp_setting} must not be negative, got "
-                f"{start if not start >= 0 else ramp}"
-            )
-        if start >= 1 and start != int(start):
-            raise ValueError(
-                f"{setting} must be a whole number, or a share of the training between 0 and 1, "
-                f"got {start}"
-            )
+    def __init__(self, name: str, key: str, start: float, ramp: float = 0, ramp_key: str = ""):
+        for setting, value in ((key, start), (ramp_key, ramp)):
+            if not value >= 0:
+                raise ValueError(f"{setting.split('.')[-1]} must not be negative, got {value}")
+            if value > 1 and value != int(value):
+                raise ValueError(
+                    f"{setting.split('.')[-1]} must be a whole number, or a share of the training "
+                    f"between 0 and 1, got {value}"
+                )
         self.name, self.key, self.start = name, key, start
         self.ramp, self.ramp_key = ramp, ramp_key
-        self._first: int | None = None if 0 < start < 1 else int(start)
+        self._epochs: int | None = None
 
     def settle(self, epochs: int) -> None:
-        """Turn a share into an epoch. The first call counts: a continued run keeps its epoch.
+        """Turn shares into epochs. The first call counts: a continued run keeps its epochs.
 
         Args:
-            epochs: Epochs of the training that the share is a share of.
+            epochs: Epochs of the training that a share is a share of.
         """
-        if self._first is None:
-            self._first = int(self.start * max(0, epochs))
+        if self._epochs is None:
+            self._epochs = max(0, epochs)
 
     @property
     def first(self) -> int:
         """First epoch of the stage, from 0."""
-        if self._first is None:
-            raise RuntimeError(f"{self.key}={self.start} is a share; settle it first")
-        return self._first
+        return self._epoch(self.start)
 
     @property
     def full(self) -> int:
         """First epoch in which it has full strength, from 0."""
-        return self.first + self.ramp
+        return self.first + self._epoch(self.ramp)
+
+    def _epoch(self, value: float) -> int:
+        if not 0 < value < 1:
+            return int(value)
+        if self._epochs is None:
+            raise RuntimeError(f"{self.key}: {value} is a share; settle it first")
+        return int(value * self._epochs)
 
 
 def stages_of(parts: Iterable[Any]) -> list[Stage]:
@@ -119,7 +121,7 @@ def check_stages(stages: Iterable[Stage], epochs: int, limit: str) -> None:
             )
         if stage.full >= epochs:
             raise InputError(
-                f"{stage.ramp_key}={stage.ramp} but {limit}: {stage.name} begins in epoch "
+                f"{stage.ramp_key}={stage.ramp:g} but {limit}: {stage.name} begins in epoch "
                 f"{stage.first + 1} and would never reach full strength; pass "
                 f"{stage.ramp_key}={epochs - 1 - stage.first} or less, or train for more epochs"
             )

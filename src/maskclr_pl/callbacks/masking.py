@@ -29,13 +29,14 @@ class MaskingCallback(L.Callback):
         strategy: What to hide.
         start_epoch: First epoch with a masked pathway; before, there is the standard one alone. A
             value between 0 and 1 is a share of the training.
-        ramp_epochs: Epochs over which the ratio grows linearly to the strategy's; 0 starts in full.
+        ramp_epochs: Epochs over which the ratio grows linearly to the strategy's, or a share of the
+            training; 0 starts in full.
 
     Raises:
-        ValueError: If an epoch count is negative, or `start_epoch` is neither whole nor a share.
+        ValueError: If an epoch count is negative, or neither whole nor a share.
     """
 
-    def __init__(self, strategy: Masking, start_epoch: float = 0, ramp_epochs: int = 0):
+    def __init__(self, strategy: Masking, start_epoch: float = 0, ramp_epochs: float = 0):
         keys = "masking.start_epoch", "masking.ramp_epochs"
         self._stage = Stage("masking", keys[0], start_epoch, ramp_epochs, keys[1])
         self.strategy, self.stages = strategy, (self._stage,)
@@ -59,7 +60,7 @@ class MaskingCallback(L.Callback):
             return None
         if epoch >= stage.full:
             return self.strategy
-        ratio = self.strategy.ratio * (epoch - stage.first + 1) / (stage.ramp + 1)
+        ratio = self.strategy.ratio * (epoch - stage.first + 1) / (stage.full - stage.first + 1)
         return dataclasses.replace(self.strategy, ratio=ratio)  # type: ignore[type-var]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -15,6 +15,7 @@ from maskclr_pl.data.sources.base import Source
 from maskclr_pl.data.spool import Unusable
 from maskclr_pl.data.store import Recording, Store
 from maskclr_pl.data.units import Form
+from maskclr_pl.data.workers import leave_signals_to_the_parent
 from maskclr_pl.data.writing import Splits, Table, split_indices, write_store
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
@@ -122,7 +123,12 @@ def _read(source: Source, form: Form, done: int, workers: int) -> Iterator[Recor
         yield from (safely[index] for index in rest)
     else:
         yield from DataLoader(
-            safely, batch_size=None, sampler=rest, num_workers=workers, collate_fn=_as_it_is
+            safely,
+            batch_size=None,
+            sampler=rest,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=leave_signals_to_the_parent,
         )
 
 

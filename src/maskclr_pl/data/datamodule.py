@@ -25,7 +25,7 @@ from maskclr_pl.data.subsets import (
     labelled_share,
     named_clips,
 )
-from maskclr_pl.data.workers import leave_signals_to_the_trainer
+from maskclr_pl.data.workers import leave_signals_to_the_parent
 from maskclr_pl.types import InputError
 
 
@@ -265,7 +265,7 @@ class SkeletonDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=leave_signals_to_the_trainer,
+            worker_init_fn=leave_signals_to_the_parent,
             # worker seeds must not disturb the generator that masks and augmentation draw from
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -3,12 +3,12 @@
 import signal
 
 
-def leave_signals_to_the_trainer(worker: int) -> None:
+def leave_signals_to_the_parent(worker: int) -> None:
     """Ignore SIGTERM and SIGINT: for `DataLoader(worker_init_fn=...)`.
 
     Batch systems and shells send them to all processes of a job at once. A worker that ends by
-    itself makes the training process fail while it saves what it has; the training process ends its
-    workers, and they end if it is gone.
+    itself makes its parent fail while it saves what it has; the parent ends its workers, and they
+    end when it is gone.
 
     Args:
         worker: Number of the process.
