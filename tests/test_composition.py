@@ -25,7 +25,7 @@ SMALL = ["data=custom", "backbone=dstformer_tiny", "backbone.depth=1", "clip.fra
         ([], []),
         (["train", "test"], [("train", "test")]),
         (["val", "train"], [("train", "val")]),
-        (["train", "val", "test"], [("train", "test")]),
+        (["train", "val", "test"], [("train", "test"), ("train", "val")]),
         (["a_train", "b_test"], []),
         (["xsub_test", "xsub_train", "trainee"], [("xsub_train", "xsub_test")]),
         (

@@ -113,8 +113,7 @@ def paired_splits(names: Sequence[str]) -> list[tuple[str, str]]:
     for name in names:
         if name == "train" or name.endswith("_train"):
             stem = name.removesuffix("train")
-            tests = [stem + last for last in _TEST_NAMES if stem + last in names]
-            pairs += [(name, test) for test in tests[:1]]
+            pairs += [(name, stem + last) for last in _TEST_NAMES if stem + last in names]
     return pairs
 
 
