@@ -26,7 +26,7 @@ SMALL = ["data=custom", "backbone=dstformer_tiny", "backbone.depth=1", "clip.fra
         ([], []),
         (["train", "test"], [("train", "test")]),
         (["val", "train"], [("train", "val")]),
-        (["train", "val", "test"], [("train", "test")]),
+        (["train", "val", "test"], [("train", "test"), ("train", "val")]),
         (
             ["cross_train", "cross_test", "x_test", "x_train"],
             [("x_train", "x_test"), ("cross_train", "cross_test")],

@@ -174,7 +174,7 @@ def _keys(
             OmegaConf.update(cfg, f"{group}.{key}", value)
         if values:
             groups.append(group if group != "method" else ", ".join(f"method.{k}" for k in values))
-        if "path" in values:
+        if group == "data" and "data" not in passed:  # those of the set that was composed
             cfg.source, cfg.download = None, None
     return groups
 

@@ -112,20 +112,15 @@ def held_out(splits: Iterable[str], first: str = "train") -> list[tuple[str, str
 
 
 def paired_splits(splits: Iterable[str]) -> list[tuple[str, str]]:
-    """Training splits with the split to test each on, the plainest names first.
-
-    Of several candidates one that is not named for validation.
+    """Training splits with the splits to test on: the plainest name first, test before validation.
 
     Example:
         >>> paired_splits(["a_train", "a_test", "train", "val", "test", "rest"])
-        [('train', 'test'), ('a_train', 'a_test')]
+        [('train', 'test'), ('train', 'val'), ('a_train', 'a_test')]
     """
-    pairs: dict[str, str] = {}
-    for train, test in held_out(splits):
-        known = pairs.get(train)
-        if known is None or (_part(known), known) > (_part(test), test):  # test before val
-            pairs[train] = test
-    return sorted(pairs.items(), key=lambda pair: (len(pair[0]), pair))
+    return sorted(
+        held_out(splits), key=lambda pair: (len(pair[0]), pair[0], _part(pair[1]), pair[1])
+    )
 
 
 def _part(split: str) -> str:
