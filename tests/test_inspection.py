@@ -166,7 +166,7 @@ def test_numbers_near_the_limits_are_no_trouble(tmp_path):
 
 # --- problems -------------------------------------------------------------------------------------
 
-TWELVE = [pixels(f"c{i:02}", size=(240, 320)) for i in range(12)]
+TWELVE = [pixels(f"c{i:02}") for i in range(12)]
 PROBLEMS = {
     "class without clips": (
         [pixels(label=1)],

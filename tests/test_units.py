@@ -376,7 +376,7 @@ def test_check_reports_on_a_file_that_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("size", "line"),
     [
-        ((2160, 3840), "top left quarter of the 3840 x 2160 image .* looks too large"),
+        ((2160, 3840), "top left corner of the 3840 x 2160 image, .* looks too large"),
         ((120, 160), r"\d+% of the joints are far outside .* looks too small"),
         ((HEIGHT, WIDTH), None),
         ((480, 854), None),

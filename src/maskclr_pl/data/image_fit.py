@@ -6,7 +6,7 @@ from maskclr_pl.data.measuring import extent
 from maskclr_pl.data.store import Store
 
 _MOST_BEYOND = 0.05  # share of joints far beyond the image that is no estimator's guess
-_CORNER = 0.5  # part of both sides that nobody ever leaves if the image is stated too large
+_CORNER = 1 / 3  # part of both sides that nobody ever leaves if the image is stated too large
 _CLIPS = 8  # fewer may all be of one person at one place
 _ROAMED = 0.6  # and the lowest coordinates as a part of the largest: people use all of that corner
 _ADVICE = "pass frame_size=[HEIGHT,WIDTH] of the videos, or correct img_shape"
@@ -33,7 +33,7 @@ def image_size_notes(store: Store) -> list[str]:
 def too_large(store: Store) -> list[str]:
     """Say that all images are far too large: all joints of all clips are in one corner of them.
 
-    That is the top left quarter, and people spread there from near the left and upper sides. A
+    That is the top left ninth, and people spread there from near the left and upper sides. A
     small person somewhere in a large image is none of that: it does not come near both. Of a few
     clips nothing is said; nor where images differ in size, since those sizes were not typed.
 
@@ -55,8 +55,8 @@ def _too_large(store: Store, low: np.ndarray, high: np.ndarray) -> list[str]:
     if not (len(store) >= _CLIPS and one_size and cornered and roamed):
         return []
     return [
-        f"all joints of all clips are in the top left quarter of the {width} x {height} image "
-        f"({_seen(low, high)}): the image size looks too large; {_ADVICE}"
+        f"all joints of all clips are in the top left corner of the {width} x {height} image, in a "
+        f"ninth of it ({_seen(low, high)}): the image size looks too large; {_ADVICE}"
     ]
 
 
