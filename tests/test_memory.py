@@ -49,8 +49,16 @@ CASES = {
         *("method=lift", "data=custom", "augment=ntu3d", *SMALL["dstformer"], *DEEP),
     ),
 }
-LARGEST = ("maskclr_dstformer", "lift_dstformer", "crossclr_sttformer")
+QUICK = (
+    *("recognizer dstformer", "recognizer dstformer again", "recognizer sttformer"),
+    *("recognizer transformer bf16", "autoencoder transformer", "aimclr sttformer"),
+    *("maskclr_dstformer", "lift_dstformer"),
+)
 RECIPES = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+
+
+def _marked(case):
+    return pytest.param(case, marks=() if case in QUICK else pytest.mark.slow)
 
 
 def composed(*overrides):
@@ -129,7 +137,7 @@ def measured(method, batch, masking, half):
     return base + int(max(torch.tensor(sizes).cumsum(0)))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*map(_marked, CASES)])
 def test_the_estimate_is_what_a_step_takes(case):
     """Kind: memory that is only known when it is exhausted.
 
@@ -153,10 +161,7 @@ def test_counting_changes_nothing():
     assert all(torch.equal(value, before[name]) for name, value in state_of(made).items())
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [pytest.param(one, marks=() if one in LARGEST else pytest.mark.slow) for one in RECIPES],
-)
+@pytest.mark.parametrize("recipe", [*map(_marked, RECIPES)])
 def test_recipes_fit_a_card_of_80_gb(recipe):
     """Kind: recipes that end in an out-of-memory error on the largest common card.
 
@@ -172,7 +177,7 @@ def test_recipes_fit_a_card_of_80_gb(recipe):
 
 def test_checkpoints_are_as_large_as_stated(tmp_path):
     method = Method(Transformer(**TINY), **shared())
-    method.training_step = lambda batch, _: {"loss": method.embed(batch).square().sum()}
+    method.training_step = lambda batch, batch_idx: {"loss": method.embed(batch).square().sum()}
     one = trainer(epochs=1)
     one.fit(method, toy_data(toy_store(tmp_path)))
     one.save_checkpoint(tmp_path / "one.ckpt")

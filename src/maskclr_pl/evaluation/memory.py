@@ -8,6 +8,7 @@ import copy
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -55,11 +56,11 @@ class _Storages(TorchDispatchMode):
             storage = leaf.untyped_storage()
             key, size = storage._cdata, storage.nbytes()
             if key not in self._known:
-                self._known[key] = weakref.ref(storage, lambda _, k=key, s=size: self._free(k, s))
+                self._known[key] = weakref.ref(storage, partial(self._free, key, size))
                 self.now += size
                 self.peak = max(self.peak, self.now)
 
-    def _free(self, key: int, size: int) -> None:
+    def _free(self, key: int, size: int, _: Any) -> None:
         del self._known[key]
         self.now -= size
 
@@ -84,8 +85,8 @@ def step_loss(method: Method, batch: Batch, autocast: AbstractContextManager[Any
     """What a batch goes through: a training step, or a frozen backbone alone (then no loss)."""
     if learns(method):
         with autocast:
-            loss: Tensor = method.training_step(batch, 0)["loss"]  # type: ignore[operator]
-        return loss
+            outputs = cast(dict[str, Any], method.training_step(batch, 0))
+        return cast(Tensor, outputs["loss"])
     with autocast, torch.no_grad():
         method.embed(batch)
     return None
