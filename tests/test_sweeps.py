@@ -204,7 +204,17 @@ def test_two_jobs_never_share_a_folder(sweeps):
     assert sweeps("seed=0,1", "loss=ce", "hydra.sweep.dir=mine") == 0
     assert sweeps("seed=0,1", "loss=maskclr", "hydra.sweep.dir=mine") == 2
     assert "mine has seed_0 with other overrides" in sweeps.err
+    assert sweeps("seed=0,1", "loss=maskclr", "hydra.sweep.dir=mine") == 2
     assert not sweeps.ran
+    assert sweeps("seed=0,1", "loss=ce", "hydra.sweep.dir=mine") == 0
+    assert not sweeps.ran
+    # the run of another command is neither skipped nor continued, however often it is asked for
+    (sweeps.folder / "other").mkdir()
+    (sweeps.folder / "other" / "config.yaml").write_text("seed: 7")
+    sweeps.ends = {7: InputError("other holds a run already")}
+    assert sweeps("seed=7", "output_dir=other") == 2
+    assert sweeps("seed=7", "output_dir=other") == 2
+    assert sweeps.ran == [(7, None)]
 
 
 def test_a_job_that_another_process_trains_is_left_alone(sweeps):

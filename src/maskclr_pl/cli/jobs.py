@@ -39,6 +39,8 @@ class Job:
     process: int
     status: str = "running"
     """running, finished, failed, stopped"""
+    claimed: bool = False
+    """The folder was free when the job first ran, so that the run in it is its own."""
     skipped: bool = False
     """Finished in an earlier call."""
     value: float | None = None
@@ -115,12 +117,15 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
     hydra_config = HydraConfig.get()
     sweep_dir = Path(hydra_config.sweep.dir)
     job = job_of(config, list(hydra_config.overrides.task), hydra_config.job.num)
-    own = cfg.get("output_dir") or job_folder()
-    job.folder = str(own if command == "train" else cfg.get("ckpt_path") or own)
     log.info("job        %s", job.name)
     try:
-        if command == "train" and cfg.resume is None:
-            _look_back(job, sweep_dir, cfg)
+        own = cfg.get("output_dir") or job_folder()
+        if command == "train":
+            job.folder = str(cfg.resume or own)
+            if cfg.resume is None:
+                _look_back(job, sweep_dir, cfg)
+        else:
+            job.folder = str(cfg.get("ckpt_path") or own)
         if not job.skipped:
             job.save(sweep_dir)
             job.value, job.objective = main(cfg), cfg.get("objective")
@@ -158,20 +163,24 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
     Raises:
         InputError: If another process is at it, or its name stands for another job.
     """
-    path = sweep_dir / "jobs" / f"{job.name}.json"
+    folder, name = Path(job.folder), job.name
+    job.claimed = not (folder / "config.yaml").is_file()
+    path = sweep_dir / "jobs" / f"{name}.json"
     if not path.is_file():
         return
     before = Job(**json.loads(path.read_text()))
+    job.name = f"{name}_refused"  # the file of the other job stays as it is
     if sorted(before.overrides) != sorted(job.overrides):
         raise InputError(
-            f"{sweep_dir} has {job.name} with other overrides ({' '.join(before.overrides)}); pass "
+            f"{sweep_dir} has {name} with other overrides ({' '.join(before.overrides)}); pass "
             "another hydra.sweep.dir="
         )
     if before.status == "running" and before.host == job.host and _alive(before.process):
         raise InputError(f"{job.folder}: process {before.process} is training it")
-    if before.folder != job.folder:
+    job.name = name
+    if before.folder != job.folder or not before.claimed:
         return
-    folder = Path(job.folder)
+    job.claimed = True
     if before.status == "finished" and (folder / "metrics.json").is_file():
         job.status, job.skipped = before.status, True
         job.value, job.objective = before.value, before.objective

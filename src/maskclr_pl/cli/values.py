@@ -14,7 +14,6 @@ import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -81,7 +80,7 @@ def check_groups(words: Sequence[str], command: str) -> None:
 def check_values(cfg: DictConfig) -> None:
     """Check the type of every value of a configuration, and the names of arguments of classes.
 
-    Values that are only filled in later (`???`, and references to null) are left out.
+    Values that are missing (`???`) are left out, and references, whose origin is checked itself.
 
     Raises:
         InputError: For the first value of a wrong type, an argument that a class does not have,
@@ -97,15 +96,12 @@ def _check_node(node: DictConfig | ListConfig, prefix: str) -> None:
     names: Iterable[Any] = range(len(node)) if isinstance(node, ListConfig) else node
     for name in names:
         key = f"{prefix}{name}"
-        if OmegaConf.is_missing(node, name) or (name in _OWN_KEYS and name != "_args_"):
+        if OmegaConf.is_interpolation(node, name) or OmegaConf.is_missing(node, name):
             continue
-        try:
-            value = node[name]
-        except InterpolationToMissingValueError:
+        if name in _OWN_KEYS and name != "_args_":
             continue
-        if isinstance(node, DictConfig) and not (
-            value is None and OmegaConf.is_interpolation(node, name)
-        ):
+        value = node[name]
+        if isinstance(node, DictConfig):
             hint = hints.get(str(name), Any) if hints else SETTINGS.get(key, Any)
             _check_value(key, value, hint)
         if isinstance(value, DictConfig | ListConfig):
@@ -116,10 +112,12 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
     """Raise an InputError if a value does not fit a type hint."""
     fits = None if hint is Any else _check_of(hint)
     if isinstance(value, DictConfig | ListConfig):
-        value = OmegaConf.to_container(value, resolve=True)
+        value = OmegaConf.to_container(value)
         if _has_target(value) and key not in SETTINGS:
             return  # objects, once they are built
     if fits is None or (problems := _problems(fits, value)) is None:
+        return
+    if "${" in str(value):  # a list with references
         return
     place, words = problems
     for name in place:  # of an element

@@ -21,7 +21,7 @@ def run_metrics(folder: Path) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder}: no metrics.json; type the run folder that train printed last, or "
             f"{override('resume', folder)} to finish it"
