@@ -472,3 +472,25 @@ def test_a_clip_that_cannot_be_used_is_named(tmp_path):
             source[index]
         assert str(error.value).startswith(f"{tmp_path}/poses/{expected}")
     assert source[0].name == "a"
+
+
+def test_a_column_split_gives_way_to_a_division_that_is_asked_for(tmp_path):
+    """Kind: there was no way to divide clips anew, by subject or by name."""
+    clips = {f"{name}_{i}": 8 for name in ("jump", "wave") for i in range(4)}
+    rows = [f"{name},{name[:-2]},train,p{name[-1]}" for name in clips]
+
+    def source(**division):
+        return source_of(tmp_path, clips, "clip,label,split,subject", *rows, division=division)
+
+    assert list(source().splits) == ["train"]
+    drawn = source(by="subject", share=0.5)
+    assert {name[-1] for name in drawn.splits["test"]}.isdisjoint(
+        name[-1] for name in drawn.splits["train"]
+    )
+    assert {split: len(names) for split, names in drawn.splits.items()} == {"train": 4, "test": 4}
+    assert any("which is not used: 4 of 8 rows were drawn" in note for note in drawn.notes)
+    assert {split: len(names) for split, names in source(by="none").splits.items()} == {"all": 8}
+    with pytest.raises(
+        InputError, match="test_share= and split_seed= are for clips without splits"
+    ):
+        source(share=0.5)

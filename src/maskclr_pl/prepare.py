@@ -159,11 +159,8 @@ def _splits(
         return partial(_divided, division)
     for line in ntu.check_splits(source.splits, names):
         log.info("note       %s", line)
-    if not asked and division != Division():
-        raise InputError(
-            "test_share= and split_seed= are for clips without splits, and these have some; pass "
-            "split=class or split=subject to divide them anew, or leave both out"
-        )
+    if not asked:
+        division.refuse_unused()
     return {**benchmark, **source.splits}
 
 

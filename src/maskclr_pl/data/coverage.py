@@ -13,7 +13,9 @@ _NAMED = 10  # classes or clips in a line
 
 def store_notes(store: Store) -> list[str]:
     """What a store lacks, a line each: classes, clips of splits, persons."""
+    alone = f"all clips are of one class, {store.class_names[0]}: a classifier needs two"
     return [
+        *([alone] if len(store.class_names) == 1 else []),
         *class_lines(store.label, store.class_names),
         *split_lines(store.label, store.class_names, store.splits),
         *empty_splits(store.splits),
@@ -29,8 +31,6 @@ def class_lines(label: Int[np.ndarray, " n"], class_names: Sequence[str]) -> lis
         label: Class of each clip.
         class_names: One name per class.
     """
-    if len(class_names) == 1:
-        return [f"all clips are of one class, {class_names[0]}: a classifier needs two"]
     first = first_label(label, class_names)
     result = []
     if first:

@@ -82,6 +82,14 @@ class Division:
                 f"split={self.by}: expected subject, class, none or a regular expression ({error})"
             ) from None
 
+    def refuse_unused(self) -> None:
+        """Raise an InputError if it was given for clips that have splits."""
+        if self != Division():
+            raise InputError(
+                "test_share= and split_seed= are for clips without splits, and these have some; "
+                "pass split=class or split=subject to divide them anew, or leave both out"
+            )
+
     def groupings(
         self, names: Sequence[str], subjects: Sequence[str], clips: Mapping[str, Sequence[str]]
     ) -> dict[str, Sequence[str]]:

@@ -86,6 +86,8 @@ class PosesSource:
         self._rows = read_labels(labels)
         columned = any(row.split for row in self._rows)
         self._drawn = not columned or self._division.by is not None
+        if not self._drawn:
+            self._division.refuse_unused()
         refuse_overlaps(labels, self._rows)
         files = files_under(path, ".json")
         digest = listing_hash(files) + file_hash(labels)
