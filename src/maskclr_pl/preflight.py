@@ -1,6 +1,5 @@
 """Lines about what a training will need, before it starts; `debug=check` ends after them."""
 
-import math
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ def state_needs(
     trainer: L.Trainer,
     method: Method,
     data: SkeletonDataModule,
+    epochs: int,
     always: bool = False,
 ) -> bool:
     """Log the memory of a training step and the disk space of the checkpoints, with warnings.
@@ -48,16 +48,17 @@ def state_needs(
         trainer: Says the device and the precision.
         method: Not compiled yet; stays as it is.
         data: Training clips.
+        epochs: Of the training.
         always: Estimate the memory of small models, too.
 
     Returns:
         Whether a step fits into the memory that is free, as far as that is known.
     """
     roomy = True
-    load = largest_batch(method, data)
+    load = largest_batch(method, data, trainer.world_size)
     if always or not is_small(method, load):
         roomy = _state_memory(cfg, trainer, method, load)
-    _state_disk(cfg, method)
+    _state_disk(cfg, method, epochs)
     return roomy
 
 
@@ -95,7 +96,7 @@ def memory_text(memory: Memory, load: Load, learning: bool = True) -> str:
     )
 
 
-def _state_disk(cfg: DictConfig, method: Method) -> None:
+def _state_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
     folder = Path(cfg.output_dir or "runs")
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -103,8 +104,8 @@ def _state_disk(cfg: DictConfig, method: Method) -> None:
     for callback in cfg.callbacks.values():
         if str(callback.get("_target_")).endswith("Checkpoint"):
             kept = callback.get("save_top_k", 1)
-            epochs = max(1, cfg.trainer.max_epochs // (callback.get("every_n_epochs") or 1))
-            count += epochs if kept < 0 else kept
+            written = max(1, epochs // (callback.get("every_n_epochs") or 1))
+            count += written if kept < 0 else kept
     total = (count + 1) * each
     log.info(
         "disk       %d checkpoints of %s, %s while one is replaced   %s free",
@@ -126,6 +127,7 @@ def check_only(
     trainer: L.Trainer,
     method: Method,
     data: SkeletonDataModule,
+    epochs: int,
     overrides: Sequence[str],
 ) -> None:
     """Log memory, disk space and the time of an epoch, and how to start the training for real.
@@ -137,26 +139,30 @@ def check_only(
         trainer: Says the device and the precision.
         method: Is trained for these steps.
         data: Training clips.
+        epochs: Of the training.
         overrides: Overrides of the command line.
     """
-    if state_needs(cfg, trainer, method, data, always=True):
-        log.info("time       %s", _time(cfg, trainer, method, data))
-    else:
+    if not state_needs(cfg, trainer, method, data, epochs, always=True):
         log.info("time       not measured: a step does not fit into the memory of this machine")
+    elif trainer.world_size > 1:
+        log.info("time       not measured with several devices; pass trainer.devices=1 for one")
+    else:
+        log.info("time       %s", _time(cfg, trainer, method, data, epochs))
     words = [word for word in overrides if word.partition("=")[0] != "debug"]
     log.info("next       %s", shlex.join(["python", "-m", "maskclr_pl.train", *words]))
 
 
-def _time(cfg: DictConfig, trainer: L.Trainer, method: Method, data: SkeletonDataModule) -> str:
+def _time(
+    cfg: DictConfig, trainer: L.Trainer, method: Method, data: SkeletonDataModule, epochs: int
+) -> str:
     device, half = trainer.strategy.root_device, _MIXED.get(trainer.precision)
     autocast: Any = torch.autocast(device.type, half) if half else nullcontext()
     masking = _masking(cfg)
     seconds = seconds_per_step(method, data, device, masking, autocast)
-    steps = max(1, math.ceil(len(data.train_dataloader()) / trainer.world_size))
+    steps = len(data.train_dataloader())
     if not learns(method):
         return f"about {duration(steps * seconds)} to encode the training clips, which is done once"
     pathway = ", with the masked pathway" if masking is not None else ""
-    epochs = cfg.trainer.max_epochs
     return (
         f"about {duration(steps * seconds)} an epoch ({steps} steps of {duration(seconds)}"
         f"{pathway}), {duration(epochs * steps * seconds)} for {epochs} epochs, without validation"

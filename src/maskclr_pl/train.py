@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> float | None:
     lines += [f"note       {note}" for note in (*notes, *planned.notes)]
     if cfg.check_only:
         _describe(cfg, data, method, lines)
-        check_only(cfg, trainer, method, data, overrides)
+        check_only(cfg, trainer, method, data, planned.epochs, overrides)
         return None
     if cfg.resume and planned.trained:
         lines += resume_lines(folder, done, planned.epochs, planned.stages)
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> float | None:
         _describe(cfg, data, method, lines)
         if batch := data.batch_line(trainer.world_size, trainer.accumulate_grad_batches):
             log.info("batch      %s", batch)
-        state_needs(cfg, trainer, method, data)
+        state_needs(cfg, trainer, method, data, planned.epochs)
         if done is not None:
             keep_history(trainer.loggers, folder, before=done.step)
     if cfg.compile:

@@ -38,13 +38,13 @@ class Load(NamedTuple):
     """Of the right sizes, without values (on the device `meta`)."""
 
 
-def largest_batch(method: Method, data: SkeletonDataModule) -> Load:
-    """A training batch with as many persons as random clips have but once in 700 batches.
+def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) -> Load:
+    """A device's share of a training batch with as many persons as random clips have but once in 700 batches.
 
     That is the mean over the training clips and three standard deviations of a batch's sum.
     """
     clips = data.train.as_tested()
-    size = min(int(data.train_dataloader().batch_sampler.batch_size), len(clips))  # type: ignore[union-attr]
+    size = max(1, min(data.step_clips, len(clips)) // devices)
     counts = _persons(clips)
     most = size * clips.persons
     likely = size * counts.mean() + 3 * math.sqrt(size) * counts.std()
