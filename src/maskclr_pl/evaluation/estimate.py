@@ -39,9 +39,9 @@ class Load(NamedTuple):
 
 
 def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) -> Load:
-    """A device's share of a training batch with as many persons as random clips have but once in 700 batches.
+    """A device's share of a training batch with very many persons.
 
-    That is the mean over the training clips and three standard deviations of a batch's sum.
+    Random clips have more but once in 700 batches: it is the mean over the training clips and three standard deviations of a batch's sum.
     """
     clips = data.train.as_tested()
     size = max(1, min(data.step_clips, len(clips)) // devices)
