@@ -41,7 +41,8 @@ class Load(NamedTuple):
 def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) -> Load:
     """A device's share of a training batch with very many persons.
 
-    Random clips have more but once in 700 batches: it is the mean over the training clips and three standard deviations of a batch's sum.
+    Random clips have more but once in 700 batches: the mean over the training clips and three
+    standard deviations of a batch's sum.
     """
     clips = data.train.as_tested()
     size = max(1, min(data.step_clips, len(clips)) // devices)
