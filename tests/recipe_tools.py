@@ -88,17 +88,17 @@ def start(*words: str) -> Start:
     return Start(cfg, store, method, notes, inherited, parts)
 
 
-def one_step(run: Start) -> SkeletonDataModule:
-    """Train one batch."""
+def one_step(run: Start, folder: Path) -> SkeletonDataModule:
+    """Train one batch; what is written goes to the folder."""
     data: SkeletonDataModule = hydra.utils.instantiate(run.cfg.data, _convert_="all")
     assert run.method.check_clips(len(data.train)) is None
     callbacks: list[L.Callback] = []
     if "masking" in run.cfg:
         callbacks.append(hydra.utils.instantiate(run.cfg.masking, _convert_="all"))
     if any(parameter.requires_grad for parameter in run.method.parameters()):
-        trainer(epochs=1, limit_train_batches=1, limit_val_batches=0, callbacks=callbacks).fit(
-            run.method, data
-        )
+        limits = {"limit_train_batches": 1, "limit_val_batches": 0}
+        where = {"callbacks": callbacks, "default_root_dir": str(folder)}
+        trainer(epochs=1, **limits, **where).fit(run.method, data)
     return data
 
 

@@ -110,7 +110,7 @@ def test_every_recipe_runs_on_any_store(tmp_path, stores, recipe, layout):
     assert run.cfg.data.train_split == "toy_train"
     skeleton = "h36m17" if "dstformer" in recipe else layout
     assert run.method.skeleton.name == skeleton
-    data = one_step(run)
+    data = one_step(run, tmp_path)
     if isinstance(run.method, OneShot):
         assert len(data.exemplars) == 1
     family, _, backbone = recipe.partition("_")
@@ -121,7 +121,7 @@ def test_every_recipe_runs_on_any_store(tmp_path, stores, recipe, layout):
     assert tuned.parts[0] in ("backbone", "backbones.joint")
     for key in ("clip", "backbone.blocks", "backbone.dim", "data.path", "data.train_split"):
         assert OmegaConf.select(tuned.cfg, key) == OmegaConf.select(run.cfg, key), key
-    one_step(tuned)
+    one_step(tuned, tmp_path)
 
 
 @pytest.mark.slow
