@@ -319,7 +319,7 @@ def test_each_process_continues_its_own_random_state(monkeypatch, rank):
 
 
 def trainer(epoch: int) -> L.Trainer:
-    return Mock(spec=L.Trainer, current_epoch=epoch)
+    return Mock(spec=L.Trainer, current_epoch=epoch, max_epochs=6)
 
 
 def test_masking_starts_and_ramps():
