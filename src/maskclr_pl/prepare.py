@@ -8,14 +8,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
-import numpy as np
 from omegaconf import DictConfig
 from rich.progress import track
 
@@ -24,27 +21,23 @@ from maskclr_pl.command_line import command, override
 from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.converting import convert, form_of
-from maskclr_pl.data.coverage import nobody, store_notes
+from maskclr_pl.data.coverage import store_notes
 from maskclr_pl.data.image_fit import image_size_notes
-from maskclr_pl.data.inspection import inspect, lines, problems
 from maskclr_pl.data.names import given_names
 from maskclr_pl.data.sources import Source, ntu
 from maskclr_pl.data.sources.dividing import Division
 from maskclr_pl.data.sources.options import check_number
 from maskclr_pl.data.units import Form, check_unit
 from maskclr_pl.data.writing import Table
-from maskclr_pl.figures.recordings import overview
 from maskclr_pl.layouts import layout_notes, read_layout
 from maskclr_pl.types import InputError
-
-_SHOWN = 10
 
 
 @verb("prepare")
 def main(cfg: DictConfig) -> None:
     """Convert files, or look into them."""
     if cfg.check and str(cfg.input).lower().endswith((".h5", ".hdf5")):
-        _report(Store(cfg.input), _report_folder(cfg.input, cfg.output), str(cfg.input))
+        write_report(Store(cfg.input), report_folder(cfg.input, cfg.output), str(cfg.input))
         return
     values = plain(cfg)  # says which of input and skeleton is missing
     if values["on_error"] not in ("stop", "skip"):
@@ -185,15 +178,15 @@ def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
     """Report what is in the files, and what is wrong with it."""
     given = values["input"]
     first = given[0] if isinstance(given, list) and given else given
-    folder = _report_folder(str(first), values["output"])
+    folder = report_folder(str(first), values["output"])
     refusals: list[str] = []
     try:
         with tempfile.TemporaryDirectory(prefix=".check_", dir=".") as scratch:
             store = _convert(cfg, values, Path(scratch) / "store.h5", "skip", refusals)
-            _report(store, folder, str(given), refusals)
+            write_report(store, folder, str(given), refusals)
             unusable = store.skipped()
     except InputError as error:
-        _write_refusal(folder, str(given), [*refusals, str(error)])
+        write_refusal(folder, str(given), [*refusals, str(error)])
         raise
     except OSError as error:
         raise InputError(
@@ -209,50 +202,6 @@ def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
     log.info("next       the same command without check=true writes the store")
 
 
-def _report_folder(given: str, output: str | None) -> Path:
-    if output is None and given.lower().endswith((".h5", ".hdf5")):
-        output = given  # beside the store
-    name = Path(output or Path(given).resolve().name or "data")  # input=. has the folder's name
-    return Path(f"{name.with_suffix('')}_check")
-
-
-def _write_refusal(folder: Path, name: str, refusals: Sequence[str]) -> None:
-    """Report on files that could not be read at all."""
-    text = [f"input      {name}", "", *(f"refused: {reason}" for reason in refusals)]
-    with suppress(OSError):  # the refusal itself is shown in any case
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.txt").write_text(
-            "\n".join(text) + "\n", encoding="utf-8", errors="backslashreplace"
-        )
-        log.info("report     %s", folder / "report.txt")
-
-
-def _report(store: Store, folder: Path, name: str, refusals: Sequence[str] = ()) -> None:
-    found = replace(inspect(store), path=name)
-    if refusals:  # they say what is odd, and the store is only for the report
-        found = replace(found, remarks=())
-    wrong = [*(f"{name}: left out, {reason}" for name, reason in store.skipped())]
-    faults = [*(f"refused: {reason}" for reason in refusals), *problems(found)]
-    unseen = [f"{store.name(int(i))}: nobody is seen in it" for i in np.flatnonzero(nobody(store))]
-    text = [*lines(found, full=True), "", *(faults or ["no problems found"]), *wrong, *unseen]
-    for line in (*lines(found), *faults):
-        log.info("%s", line)
-    _show(wrong, f"the others are in {folder / 'report.txt'}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.txt").write_text(
-            "\n".join(text) + "\n", encoding="utf-8", errors="backslashreplace"
-        )
-        figures = overview(store, found, folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the report cannot be written there ({error.strerror}); type output=NAME "
-            "for NAME_check"
-        ) from None
-    log.info("report     %s", folder / "report.txt")
-    log.info("figures    %s", ", ".join(str(path) for path in figures))
-
-
 def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
     if done:
         log.info("going on   %d of %d clips were read before the interruption", done, total)
@@ -266,13 +215,6 @@ def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
             log.info("read       %d of %d clips", count, total)
 
 
-def _show(wrong: Sequence[str], more: str) -> None:
-    for line in wrong[:_SHOWN]:
-        log.info("left out   %s", line)
-    if len(wrong) > _SHOWN:
-        log.info("left out   and %d more; %s", len(wrong) - _SHOWN, more)
-
-
 def _describe(store: Store) -> None:
     frames = store.frames
     log.info(
@@ -282,7 +224,7 @@ def _describe(store: Store) -> None:
     )
     for split, rows in store.splits.items():
         log.info("split      %-20s %d clips", split, len(rows))
-    _show(
+    show_left_out(
         [f"{name}: {reason}" for name, reason in store.skipped()],
         f"pass check=true {override('input', store.path)} to see all",
     )
