@@ -1,7 +1,6 @@
 """A configuration made complete from the data file, and checked before any data is loaded."""
 
 from pathlib import Path
-from textwrap import indent
 from typing import get_args
 
 import hydra
@@ -30,7 +29,7 @@ def complete(cfg: DictConfig) -> Store:
             raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
-        raise InputError(f"{path} is missing\n{indent(cfg.download, '  ')}")
+        raise InputError(f"{path} is missing", cfg.download.splitlines())
     store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
     one_class = len(store.class_names) < 2
     if one_class and issubclass(hydra.utils.get_class(cfg.method._target_), Classifier):
