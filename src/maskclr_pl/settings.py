@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import indent
 from typing import get_args
 
 import hydra
@@ -30,7 +29,7 @@ def open_store(cfg: DictConfig) -> Store:
     """
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
-        raise InputError(f"{path} is missing\n{indent(cfg.download, '  ')}")
+        raise InputError(f"{path} is missing", cfg.download.splitlines())
     store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
     one_class = len(store.class_names) < 2
     if one_class and issubclass(hydra.utils.get_class(cfg.method._target_), Classifier):

@@ -5,6 +5,7 @@ V joints, C channels, S = T / stride token steps, D width, K classes, E embeddin
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
 from jaxtyping import Bool, Float, Int
@@ -30,10 +31,14 @@ class InputError(ValueError):
 
     The message is one line that says what was found, what was expected and what to type; the
     commands print it without a traceback.
+
+    Args:
+        message: The line.
+        steps: What to do in several steps, a line each, which stand below it, indented.
     """
 
-    def __init__(self, message: str):
-        super().__init__(printable(message))
+    def __init__(self, message: str, steps: Sequence[str] = ()):
+        super().__init__("\n  ".join(map(printable, (message, *steps))))
 
 
 class Batch(TypedDict):
