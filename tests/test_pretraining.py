@@ -15,9 +15,11 @@ from tests.test_chain import Command, weights
 TINY = ["backbone=sttformer", "backbone.blocks=[[8,8,4],[8,8,4]]", "backbone.tuple_frames=2"]
 DATA = ["source.clips=96", "clip.frames=8", "data.batch_size=8", "trainer.accelerator=cpu"]
 METHODS = {
-    "aimclr": ["method=aimclr", "method.queue_size=40", "method.mining_epoch=1"],
-    "crossclr": ["method=crossclr", "method.queue_size=40", "method.cross_epoch=1"],
+    "aimclr": ["method=aimclr", "method.queue_size=40"],
+    "crossclr": ["method=crossclr", "method.queue_size=40"],
 }
+MINING = {"aimclr": "method.mining_epoch=1", "crossclr": "method.cross_epoch=1"}
+"""The second stage from the second epoch on."""
 COMMON = ["augment=aimclr_2d", "optim=aimclr", "optim.warmup_epochs=0", *TINY, *DATA]
 
 
@@ -39,7 +41,7 @@ def test_a_run_in_the_middle_of_both_stages_continues_exactly(
     tmp_path: Path, command: Command, method: str
 ) -> None:
     """Stopped after two of four epochs: the same losses and weights as in one go."""
-    words = [*METHODS[method], *COMMON]
+    words = [*METHODS[method], *COMMON, MINING[method]]
     command("train", *words, "output_dir=whole", "trainer.max_epochs=4")
     command("train", *words, "output_dir=part", "trainer.max_epochs=2")
     command("train", "resume=part", "trainer.max_epochs=4")
