@@ -219,3 +219,22 @@ def _persons(path: Path, cells: Sequence[str]) -> np.ndarray:
     if all(re.fullmatch(r"-?[0-9]{1,15}(\.0)?", cell) for cell in cells):
         return np.array([int(cell.removesuffix(".0")) for cell in cells])
     return np.unique(cells, return_inverse=True)[1]
+
+
+def clip_paths(root: Path, files: Sequence[Path]) -> dict[str, Path]:
+    """The file or folder of each clip by its name without endings; a table has several.
+
+    Raises:
+        InputError: If two have the same name.
+    """
+    if is_table(root):
+        return dict.fromkeys(table_videos(root), root)
+    clips: dict[str, Path] = {}
+    for file in files:
+        clip = file if file == root else root / file.relative_to(root).parts[0]
+        other = clips.setdefault(clip_name(clip.name), clip)
+        if other != clip:
+            raise InputError(
+                f"{root}: {other.name} and {clip.name} are both clip {clip_name(clip.name)!r}"
+            )
+    return clips

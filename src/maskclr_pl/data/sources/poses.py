@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.pose_files import clip_name
-from maskclr_pl.data.pose_tables import is_table, table_videos
+from maskclr_pl.data.pose_tables import clip_paths, is_table
 from maskclr_pl.data.poses import PoseVideo, read_poses
 from maskclr_pl.data.sources.dividing import (
     Division,
@@ -92,7 +92,7 @@ class PosesSource:
         files = files_under(path, ".json")
         digest = listing_hash(files) + file_hash(labels)
         self.hash = hashlib.sha256(digest.encode()).hexdigest()
-        self._match(_clips(self.path, files))
+        self._match(clip_paths(self.path, files))
         self.class_names, self._labels = numbered([row.label for row in self._rows])
         subjects = [row.subject for row in self._rows]
         self._subjects = [
@@ -292,18 +292,3 @@ class PosesSource:
                 f"{self.labels}: {train.total()} recordings to train and {test} to test on, which "
                 "is too little; expected more or longer clips, or a shorter source.window"
             )
-
-
-def _clips(root: Path, files: Sequence[Path]) -> dict[str, Path]:
-    """The file or folder of each clip by its name without endings; a table has several."""
-    if is_table(root):
-        return dict.fromkeys(table_videos(root), root)
-    clips: dict[str, Path] = {}
-    for file in files:
-        clip = file if file == root else root / file.relative_to(root).parts[0]
-        other = clips.setdefault(clip_name(clip.name), clip)
-        if other != clip:
-            raise InputError(
-                f"{root}: {other.name} and {clip.name} are both clip {clip_name(clip.name)!r}"
-            )
-    return clips
