@@ -16,6 +16,7 @@ import hydra
 from omegaconf import DictConfig
 from rich.progress import track
 
+from maskclr_pl.check_report import report_folder, show_left_out, write_refusal, write_report
 from maskclr_pl.cli import log, plain, verb
 from maskclr_pl.command_line import command, override
 from maskclr_pl.data import Store
