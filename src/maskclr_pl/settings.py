@@ -105,7 +105,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, int) and value < 1:
             raise InputError(f"{key}={value}: expected a whole number from 1")
-    if cfg.backbone.get("joints") not in (None, cfg.clip.joints):
+    if not cfg.init_from and cfg.backbone.get("joints") not in (None, cfg.clip.joints):
         raise InputError(
             f"backbone.joints={cfg.backbone.joints}, but the clips have {cfg.clip.joints} joints; "
             "leave it out"
