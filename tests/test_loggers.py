@@ -56,7 +56,7 @@ def test_each_job_of_a_sweep_is_a_run_of_its_own(sweep):
     for line, runs in zip(lines, found, strict=True):
         words = shlex.split(line)
         assert words[1:3] == ["wandb", "sync"]
-        assert [Path(word) for word in words[3:]] == [runs[0].folder]
+        assert [folder.parent / word for word in words[3:]] == [runs[0].folder]
     assert not (folder.parent / "wandb").exists()
 
 

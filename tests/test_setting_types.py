@@ -39,7 +39,7 @@ def leaves(node: Any, prefix: str = "", own: bool = True) -> list[str]:
 
 WRONG = {
     "seed=abc": "expected a whole number",
-    "seed=-1": "expected at least 0",
+    "seed=-1": "expected a whole number from 0",
     "seed=99999999999999": "expected less than 4294967296",
     "trainer.max_epochs=-5x": "expected a whole number or null",
     "trainer.max_epochs=1e1": "expected a whole number or null",

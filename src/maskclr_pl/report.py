@@ -65,6 +65,8 @@ def main(cfg: DictConfig) -> None:
     }
     if isinstance(cfg.runs, str):
         raise InputError(f"runs={cfg.runs}: expected a list; type runs=[{cfg.runs}]")
+    if not cfg.runs:
+        raise InputError("runs is empty; pass runs=[RUN,ANOTHER_RUN]")
     if cfg.kind not in kinds:
         raise InputError(f"kind={cfg.kind}: expected {', '.join(kinds)}")
     kinds[cfg.kind](cfg, [Path(run) for run in plain(cfg.runs)])
@@ -101,8 +103,6 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
 
 def _weights(cfg: DictConfig, runs: int) -> list[float]:
     """What each run counts for; 1 if nothing is said."""
-    if not runs:
-        raise InputError("runs is empty; type runs=[RUN,ANOTHER_RUN]")
     if cfg.weights is None:
         return [1.0] * runs
     given = plain(cfg.weights) if isinstance(cfg.weights, ListConfig) else None

@@ -136,7 +136,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         raise InputError(
             f"trainer.accumulate_grad_batches={accumulated}: expected a whole number from 1"
         )
-    if cfg.backbone.get("joints") not in (None, cfg.clip.joints):
+    if not cfg.init_from and cfg.backbone.get("joints") not in (None, cfg.clip.joints):
         raise InputError(
             f"backbone.joints={cfg.backbone.joints}, but the clips have {cfg.clip.joints} joints; "
             "leave it out"

@@ -148,8 +148,6 @@ class LastWords(Callback):
         if failed := [job for job in jobs if job.status != "finished"]:
             for job in failed:
                 sys.stderr.write(f"failed     {job.name}: {job.error or job.status}\n")
-            sys.stderr.write(
-                f"error: {len(failed)} of {len(jobs)} jobs failed; the same command runs only what "
-                "is missing\n"
-            )
+            again = "; the same command runs only what is missing" if command == "train" else ""
+            sys.stderr.write(f"error: {len(failed)} of {len(jobs)} jobs failed{again}\n")
             sys.exit(1 if any(job.bug for job in failed) else 2)

@@ -145,8 +145,11 @@ def _problems(fits: Callable[..., Any], value: Any) -> tuple[Place, list[str]] |
 
 def _expected(detail: ErrorDetails) -> str:
     """The plain words for one of pydantic's errors."""
+    limits = detail.get("ctx", {})
+    if isinstance(limits.get("ge"), int):
+        return f"a whole number from {limits['ge']}"
     if words := _WORDS.get(detail["type"]):
-        return words.format(**detail.get("ctx", {}))
+        return words.format(**limits)
     return detail["msg"].removeprefix("Input should be ").replace("'", "")
 
 
