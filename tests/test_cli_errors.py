@@ -200,8 +200,11 @@ MISTAKES = {
     "no data path": ("train", ["data=custom"], r"data\.path is missing; type data\.path="),
     "no training split": (
         "train",
-        [one for one in base_world if not one.startswith("data.train_split")],
-        r"data\.train_split is missing; type data\.train_split=",
+        [
+            *(one for one in base_world if not one.startswith(("data.train_split", "data.test_"))),
+            "data.test_split=train",
+        ],
+        r"no pair of splits with test_split=train .* pass data\.train_split=\.\.\.",
     ),
     "no input": ("prepare", ["output=x.h5"], r"input is missing; type input="),
     "no skeleton": ("prepare", ["input=x.pkl", "output=x.h5"], r"skeleton is missing; type skel"),
@@ -263,7 +266,7 @@ MISTAKES = {
     "more classes per batch than there are": (
         "train",
         train("data.balanced={classes: 20, samples: 2}"),
-        r"20 classes.*type data\.balanced\.classes=8",
+        r"20 classes.*pass data\.balanced\.classes=8",
     ),
     "several validation shares": (
         "train",
@@ -289,7 +292,7 @@ MISTAKES = {
     "weights of another model": (
         "train",
         train("init_from=WORLD/run", "backbone.dim=32"),
-        r"best\.ckpt: its backbone does not fit.*type the backbone=",
+        r"best\.ckpt: its backbone does not fit.*leave out backbone=",
     ),
     "weights of a text": (
         "train",

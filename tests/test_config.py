@@ -108,7 +108,8 @@ def test_every_part_can_be_made(group, option):
         assert hydra.utils.instantiate(node, _convert_="all") is not None
     else:
         for name, part in node.items():
-            assert hydra.utils.instantiate(part, _convert_="all") is not None, name
+            where = {"dirpath": "checkpoints"} if name == "checkpoint" else {}  # of the run
+            assert hydra.utils.instantiate(part, **where, _convert_="all") is not None, name
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "logger"])
