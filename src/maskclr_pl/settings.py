@@ -142,7 +142,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "leave it out"
         )
     for key in ("parts", "pairs", "shoulders"):
-        indices = np.concatenate([np.ravel(one) for one in plain(cfg.clip[key]) or [[]]])
+        indices = np.concatenate([np.ravel(one) for one in plain(cfg.clip)[key] or [[]]])
         if len(indices) and not 0 <= indices.min() <= indices.max() < cfg.clip.joints:
             raise InputError(
                 f"clip.{key}={cfg.clip[key]}: expected joints from 0 to {cfg.clip.joints - 1}"
