@@ -33,7 +33,7 @@ class Inherited(NamedTuple):
     """What a run took over from the run that it starts from."""
 
     groups: Sequence[str] = ()
-    """What was taken over, for the log."""
+    """Groups and keys that were inherited, for the log."""
     notes: Sequence[str] = ()
     skeleton: Skeleton | None = None
     """Joints that the backbone was trained on; None where others were asked for."""
@@ -58,10 +58,10 @@ def fit(cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
     """Settle, in place, what follows from the data file.
 
     Args:
-        cfg: As composed, with what was taken over.
+        cfg: As composed, with the inherited settings.
         store: The data.
         passed: Keys of the command line (`passed_keys`), which stand.
-        origin: What was taken over from another run, which stands as well.
+        origin: Settings inherited from another run, which stand as well.
 
     Returns:
         A note for each decision.

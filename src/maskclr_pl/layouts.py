@@ -161,7 +161,7 @@ def _reordered(known: Skeleton, name: str, joints: tuple[str, ...]) -> Skeleton:
 
 
 def _derived(path: Path, skeleton: Skeleton, root: str | None) -> list[str]:
-    """What was taken for granted because the file does not tell it."""
+    """Assumptions about what the file does not state."""
     notes = []
     top = skeleton.joints[skeleton.root]
     if root is None and top not in ROOTS:

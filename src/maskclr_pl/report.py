@@ -57,12 +57,8 @@ _SCORES = (
 @verb("report")
 def main(cfg: DictConfig) -> None:
     """Compare runs, sum what they say, or fill in the paper's table."""
-    kinds = {
-        "comparison": _compare,
-        "ensemble": _ensemble,
-        "table": _paper,
-        "dashboard": _dashboard,
-    }
+    kinds = {"comparison": _compare, "ensemble": _ensemble, "table": _paper}
+    kinds["dashboard"] = _dashboard
     if isinstance(cfg.runs, str):
         raise InputError(f"runs={cfg.runs}: expected a list; type runs=[{cfg.runs}]")
     if not cfg.runs:

@@ -35,7 +35,7 @@ def too_large(store: Store) -> list[str]:
 
     That is the top left ninth, and people spread there from near the left and upper sides. A
     small person somewhere in a large image is none of that: it does not come near both. Of a few
-    clips nothing is said; nor where images differ in size, since those sizes were not typed.
+    clips no note is given; nor where images differ in size, since nobody states those by hand.
 
     Returns:
         A line, or none.
