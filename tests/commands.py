@@ -94,7 +94,7 @@ def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
         assert words[1] == "-m", line
         name = words[2].removeprefix("maskclr_pl.")
         args = words[3:]
-        if name == "train":
+        if name == "train" and "debug=check" not in args:
             args += ["debug=fast"]
         if name == "evaluate":
             args = [word for word in args if not word.startswith("draws=")] + ["draws=1"]

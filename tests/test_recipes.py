@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from maskclr_pl.config import config_dir
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.methods import OneShot
+from maskclr_pl.settings import complete_validation
 from tests.commands import in_process
 from tests.recipe_tools import kind_of_store, one_step, save, start
 
@@ -62,6 +63,7 @@ def test_recipes_are_those_of_the_release(published):
     changed = {}
     for name, row in published.items():
         cfg = compose(f"experiment={name}")
+        complete_validation(cfg)
         changed |= {
             (name, key): (value, shown(cfg, key))
             for key, value in row.items()

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.evaluation.environment import device_name
 from maskclr_pl.evaluation.estimate import (
     Load,
@@ -30,6 +31,8 @@ from maskclr_pl.evaluation.memory import Memory, learns, training_memory
 from maskclr_pl.masking import Masking
 from maskclr_pl.methods import Method
 
+_LONG = 1e13
+"""Operations of a step; a good processor does about 1e11 a second."""
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -146,10 +149,21 @@ def check_only(
         log.info("time       not measured: a step does not fit into the memory of this machine")
     elif trainer.world_size > 1:
         log.info("time       not measured with several devices; pass trainer.devices=1 for one")
+    elif (
+        trainer.strategy.root_device.type == "cpu" and (flops := _step_flops(method, data)) > _LONG
+    ):
+        log.info(
+            "time       not measured: a step of about %.1e operations takes minutes on a CPU", flops
+        )
     else:
         log.info("time       %s", _time(cfg, trainer, method, data, epochs))
     words = [word for word in overrides if word.partition("=")[0] != "debug"]
     log.info("next       %s", shlex.join(["python", "-m", "maskclr_pl.train", *words]))
+
+
+def _step_flops(method: Method, data: SkeletonDataModule) -> float:
+    """Operations of a training step of one pathway; the backward pass is twice the forward one."""
+    return 3.0 * data.step_clips * flops_per_clip(method, data.train)
 
 
 def _time(
