@@ -16,6 +16,7 @@ _FLAT = UNITS[:3]
 _SAMPLE, _SEARCHED = 32, 1024  # recordings that decide, and in how many somebody is looked for
 _PIXELS = 10.0  # bodies from here on are no metres
 _FULL = 0.8  # scores come near 1 somewhere
+_LARGEST_BODY = 10 * BODY[1]  # in metres, of poses that are merely noisy
 _MILLIMETRES = (700.0, 3000.0)  # of a body, from a child that sits
 _NEGATIVE = (0.05, 0.2)  # share of x and y: fractions hardly have any, normalised poses many
 
@@ -164,7 +165,7 @@ def _metric_unit(values: Values, path: Any, stated: str | None) -> tuple[str, st
     if low <= body <= high:
         return "metres", ""
     text = f"bodies are {body:.3g} large, expected {low:g} to {high:g} m: stored as they are"
-    if stated == "metres" or body < low:
+    if stated == "metres" or body < _LARGEST_BODY:  # of another unit, they would be far from it
         return "metres", text
     shortest, longest = _MILLIMETRES
     # a camera has its origin in the middle, an image in the corner: pixels are not negative
