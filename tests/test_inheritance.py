@@ -49,7 +49,12 @@ def test_every_key_is_on_one_side():
     keys = set().union(*(keys_of("method", name) for name in METHODS))
     assert {key: sides("method", key) for key in keys} == dict.fromkeys(keys, 1)
     # and nothing is classified that does not exist
-    known = {"": set(top), "clip": set(cfg.clip), "data": set(cfg.data), "method": keys}
+    known = {
+        "": set(top),
+        "clip": {*cfg.clip, "released_scores"},
+        "data": set(cfg.data),
+        "method": keys,
+    }
     for part in (TAKEN, OWN, DERIVED):
         for group, classified in part.items():
             assert group == "backbone" or set(classified) <= known[group], group
@@ -96,7 +101,7 @@ def test_all_that_decides_what_the_backbone_is_shown(origin, road):
         for key in keys:
             assert run.cfg[group][key] == before[group][key], (group, key)
     assert run.cfg.method.persons == "padded"
-    assert run.cfg.clip.released_scores is True
+    assert run.cfg.clip.released is True
     assert run.cfg.augment == before["augment"]
     assert run.cfg.backbone == before["backbone"]
     assert run.cfg.data.batch_size != 7
@@ -111,7 +116,7 @@ def test_what_is_passed_stands_and_is_said(origin, stores):
     words = ["method=finetune", "head=action_small", f"init_from={origin}", "clip.persons=2"]
     run = start(*words, "method.persons=packed", "clip.root=0", "augment=motionbert")
     assert (run.cfg.clip.persons, run.cfg.method.persons) == (2, "packed")
-    assert run.cfg.clip.released_scores is True
+    assert run.cfg.clip.released is True
     for note in (
         "it was trained with clip.persons=1, this run has 2",
         "it was trained with method.persons=padded, this run has packed",
@@ -119,7 +124,7 @@ def test_what_is_passed_stands_and_is_said(origin, stores):
     ):
         assert note in run.notes
     run = start(*words, "compat=none", "data=custom", f"data.path={stores['coco17']}")
-    assert run.cfg.clip.released_scores is False
+    assert run.cfg.clip.released is False
     assert run.cfg.method.persons == "packed"
     assert "data" not in run.inherited.groups
     assert run.cfg.data.copies == "drop"
@@ -190,10 +195,10 @@ def test_settings_of_older_runs(origin, tmp_path):
     """A run folder of an earlier version lacks keys: those of this run stand."""
     content = torch.load(origin, weights_only=True)
     config = content["maskclr_pl"]["config"]
-    for group, key in (("clip", "released_scores"), ("method", "persons"), ("data", "copies")):
+    for group, key in (("clip", "released"), ("method", "persons"), ("data", "copies")):
         del config[group][key]
     torch.save(content, tmp_path / "old.ckpt")
     run = start("method=knn", f"init_from={tmp_path / 'old.ckpt'}")
-    assert run.cfg.clip.released_scores is False
+    assert run.cfg.clip.released is False
     assert run.cfg.method.persons == "packed"
     assert hydra.utils.get_object(run.cfg.method._target_).__name__ == "KNN"

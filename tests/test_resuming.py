@@ -96,7 +96,6 @@ REFUSED = {
     "data.labelled=0.5": r"has data\.labelled=null",
     "output_dir=other": "has output_dir=run",
     "experiment=demo": "would exchange a part",
-    "+trainer.accumulate=2": "would exchange a part",
     "~masking": "would exchange a part",
     "trainer.max_epochs=3": r"has 4 epochs already, and trainer\.max_epochs=3",
 }

@@ -29,7 +29,7 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
 OWN: Mapping[str, tuple[str, ...]] = {
     "": (
         *("seed", "output_dir", "init_from", "init_overlap", "trusted", "resume"),
-        *("compile", "checkpointing"),
+        *("compile", "checkpointing", "check_only"),
         *("objective", "select_on", "optim", "trainer", "callbacks", "logger", "paths"),
         *("head", "loss", "masking"),
     ),
