@@ -186,7 +186,7 @@ def test_multirun_and_seeds(
         if folder.name == "seed_1":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("maskclr_pl.train._draw", stopped)
+    monkeypatch.setattr("maskclr_pl.training._draw", stopped)
     with pytest.raises(AssertionError, match="130") as end:
         command("train", "-m", "seed=0,1", *args)
     monkeypatch.undo()

@@ -74,7 +74,7 @@ def test_the_printed_line_runs(toy_run, tmp_path, capsys, monkeypatch):
     printed: list[str] = []
     monkeypatch.setattr(train.log, "info", lambda text, *args: printed.append(text % args))
     metrics = {"test/top1": 50.0, "test/top5": 100.0, "train/seconds": 1.0}
-    train._last_words(folder, metrics, classes=2)
+    train._last_words(folder, metrics, "the last epoch", classes=2)
     monkeypatch.undo()
     assert not any("top5" in line for line in printed)
     [line] = [line for line in printed if line.startswith("next ")]
