@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.store import Recording, found_joints, scores_as_zeros
-from maskclr_pl.data.values import Values, is_clip, values_of
+from maskclr_pl.data.values import Values, as_floats, is_clip, values_of
 from maskclr_pl.types import InputError
 
 UNITS = ("pixels", "fractions", "normalised", "metres", "millimetres")
@@ -136,7 +136,7 @@ class Form:
     def _metric(self, recording: Recording) -> Recording:
         if self.unit == "millimetres":
             keypoint = recording.keypoint
-            metres = (keypoint.astype(np.float64) / 1000).astype(_precision(keypoint))
+            metres = (as_floats(keypoint) / 1000).astype(_precision(keypoint))
             recording = replace(recording, keypoint=metres)
         if self.score_use == "zeros":
             return scores_as_zeros(recording)
@@ -145,7 +145,7 @@ class Form:
     def _pixels(self, recording: Recording) -> Recording:
         if self.unit not in ("fractions", "normalised"):
             return recording
-        size, keypoint = recording.frame_size, recording.keypoint.astype(np.float64)
+        size, keypoint = recording.frame_size, as_floats(recording.keypoint)
         if self.unit == "normalised":
             size = size or (NOMINAL, NOMINAL)
             pixels = (keypoint + 1) * (max(size) / 2)

@@ -92,7 +92,7 @@ def _measured(
     keypoint: np.ndarray, score: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray] | None:
     """Points, their scores, and the two sizes of bodies; None without a body."""
-    points = keypoint.astype(np.float64)
+    points = as_floats(keypoint)
     found = found_joints(points, score) & np.isfinite(points).all(-1)
     bodies = found.sum(-1) > 1  # a single joint has no size
     if not bodies.any():
@@ -103,7 +103,7 @@ def _measured(
     side = high - low
     if not side.max() > 0:  # all joints at one place say nothing
         return None
-    scores = None if score is None else score.astype(np.float64)[bodies][found]
+    scores = None if score is None else as_floats(score)[bodies][found]
     return points[found], scores, side[:, :2].max(1), side.max(1)
 
 
@@ -123,6 +123,12 @@ def pooled(values: Sequence[Values]) -> Values:
 def _middle(sizes: np.ndarray) -> float:
     """The median, as the size of one of the bodies even if there are two kinds."""
     return float(np.sort(sizes)[(len(sizes) - 1) // 2])
+
+
+def as_floats(values: np.ndarray) -> np.ndarray:
+    """The same numbers as float64; a signaling NaN of a damaged file becomes a quiet one."""
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
 
 
 def is_clip(keypoint: object) -> bool:
@@ -145,7 +151,7 @@ def _is_turned(keypoint: np.ndarray) -> bool:
     first, second = keypoint.shape[:2]
     if first <= _AXIS or first <= second:
         return False
-    bodies = keypoint[:_NEIGHBORS, ..., :2].astype(np.float64)  # a third channel may be a score
+    bodies = as_floats(keypoint[:_NEIGHBORS, ..., :2])  # a third channel may be a score
     found = (bodies != 0).any(-1) & np.isfinite(bodies).all(-1)
     both = found[1:] & found[:-1]
     pairs = both.any(-1)
