@@ -10,12 +10,12 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study pretraining setup dev test recipes lint format bench fuzz clean
+.PHONY: help demo study pretraining setup dev test test-slow lint format bench fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
 	@echo "make test    all tests, also from the built wheel"
-	@echo "make recipes every experiment= for an epoch on real data in ../shared/data (half an hour)"
+	@echo "make test-slow   every experiment= for an epoch on the data in ../shared/data (half an hour)"
 	@echo "make lint    ruff, mypy, import layers"
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
@@ -81,8 +81,8 @@ pretraining: $(VENV)/.base
 test: $(VENV)/.dev
 	@$(PY) -m pytest -n 2 --dist loadfile tests
 
-recipes: $(VENV)/.dev
-	@$(PY) -m pytest -v -m recipes tests/test_recipes.py
+test-slow: $(VENV)/.dev
+	@$(PY) -m pytest -v -m slow tests
 
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .

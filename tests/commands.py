@@ -8,12 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jaxtyping
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+SILENT: Any = SimpleNamespace(readouterr=lambda: SimpleNamespace(out="", err=""))
+"""In the place of `capsys` in a fixture of a module: what is printed is not looked at."""
 SMALL = ["backbone=dstformer_tiny", "head=action_small", "clip.frames=8", "data.num_workers=0"]
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -15,8 +15,10 @@ jaxtyping.install_import_hook("maskclr_pl", "tests.typechecker.check")
 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from PIL import Image  # noqa: E402
 
-from tests.commands import SMALL, in_process, pyskl_file  # noqa: E402
+from tests.commands import SILENT, SMALL, in_process, pyskl_file  # noqa: E402
 
 torch.set_num_threads(1)  # reproducible sums; several cores gain nothing at these sizes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the commands that tests start
@@ -24,13 +26,35 @@ settings.register_profile("suite", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("suite")
 
 
+_savefig = Figure.savefig
+
+
+def _blank(figure: Figure, target: Any, **options: Any) -> None:
+    """A file in the place of a figure: rendering is more than half of a short training."""
+    if not isinstance(target, Path):  # a frame of an animation
+        _savefig(figure, target, **options)
+    elif target.suffix == ".svg":
+        target.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    else:
+        Image.new("RGB", (1, 1), "white").save(target)
+
+
+Figure.savefig = _blank
+
+
+@pytest.fixture(autouse=True)
+def _figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are rendered in tests that are marked with `figures`."""
+    if request.node.get_closest_marker("figures"):
+        monkeypatch.setattr(Figure, "savefig", _savefig)
+
+
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `poses.pkl` (COCO-17, two classes), `poses.h5`, and `run`, trained on it."""
     folder = tmp_path_factory.mktemp("toy")
     pyskl_file(folder / "poses.pkl")
-    nothing = SimpleNamespace(readouterr=lambda: SimpleNamespace(out="", err=""))
-    command = partial(in_process, cwd=folder, capsys=nothing)
+    command = partial(in_process, cwd=folder, capsys=SILENT)
     command("prepare", "source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17")
     data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
     command("train", *data, *SMALL, "trainer.max_epochs=3", "data.batch_size=8", "output_dir=run")

@@ -95,3 +95,24 @@ def trainer(epochs: int = 2, **options: Any) -> L.Trainer:
 
 def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class Recorder(L.LightningModule):
+    """Remembers the epoch, number, clips and frames of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def training_step(self, batch, index):
+        clips = batch["index"].tolist(), batch["frame"].tolist()
+        self.seen.append((self.current_epoch, index, *clips))
+        return self.weight.sum()
+
+    def validation_step(self, batch, index):
+        pass
+
+    def configure_optimizers(self):
+        self.trainer.estimated_stepping_batches  # noqa: B018  # makes the loaders, as ours do
+        return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -15,6 +15,8 @@ from maskclr_pl.evaluation.ensemble import Predictions
 from maskclr_pl.figures import confusion as figures
 from maskclr_pl.figures.confusion import class_scores, confusion_matrix, wilson
 
+pytestmark = pytest.mark.figures
+
 
 def said(classes: int, clips: int, seed: int = 0, missing: int | None = None):
     """Labels and logits; some right, some wrong; perhaps a class without clips."""

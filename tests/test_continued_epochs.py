@@ -3,35 +3,13 @@
 import shutil
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.commands import SMALL, in_process
-from tests.protocol_tools import toy_data, toy_store
+from tests.protocol_tools import Recorder, toy_data, toy_store
 from tests.protocol_tools import trainer as make_trainer
-
-
-class Recorder(L.LightningModule):
-    """Remembers the epoch, number, clips and frames of every batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen = []
-
-    def training_step(self, batch, index):
-        clips = batch["index"].tolist(), batch["frame"].tolist()
-        self.seen.append((self.current_epoch, index, *clips))
-        return self.weight.sum()
-
-    def validation_step(self, batch, index):
-        pass
-
-    def configure_optimizers(self):
-        self.trainer.estimated_stepping_batches  # noqa: B018  # makes the loaders, as ours do
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def fit(store, folder, start=None, **options):

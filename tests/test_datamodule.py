@@ -12,6 +12,7 @@ from maskclr_pl.data.holdout import hold_out
 from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
+from tests.protocol_tools import Recorder
 
 CHAIN = Skeleton("chain", ("root", "left_hand", "right_hand"), (-1, 0, 0))
 CLASSES = 4
@@ -151,22 +152,6 @@ def test_test_clips_are_evenly_spaced_and_the_same_each_time(tmp_path, frames):
     assert np.array_equal(frame, dataset[9, 0]["frame"])
     x = store.recording(0).keypoint[0, frame, :, 0]
     assert np.allclose(dataset[0]["clip"][0, 0], 2 * x / 400 - 1, atol=1e-6)
-
-
-class Recorder(L.LightningModule):
-    """Remembers what it was given."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen = []
-
-    def training_step(self, batch, index):
-        self.seen.append((self.current_epoch, batch["index"].tolist(), batch["frame"].tolist()))
-        return self.weight.sum()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 @pytest.mark.parametrize("balanced", [None, {"classes": 2, "samples": 2}])

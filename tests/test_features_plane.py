@@ -13,6 +13,8 @@ from maskclr_pl.figures import features as figures
 from maskclr_pl.figures.features import features_plane, lay_out
 from maskclr_pl.types import InputError
 
+pytestmark = pytest.mark.figures
+
 
 def blobs(classes: int = 3, each: int = 8, spread: float = 0.05, seed: int = 0):
     """Directions around one axis per class."""

@@ -13,6 +13,8 @@ from maskclr_pl.figures.recordings import animation, contact_sheet, examples, ov
 from maskclr_pl.figures.style import COLOURS
 from maskclr_pl.skeletons import SKELETONS, Skeleton
 
+pytestmark = pytest.mark.figures
+
 LIMB = Skeleton("limb", ("head", "left_hand", "right_hand"), (-1, 0, 0))
 # the head above, the hands below at its left and right side, in an image
 POSE = np.array([[50.0, 10.0], [10.0, 90.0], [90.0, 90.0]])
@@ -206,7 +208,7 @@ def test_bars_of_any_number_of_classes(tmp_path, monkeypatch, classes, protocols
     class_counts(counts, names, tmp_path / "x.png")
     [(figure, path)] = saved
     assert path == tmp_path / "x.png"
-    found, shown = {}, []
+    found, shown, current = {}, [], []
     for axes in figure.axes:
         labels = [label.get_text() for label in axes.get_yticklabels()]
         shown += labels

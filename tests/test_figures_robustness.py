@@ -11,6 +11,8 @@ from maskclr_pl.figures import class_scores, curves
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:

@@ -115,10 +115,13 @@ def trained(name: str, seed: int, lr: float, epochs: int) -> tuple[float, float,
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seeds", "lr", "epochs"),
-    [("transformer", 3, 2e-3, 12), ("sttformer", 2, 2e-3, 12), ("dstformer", 2, 3e-3, 16)],
+    [
+        ("transformer", 3, 2e-3, 12),
+        pytest.param("sttformer", 2, 2e-3, 12, marks=pytest.mark.slow),
+        pytest.param("dstformer", 2, 3e-3, 16, marks=pytest.mark.slow),
+    ],
 )
 def test_cue_joints_are_attended_and_hidden_more_than_others(
     monkeypatch: pytest.MonkeyPatch, name: str, seeds: int, lr: float, epochs: int

@@ -219,8 +219,16 @@ def test_both_pathways_get_a_gradient(name):
     assert b.grad.any()
 
 
+@pytest.fixture(params=[torch.float32, torch.bfloat16])
+def default_type(request):
+    """The default type of a training in `32-true` and in `bf16-true`."""
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("name", TERMS)
-def test_low_precision_input_is_computed_in_float32(name):
+def test_low_precision_input_is_computed_in_float32(name, default_type):
     a, b, label = views(6)
     a, b = a.bfloat16(), b.bfloat16()
     loss = TERMS[name](*predictions(a, b), label)

@@ -20,6 +20,8 @@ from maskclr_pl.skeletons import SKELETONS
 from tests.protocol_tools import CHAIN
 from tests.test_attention import batch_of
 
+pytestmark = pytest.mark.figures
+
 COCO = SKELETONS["coco17"]
 PRESENT = [[True, True], [False, False], [False, True], [True, False]]
 

@@ -76,6 +76,7 @@ BOTH = {f"figures/{n}{s}" for n in ("confusion", "per_class", "attention", "acti
 TABLES = {"per_class.csv", "attention.json"}
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_what_is_drawn_by_default(data, tmp_path, backbone):
     files = draw(recognizer(backbone), data, CPU, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskclr_pl.checkpoint import load_run
-from tests.commands import in_process, in_subprocess, last_line, refused
+from tests.commands import SILENT, in_process, in_subprocess, last_line, refused
 from tests.test_chain import Command, weights
 
 TINY = ["backbone=sttformer", "backbone.blocks=[[8,8,4],[8,8,4]]", "backbone.tuple_frames=2"]
@@ -55,7 +55,7 @@ def test_a_run_in_the_middle_of_both_stages_continues_exactly(
     metrics = json.loads((tmp_path / "part/metrics.json").read_text())
     assert metrics["train/loss"] == pytest.approx(float(whole["3"]["train/loss"]))
     assert not any(name.startswith(("val", "test")) for name in metrics)
-    assert (tmp_path / "part/figures/training_curves.png").stat().st_size > 1000
+    assert (tmp_path / "part/figures/training_curves.png").is_file()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for name, words in METHODS.items():
         args = [*words, *COMMON, f"output_dir={name}", "trainer.max_epochs=1"]
-        in_subprocess("train", *args, cwd=folder)
+        in_process("train", *args, cwd=folder, capsys=SILENT)
     return folder
 
 
@@ -161,11 +161,10 @@ def test_what_does_not_fit_is_said(command: Command, words: list[str], message: 
     assert "Traceback" not in str(failure.value)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_share_a_queue(tmp_path: Path, method: str) -> None:
+def test_two_processes_share_a_queue(tmp_path: Path) -> None:
     """DDP on two CPU processes: every key of both is enqueued, a gradient for each parameter."""
     ddp = ["trainer.devices=2", "trainer.strategy=ddp", "output_dir=run", "trainer.max_epochs=2"]
-    words = [*METHODS[method], *COMMON, "trainer.limit_train_batches=2", "data.batch_size=16"]
+    words = [*METHODS["aimclr"], *COMMON, "trainer.limit_train_batches=2", "data.batch_size=16"]
     in_subprocess("train", *words, *ddp, cwd=tmp_path)
     state = weights(tmp_path / "run")
     # four steps of 16 keys, 8 of each process, into 40 slots

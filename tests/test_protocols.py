@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from maskclr_pl.evaluation.runs import run_metrics
-from tests.commands import in_process, in_subprocess, last_line, pyskl_file, refused
+from tests.commands import SILENT, in_process, in_subprocess, last_line, pyskl_file, refused
 from tests.protocol_tools import toy_store
 from tests.test_chain import weights
 
@@ -32,7 +32,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run to take the backbone from; its data are beside it."""
     folder = tmp_path_factory.mktemp("world")
     options = [*toy(folder), SMALL_HEAD, "loss=ce", "masking=none", "output_dir=start"]
-    in_subprocess("train", *options, cwd=folder)
+    in_process("train", *options, cwd=folder, capsys=SILENT)
     return folder / "start"
 
 
@@ -224,7 +224,6 @@ def test_report_of_several_runs(
     assert (tmp_path / "table" / "table.md").read_text() in text
 
 
-@pytest.mark.slow
 def test_two_processes_know_the_features_of_one(
     tmp_path: Path, command: Command, start: Path
 ) -> None:

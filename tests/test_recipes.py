@@ -126,7 +126,7 @@ def test_every_recipe_runs_on_any_store(tmp_path, stores, recipe, layout):
     one_step(tuned, tmp_path)
 
 
-@pytest.mark.recipes
+@pytest.mark.slow
 @pytest.mark.skipif(not (REAL / "gtu3d").is_dir(), reason="real data not here")
 @pytest.mark.parametrize("recipe", TUNED)
 @pytest.mark.parametrize("data", ["gtu3d", "custom16_hrnet"])

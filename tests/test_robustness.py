@@ -60,7 +60,7 @@ from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.types import Batch, InputError
-from tests.commands import SMALL, in_process, in_subprocess, refused
+from tests.commands import SILENT, SMALL, in_process, refused
 from tests.robustness_tools import FLAT, SPACE, V, batch
 
 UI_PRMD = Path(__file__).parents[2] / "shared/data/ui_prmd"
@@ -432,7 +432,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = ["source.clips=96", "clip.frames=8", "data.batch_size=16", "data.path=toy.h5"]
     size += ["backbone.dim=32", "backbone.rep_dim=32"]
     args = ["loss=ce", "masking=none", "trainer.max_epochs=10", "optim.lr=0.003", "~logger.csv"]
-    in_subprocess("train", *SMALL, *size, *args, "output_dir=run", cwd=folder)
+    words = [*SMALL, *size, *args, "output_dir=run"]
+    in_process("train", *words, cwd=folder, capsys=SILENT)
     return folder
 
 
@@ -488,6 +489,7 @@ def test_the_attack_reaches_through_every_preprocessing(augment, layout, stream)
     assert all(parameter.grad is None for parameter in method.parameters())
 
 
+@pytest.mark.figures
 def test_poster(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All of it on toy data; an attack does at least the harm of noise of the same size."""
     options = ["corruption=poster", "draws=1", "adversarial=[0.01,0.03]", "output_dir=poster"]

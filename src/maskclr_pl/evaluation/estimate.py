@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 
+from maskclr_pl.backbones import Backbone
 from maskclr_pl.data.clips import MAX_FRAMES, ClipDataset
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.memory import Memory, learns, step_loss
@@ -19,8 +20,8 @@ from maskclr_pl.types import Batch
 
 _SAMPLE = 128  # clips whose persons are counted
 _SMALL = 3_000_000_000
-"""Joints in a batch times parameters, below which memory is no question (2 GiB at most) and the
-second or so that an estimate takes is better spent on training."""
+"""Joints in a batch times parameters of the backbones, below which memory is no question (2 GiB at
+most) and the second or so that an estimate takes is better spent on training."""
 _ENOUGH = 0.9
 """Share of the free memory that a step may need: an allocator leaves some unused, and a CUDA
 context and the workspaces of kernels are not counted."""
@@ -79,7 +80,12 @@ def _persons(clips: ClipDataset) -> np.ndarray:
 def is_small(method: Method, load: Load) -> bool:
     """Whether a step is too small for its memory to matter on any machine."""
     frames, joints = load.batch["clip"].shape[2:4]
-    parameters = sum(parameter.numel() for parameter in method.parameters())
+    parameters = sum(
+        parameter.numel()
+        for module in method.modules()
+        if isinstance(module, Backbone)
+        for parameter in module.parameters()
+    )
     return load.persons * frames * joints * parameters < _SMALL
 
 

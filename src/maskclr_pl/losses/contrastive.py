@@ -93,7 +93,7 @@ def class_nt_xent(
     # every clip stands for its class with weight 1 / (clips of the class): no class list is
     # needed, and none has to be brought to the host
     same = label.unsqueeze(0) == label.unsqueeze(1)
-    share = 1 / same.sum(1)
+    share = 1 / same.sum(1, dtype=torch.float32)  # also where the default type is bfloat16
     views = torch.stack((a, b)).float()
     if normalise:
         views = F.normalize(views, dim=-1, eps=_EPS)
