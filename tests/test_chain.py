@@ -81,6 +81,7 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
 
 
+@pytest.mark.figures
 def test_chain(tmp_path: Path, command: Command) -> None:
     run_chain(tmp_path, command)
 
@@ -133,6 +134,7 @@ def test_chain_from_the_wheel(tmp_path: Path) -> None:
     run_chain(empty, partial(in_subprocess, cwd=empty, python=python, PYTHONPATH=""))
 
 
+@pytest.mark.figures
 def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> None:
     run = last_line(command("train", "debug=fast"))
     check_run_folder(tmp_path / run, clips=64, classes=8)
