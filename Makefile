@@ -14,8 +14,8 @@ DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
-	@echo "make test    all tests, also from the built wheel"
-	@echo "make test-slow   every experiment= for an epoch on the data in ../shared/data (half an hour)"
+	@echo "make test    the tests, also from the built wheel, but for the slow ones"
+	@echo "make test-slow   every experiment= for an epoch on real data in ../shared/data, and its memory (half an hour)"
 	@echo "make lint    ruff, mypy, import layers"
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"

@@ -19,6 +19,8 @@ from maskclr_pl.evaluation.results import read_table
 from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
 from tests.pose_tools import alphapose, truth
 
+pytestmark = pytest.mark.figures  # what a user sees
+
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared/samples/estimator_samples"
 Command = Callable[..., str]
@@ -47,7 +49,7 @@ def check_run_folder(run: Path, clips: int, classes: int) -> dict[str, float]:
     assert sum(int(row["clips"]) for row in rows) == clips
     assert len(rows) == classes
     for figure in ("training_curves.png", "training_curves.svg", "confusion.png"):
-        assert (run / "figures" / figure).stat().st_size > 0
+        assert (run / "figures" / figure).stat().st_size > 1000
     return metrics
 
 
@@ -64,13 +66,13 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert "\x1b" not in printed, "control characters in the output of a command without terminal"
     check_run_folder(folder / "a", clips=8, classes=2)
     for figure in ("masked_epochs", "masked_classes", "masked_joints", "epoch_002/attention"):
-        assert (folder / "a/figures" / f"{figure}.png").stat().st_size > 0
+        assert (folder / "a/figures" / f"{figure}.png").stat().st_size > 1000
     assert [row["class"] for row in read_table(folder / "a/masked_by_class.csv")] == ["0", "1"]
     command("evaluate", "ckpt_path=a", "draws=2", "device=cpu")
     header, *rows = (folder / "a/robustness.csv").read_text().splitlines()
     assert header == "corruption,level,draw,top1,top5"
     assert {row.split(",")[0] for row in rows} >= {"clean", "spatial_noise", "frame_drop"}
-    assert (folder / "a/figures/robustness.png").stat().st_size > 0
+    assert (folder / "a/figures/robustness.png").stat().st_size > 1000
     poses = SAMPLES if SAMPLES.is_dir() else alphapose(folder / "files", truth())
     asked = [f"input={poses}", "on_error=skip", "frame_size=[480,640]", "gif=true"]
     command("predict", "ckpt_path=a", *asked, "output_dir=p", "device=cpu")
@@ -81,7 +83,6 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
 
 
-@pytest.mark.figures
 def test_chain(tmp_path: Path, command: Command) -> None:
     run_chain(tmp_path, command)
 
@@ -134,11 +135,10 @@ def test_chain_from_the_wheel(tmp_path: Path) -> None:
     run_chain(empty, partial(in_subprocess, cwd=empty, python=python, PYTHONPATH=""))
 
 
-@pytest.mark.figures
 def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> None:
     run = last_line(command("train", "debug=fast"))
     check_run_folder(tmp_path / run, clips=64, classes=8)
-    assert (tmp_path / run / "figures" / "masked_joints.png").stat().st_size > 0
+    assert (tmp_path / run / "figures" / "masked_joints.png").stat().st_size > 1000
 
 
 def test_resume_continues_exactly(tmp_path: Path, command: Command) -> None:

@@ -104,7 +104,7 @@ class FeatureQueue(nn.Module):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def read(self) -> Float[Tensor, "K *entry"]:
+    def read(self) -> Float[Tensor, " K *entry"]:
         """The entries as they are now.
 
         A copy: the queue is written before the backward pass, which still needs what was read.
@@ -112,7 +112,7 @@ class FeatureQueue(nn.Module):
         return self.keys.clone()
 
     @torch.no_grad()
-    def enqueue(self, keys: Float[Tensor, "B *entry"]) -> None:
+    def enqueue(self, keys: Float[Tensor, " B *entry"]) -> None:
         """Overwrite the oldest entries by the keys of all ranks; `age` counts the calls since.
 
         Any number fits: the place to write goes round, and of more than K keys the last K stay.

@@ -74,7 +74,7 @@ class RandomMove(nn.Module):
         angle: Float[Tensor, "*batch 2"],
         scale: Float[Tensor, "*batch 2"],
         shift: Float[Tensor, "*batch 2 2"],
-        center: Float[Tensor, "2 *batch"] | None = None,
+        center: Float[Tensor, " 2 *batch"] | None = None,
         released: bool = False,
     ) -> Float[Tensor, "*batch M T V 3"]:
         """Apply given values at the first and the last frame.
@@ -113,7 +113,7 @@ class RandomMove(nn.Module):
 
 def visible_box(
     points: Float[Tensor, "2 *batch P"], seen: Float[Tensor, "*batch P"]
-) -> tuple[Float[Tensor, "2 *batch"], Float[Tensor, "*batch"]]:
+) -> tuple[Float[Tensor, " 2 *batch"], Float[Tensor, " *batch"]]:
     """The box around the points that are seen (1, else 0).
 
     Returns:

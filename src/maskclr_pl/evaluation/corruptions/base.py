@@ -77,7 +77,7 @@ class Corruption(ABC):
     def __call__(
         self,
         clip: Float[Tensor, "B M T V 3"],
-        draws: Float[Tensor, "B *random"],
+        draws: Float[Tensor, " B *random"],
         frame: Int[Tensor, "B T"],
         level: float,
         poses: Poses,
