@@ -21,7 +21,7 @@ from maskclr_pl.types import Batch
 _SAMPLE = 128  # clips whose persons are counted
 _SMALL = 3_000_000_000
 """Joints in a batch times parameters of the backbones, below which memory is no question (0.1 to
-0.7 GiB were estimated for small models of each backbone) and an estimate is not worth its seconds."""
+0.7 GiB were estimated for small models of each backbone) and an estimate is not worth its time."""
 _ENOUGH = 0.9
 """Share of the free memory that a step may need: an allocator leaves some unused, and a CUDA
 context and the workspaces of kernels are not counted."""
