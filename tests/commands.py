@@ -85,7 +85,7 @@ def in_subprocess(
 
 
 def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """A command line as it stands, but with short trainings and evaluations."""
+    """A command line as it stands, but with little toy data, short trainings and evaluations."""
     words = shlex.split(line)
     with pytest.MonkeyPatch.context() as patch:
         while "=" in words[0]:
@@ -100,6 +100,8 @@ def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
         args = words[3:]
         if name == "train" and "debug=check" not in args:
             args += ["debug=fast"]
+        if name == "train" and not any(a.startswith(("data=", "init_from=")) for a in args):
+            args += ["source.clips=96"]
         if name == "evaluate":
             args = [word for word in args if not word.startswith("draws=")] + ["draws=1"]
         return in_process(name, *args, cwd=cwd, capsys=capsys)
