@@ -13,7 +13,7 @@ from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.methods import Method
-from maskclr_pl.resuming import Progress
+from maskclr_pl.progress import Progress
 from maskclr_pl.stages import Stage, check_stages, planned_epochs, stages_of
 from maskclr_pl.types import InputError
 

@@ -1,4 +1,4 @@
-"""What the commands share: Hydra at the door, errors in one line, run folders, plain output."""
+"""What the commands share: Hydra at the door, errors in one line, plain output."""
 
 import functools
 import io
@@ -10,7 +10,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -21,12 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.cli.errors import WRONG, log, one_line
 from maskclr_pl.cli.help import help_text
-from maskclr_pl.cli.jobs import job_folder, run_job
+from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
-from maskclr_pl.command_line import override
 from maskclr_pl.config import config_dir
-from maskclr_pl.types import InputError
 
 Main = Callable[[DictConfig], Any]
 
@@ -127,34 +124,3 @@ def log_to(path: Path) -> None:
 def plain(cfg: Any) -> Any:
     """Plain dicts, lists and values of a configuration, interpolations resolved."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-
-
-def run_folder(output_dir: str | None, kind: str) -> Path:
-    """The folder of this run: `output_dir`, or a new one under runs/. Nothing is made yet."""
-    hydra_config = HydraConfig.get()
-    if output_dir is not None:
-        return Path(output_dir)
-    if hydra_config.mode == RunMode.MULTIRUN:
-        return job_folder()
-    return Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-
-
-def claim(folder: Path) -> None:
-    """Make a run folder, and its config.yaml as the sign that it is taken.
-
-    Raises:
-        InputError: If the folder holds a run already.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be made ({error.strerror}); type another output_dir=..."
-        ) from None
-    try:
-        os.close(os.open(folder / "config.yaml", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        raise InputError(
-            f"{folder} holds a run already; pass {override('resume', folder)} to continue it, or "
-            "leave out output_dir to start another"
-        ) from None

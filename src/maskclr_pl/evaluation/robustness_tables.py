@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.evaluation.results import write_atomically, write_table
+from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.evaluation.robustness import (
     Passes,
     area,
@@ -22,6 +22,7 @@ from maskclr_pl.evaluation.robustness import (
     spread,
     summarise,
 )
+from maskclr_pl.files import write_atomically
 
 FILES = (
     "robustness.csv",
