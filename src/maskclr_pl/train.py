@@ -19,7 +19,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.assembly import assemble
-from maskclr_pl.callbacks import EpochLines, EpochTime, FiniteTraining, RowInCheckpoint
+from maskclr_pl.callbacks import (
+    CheckpointOnSignal,
+    EpochLines,
+    EpochTime,
+    FiniteTraining,
+    RowInCheckpoint,
+)
 from maskclr_pl.checkpoint import metadata
 from maskclr_pl.cli import held, log, log_to, plain, refuse_run, run_folder, verb
 from maskclr_pl.command_line import command
@@ -165,7 +171,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     if "masking" in cfg:
         callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
-    callbacks.append(EpochTime())
+    callbacks += [EpochTime(), CheckpointOnSignal(folder / "checkpoints")]
     callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,

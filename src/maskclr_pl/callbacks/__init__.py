@@ -8,9 +8,11 @@ from maskclr_pl.callbacks.history import RowInCheckpoint
 from maskclr_pl.callbacks.masking import MaskingCallback
 from maskclr_pl.callbacks.progress import EpochLines
 from maskclr_pl.callbacks.selection import BestCheckpoint, EarlyStopping, best_of, too_few
+from maskclr_pl.callbacks.signals import CheckpointOnSignal
 
 __all__ = [
     "BestCheckpoint",
+    "CheckpointOnSignal",
     "CollapseCallback",
     "CostCallback",
     "EarlyStopping",

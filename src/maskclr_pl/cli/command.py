@@ -4,14 +4,13 @@ import functools
 import io
 import logging
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +23,7 @@ from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
 from maskclr_pl.config import config_dir
+from maskclr_pl.signals import Terminated, ignore, listen
 
 Main = Callable[[DictConfig], Any]
 
@@ -39,7 +39,7 @@ def verb(name: str) -> Callable[[Main], Callable[[], None]]:
         def command() -> None:
             # Hydra then raises instead of printing its own report and leaving
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            signal.signal(signal.SIGTERM, _terminated)
+            listen()
             _set_up_output()
             if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
                 log.info("%s", help_text(name))
@@ -78,13 +78,12 @@ def _errors_in_one_line(name: str) -> Iterator[None]:
             traceback.print_exc()
         sys.stderr.write(f"error: {one_line(error, name)}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        ignore()  # a second signal must not disturb the end
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of a run says it
+            sys.exit(0)
         sys.stderr.write("stopped\n")
-        sys.exit(130)
-
-
-def _terminated(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 class _Lines(logging.StreamHandler[TextIO]):
