@@ -51,6 +51,24 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside of another, for files that are to appear there together.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    stage = folder / f".stage.{os.getpid()}.partial"
+    try:
+        stage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is there in full or not at all.
 

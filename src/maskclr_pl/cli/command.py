@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from maskclr_pl.cli.errors import WRONG, log, one_line
+from maskclr_pl.cli.errors import is_wrong, log, one_line
 from maskclr_pl.cli.help import help_text
 from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
@@ -73,7 +73,9 @@ def _checked(main: Main, cfg: DictConfig) -> Any:
 def _errors_in_one_line(name: str) -> Iterator[None]:
     try:
         yield
-    except WRONG as error:
+    except Exception as error:
+        if not is_wrong(error):
+            raise
         if os.environ.get("MASKCLR_TRACEBACK"):
             traceback.print_exc()
         sys.stderr.write(f"error: {one_line(error, name)}\n")
@@ -112,10 +114,17 @@ def _set_up_output() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
+class _LogFile(logging.FileHandler):
+    """Lines in a file; what a full disk does to them is told by the files that matter."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def log_to(path: Path) -> None:
     """Also write the command's lines to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.handlers = [log.handlers[0], handler]
 

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from maskclr_pl.cli.errors import WRONG, log, one_line
+from maskclr_pl.cli.errors import is_wrong, log, one_line
 from maskclr_pl.evaluation.runs import begun
 from maskclr_pl.files import alive, write_atomically
 from maskclr_pl.types import InputError
@@ -133,15 +133,12 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
             job.save(sweep_dir)
             job.value, job.objective = main(cfg), cfg.get("objective")
             job.status = "finished"
-    except WRONG as error:
-        if os.environ.get("MASKCLR_TRACEBACK"):
-            traceback.print_exc()
-        fail(job, one_line(error, command), sweep_dir)
-        return None
     except Exception as error:
-        traceback.print_exc()
-        job.bug = True
-        fail(job, f"{type(error).__name__}: {' '.join(str(error).split())}", sweep_dir)
+        job.bug = not is_wrong(error)
+        if job.bug or os.environ.get("MASKCLR_TRACEBACK"):
+            traceback.print_exc()
+        bug = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        fail(job, bug if job.bug else one_line(error, command), sweep_dir)
         return None
     except KeyboardInterrupt:
         job.status = "stopped"
