@@ -135,22 +135,38 @@ def alive(process: int) -> bool:
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Keep a file locked.
+    """Keep a file locked, which is made for that and goes at the end.
 
     Args:
-        path: The file, which is made and stays.
+        path: The file.
         busy: What to say if another process has it.
 
     Raises:
         InputError: If another process has it, or it cannot be made.
     """
+    while True:
+        try:
+            file = open(path, "ab")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise not_written(path, error) from error
+        with file:
+            lock(file, busy)
+            if not _is_file(path, file):  # its last owner removed it in between
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
+
+
+def _is_file(path: Path, file: IO[Any]) -> bool:
+    """Whether a path leads to an open file."""
     try:
-        file = open(path, "ab")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise not_written(path, error) from error
-    with file:
-        lock(file, busy)
-        yield
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def lock(file: IO[Any], busy: str) -> None:

@@ -35,6 +35,7 @@ from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.environment import environment, write_environment
 from maskclr_pl.evaluation.history import keep_history
 from maskclr_pl.evaluation.results import write_lines
+from maskclr_pl.evaluation.runs import begun
 from maskclr_pl.files import write_atomically
 from maskclr_pl.layouts import layout_notes
 from maskclr_pl.loggers import logged, make_loggers
@@ -53,7 +54,7 @@ def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     cfg.resume = folder_to_resume(cfg.resume, cfg.output_dir)
     with ExitStack() as stack:
-        if cfg.resume and Path(cfg.resume).is_dir() and not cfg.check_only:
+        if cfg.resume and begun(Path(cfg.resume)) and not cfg.check_only:
             _hold(Path(cfg.resume), stack)  # before its checkpoints are read
         return _train(cfg, stack)
 

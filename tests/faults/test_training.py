@@ -80,7 +80,7 @@ def test_a_training_that_is_stopped_in_every_way_ends_as_if_it_were_not(
     rows, _ = read_rows(run / "metrics.csv")
     assert [row["epoch"] for row in rows if row.get("train/loss")] == ["0"]
     line = refused("train", *TRAIN, cwd=tmp_path, capsys=capsys)
-    assert "run holds a run already; pass resume=run to continue it (or resume=auto" in line
+    assert "run holds a run already; pass resume=run to continue it, or leave" in line
     with fault(run, 12, full):
         line = refused("train", *auto, cwd=tmp_path, capsys=capsys)
     assert "cannot be written (No space left on device); free some space" in line

@@ -31,9 +31,9 @@ _EXTRAS = {"optuna": "sweep", "submitit_slurm": "slurm"}
 
 def is_wrong(error: BaseException) -> bool:
     """Whether an error is about what the user gave, a file or a disk, and no bug."""
-    if isinstance(error, OSError):
-        return error.filename is not None or error.errno in _DISK
-    return isinstance(error, WRONG)
+    if isinstance(error, WRONG):  # one of Hydra's is an OSError, too
+        return True
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK)
 
 
 def one_line(error: BaseException, command: str) -> str:
@@ -50,7 +50,7 @@ def one_line(error: BaseException, command: str) -> str:
         if isinstance(link, InputError):
             return str(link)
     origin = chain[-1]
-    if isinstance(origin, OSError) and is_wrong(origin):
+    if isinstance(origin, OSError) and not isinstance(origin, WRONG):
         place = f"{origin.filename}: " if origin.filename else ""
         return printable(f"{place}{origin.strerror or origin}")
     text = "\n".join(str(link) for link in chain)

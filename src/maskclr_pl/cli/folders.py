@@ -79,6 +79,7 @@ def refuse_run(folder: Path) -> None:
     """Raise an InputError if a folder holds a run, which another training must not overwrite."""
     if begun(folder):
         raise InputError(
-            f"{folder} holds a run already; pass {override('resume', folder)} to continue it (or "
-            "resume=auto, with the same command), or leave out output_dir to start another"
+            f"{folder} holds a run already; pass {override('resume', folder)} to continue it, or "
+            "leave out output_dir to start another; a command that is repeated continues its run "
+            "with resume=auto"
         )
