@@ -244,7 +244,7 @@ def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == 143, err
     assert "python -m maskclr_pl.train resume=run" in out
     assert err == "stopped\n"
     done = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"]

@@ -308,7 +308,7 @@ MISTAKES = {
     "resume of a folder that is no run": (
         "train",
         ["resume=WORLD/half"],
-        r"resume=.*half: no config\.yaml in this folder; is it a run folder\?",
+        r"resume=.*half: no config\.yaml in this folder, or a damaged one, and no checkpoint; pass",
     ),
     "resume of nothing": ("train", ["resume=gone"], r"resume=gone: no config\.yaml"),
     "resume with another part": (
@@ -335,7 +335,7 @@ MISTAKES = {
     "a run folder that is a file": (
         "train",
         train("output_dir=WORLD/data.pkl"),
-        r"data\.pkl cannot be made \(File exists\); type another output_dir",
+        r"data\.pkl: cannot be written \(File exists\); use a place",
     ),
     "evaluate nothing": ("evaluate", ["ckpt_path=gone"], r"gone: no such checkpoint; type the run"),
     "evaluate a folder": ("evaluate", ["ckpt_path=WORLD/half"], r"half: no checkpoints/best\.ckpt"),

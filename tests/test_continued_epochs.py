@@ -1,12 +1,16 @@
 """A run continued from any of its checkpoints sees the clips, draws and masks that are left."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from maskclr_pl.callbacks import CheckpointOnSignal
+from maskclr_pl.signals import Terminated
 from tests.commands import SMALL, in_process
 from tests.protocol_tools import Recorder, toy_data, toy_store
 from tests.protocol_tools import trainer as make_trainer
@@ -23,7 +27,8 @@ def fit(store, folder, start=None, **options):
     ]
     if start is not None:
         callbacks = []
-    options = {"enable_checkpointing": bool(callbacks), "callbacks": callbacks, **options}
+    callbacks = options.pop("callbacks", callbacks)
+    options = {"enable_checkpointing": bool(callbacks), "callbacks": [*callbacks], **options}
     method = Recorder()
     data = toy_data(store, batch_size=3, seed=2, **data_options)
     make_trainer(3, default_root_dir=folder, **options).fit(method, data, ckpt_path=start)
@@ -58,6 +63,63 @@ def test_from_every_checkpoint(tmp_path, workers, options):
         if not left or (content["global_step"] > batches + 2 and not workers):
             continue  # later epochs are like the first two
         assert fit(store, tmp_path, file, num_workers=workers, **options) == left, file.stem
+
+
+class Signal(L.Callback):
+    """Sends this process a signal in a batch of the training or of the validation."""
+
+    def __init__(self, number: int, step: int, validating: bool = False):
+        self.number, self.step, self.validating = number, step, validating
+
+    def _send(self, trainer: L.Trainer, validating: bool) -> None:
+        if trainer.global_step == self.step and validating == self.validating:
+            self.step = -1
+            os.kill(os.getpid(), self.number)
+
+    def on_train_batch_start(self, trainer, *_):
+        self._send(trainer, False)
+
+    def on_validation_batch_start(self, trainer, *_):
+        self._send(trainer, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "validating"),
+    [
+        (signal.SIGTERM, 7, False),
+        (signal.SIGUSR1, 7, False),
+        (signal.SIGUSR1, 6, True),
+    ],
+    ids=["SIGTERM", "SIGUSR1", "SIGUSR1 in the validation"],
+)
+def test_from_the_checkpoint_of_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, step: int, validating: bool
+) -> None:
+    """Kind: a checkpoint amid a step, under a name that no resume takes, or none at all.
+
+    Under Slurm, the job is queued again.
+    """
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    store = toy_store(tmp_path)
+    whole = fit(store, tmp_path / "whole")
+    sent = Signal(number, step, validating), CheckpointOnSignal(tmp_path)
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit) as end:
+            fit(store, tmp_path, callbacks=sent)
+        assert isinstance(end.value.__context__, Terminated)
+        assert not (tmp_path / "asked").exists()
+    else:
+        assert fit(store, tmp_path, callbacks=sent) == whole  # it goes on
+        assert (tmp_path / "asked").read_text() == "requeue 42\n"
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    last = tmp_path / "last.ckpt"
+    written = step + (not validating)
+    assert torch.load(last, weights_only=True)["global_step"] == written
+    assert fit(store, tmp_path, last) == whole[written:]
 
 
 def test_weights_of_a_run_continued_in_mid_epoch(

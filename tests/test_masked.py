@@ -81,7 +81,7 @@ def test_the_record_of_a_training_that_was_continued(tmp_path):
     second.setup(run.trainer, run.method, "fit")
     second.load_state_dict(first.state_dict())
     run.epoch(second, 2, [(masks(4, 2), batch), (masks(0), batch_of([[False]]))])
-    second.on_train_end(run.trainer, run.method)
+    second.on_fit_end(run.trainer, run.method)
     rows = list(csv.DictReader((tmp_path / "masked_by_class.csv").open(newline="")))
     assert [(row["class"], row["sequences"]) for row in rows] == [
         ("a", "0"),
@@ -104,7 +104,7 @@ def test_an_epoch_in_which_nobody_was_seen(tmp_path):
     callback = MaskingCallback(AttentionGuidedMasking())
     callback.setup(run.trainer, run.method, "fit")
     run.epoch(callback, 0, [(masks(0), batch_of([[False]]))])
-    callback.on_train_end(run.trainer, run.method)
+    callback.on_fit_end(run.trainer, run.method)
     assert (tmp_path / "masked_by_class.csv").read_text().splitlines()[1] == "a,0,,,"
 
 
@@ -116,7 +116,7 @@ def test_only_the_first_process_writes_and_only_where_classes_have_names(tmp_pat
     callback = MaskingCallback(AttentionGuidedMasking())
     callback.setup(run.trainer, run.method, "fit")
     run.epoch(callback, 0, [(masks(1), batch_of([[True]]))])
-    callback.on_train_end(run.trainer, run.method)
+    callback.on_fit_end(run.trainer, run.method)
     assert not list(tmp_path.iterdir())
 
 

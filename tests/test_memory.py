@@ -196,7 +196,7 @@ def test_a_check_trains_nothing(tmp_path, capsys):
     lines = dict(line.split(maxsplit=1) for line in shown.splitlines())
     assert re.match(r"about \d+ MiB \(\d+ MiB weights", lines["memory"])
     assert "batches of 8 clips with up to 1" in lines["memory"]
-    assert lines["disk"].startswith("2 checkpoints of ")
+    assert lines["disk"].startswith("3 checkpoints of ")
     assert re.match(r"about \S+ \S+ an epoch \(\d+ steps of .*masked pathway\), ", lines["time"])
     assert lines["next"] == f"python -m maskclr_pl.train {' '.join(TOY)}"
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -473,7 +473,7 @@ def test_an_interrupted_prepare_keeps_the_earlier_store_and_its_progress(
     finally:
         process.kill()
     assert "reading" in out
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert err == "stopped\n"
     assert "the same command goes on" in out
     found = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}

@@ -17,7 +17,8 @@ from maskclr_pl.data.subsets import own_list
 from maskclr_pl.inheritance import inherit
 from maskclr_pl.lineage import training_record
 from maskclr_pl.methods import Method
-from maskclr_pl.resuming import Progress, check_data, folder_to_resume, progress, saved_settings
+from maskclr_pl.progress import Progress, progress
+from maskclr_pl.resuming import changed_words, check_data, saved_settings
 from maskclr_pl.settings import check, check_batch, complete, complete_validation, open_store
 from maskclr_pl.starting import init_from
 from maskclr_pl.types import InputError
@@ -81,9 +82,12 @@ def _settings(
     """The settings of a run that is continued, or with those of the run that it starts from."""
     if cfg.resume:
         # a sweep that continues a job sets it: then what was passed is in the saved settings
+        folder = Path(cfg.resume)
         own = any(override.startswith("resume=") for override in overrides)
-        cfg = saved_settings(folder_to_resume(str(cfg.resume)), cfg, overrides if own else [])
-        return cfg, progress(Path(cfg.resume)), Inherited(), []
+        if "resume=auto" in overrides:
+            overrides = changed_words(folder, overrides)
+        cfg, notes = saved_settings(folder, cfg, overrides if own else [])
+        return cfg, progress(folder), Inherited(), notes
     if cfg.init_from in (None, "RUN"):
         return cfg, None, Inherited(), []
     inherited = inherit(cfg, passed_keys(overrides))

@@ -12,6 +12,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.coverage import nobody
 from maskclr_pl.data.inspection import inspect, lines, problems
 from maskclr_pl.figures.recordings import overview
+from maskclr_pl.files import write_atomically
 from maskclr_pl.types import InputError
 
 _SHOWN = 10
@@ -28,7 +29,7 @@ def report_folder(given: str, output: str | None) -> Path:
 def write_refusal(folder: Path, name: str, refusals: Sequence[str]) -> None:
     """Report on files that could not be read at all."""
     text = [f"input      {name}", "", *(f"refused: {reason}" for reason in refusals)]
-    with suppress(OSError):  # the refusal itself is shown in any case
+    with suppress(InputError):  # the refusal itself is shown in any case
         _write(folder, text)
         log.info("report     %s", folder / "report.txt")
 
@@ -58,20 +59,15 @@ def write_report(store: Store, folder: Path, name: str, refusals: Sequence[str] 
     try:
         _write(folder, [*text, *left_out, *unseen])
         figures = overview(store, contents, folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the report cannot be written there ({error.strerror}); pass output=NAME "
-            "for NAME_check"
-        ) from None
+    except InputError as error:
+        raise InputError(f"{error}; output=NAME has the report in NAME_check") from None
     log.info("report     %s", folder / "report.txt")
     log.info("figures    %s", ", ".join(str(path) for path in figures))
 
 
 def _write(folder: Path, text: Sequence[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.txt").write_text(
-        "\n".join(text) + "\n", encoding="utf-8", errors="backslashreplace"
-    )
+    data = ("\n".join(text) + "\n").encode("utf-8", "backslashreplace")
+    write_atomically(folder / "report.txt", data)
 
 
 def show_left_out(clips: Sequence[str], more: str) -> None:

@@ -10,7 +10,6 @@ from maskclr_pl.command_line import command
 from maskclr_pl.data.clips import ClipDataset
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.embedding import Embedded, embed, facts_of, write_features
-from maskclr_pl.evaluation.results import keep_older
 from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
 from maskclr_pl.types import InputError
 
@@ -34,8 +33,6 @@ def main(cfg: DictConfig) -> None:
     output = Path(str(cfg.output or run_folder_of(path) / "features.h5"))
     if output.is_dir():
         raise InputError(f"{output} is a folder; type output={output}/features.h5")
-    if older := keep_older(output):
-        log.info("kept       the earlier file as %s", older)
     facts = facts_of(
         info,
         run=str(run_folder_of(path)),
@@ -44,7 +41,8 @@ def main(cfg: DictConfig) -> None:
         source_sha256=data.store.source_hash,
         split=str(cfg.split),
     )
-    write_features(output, Embedded(features, label, part.names, facts))
+    if older := write_features(output, Embedded(features, label, part.names, facts)):
+        log.info("kept       the earlier file as %s", older)
     log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
     runs = [str(run_folder_of(path)), "ANOTHER_RUN"]
     log.info("next       %s", command("report", runs=runs))

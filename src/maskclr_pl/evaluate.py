@@ -22,7 +22,6 @@ from maskclr_pl.evaluation.robustness_tables import (
     NOISY,
     class_rows,
     class_scores,
-    set_aside,
     summary_rows,
     write_robustness,
 )
@@ -72,9 +71,9 @@ def main(cfg: DictConfig) -> None:
         second = second_passes(method, second_store, data.test, found, load)
         log.info("%s %s", second_store.path, matched(method, second_store, second, data.test))
     folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
-    if kept := set_aside(folder):
+    rows, kept = write_robustness(folder, found, data.store.class_names, second)
+    if kept:
         log.info("kept       the earlier table as %s", kept)
-    rows = write_robustness(folder, found, data.store.class_names, second)
     _show(rows, time.monotonic() - start, len(data.store.class_names))
     figures = _draw(folder, rows, class_rows(found, data.store.class_names))
     figures += draw(method, data, device, folder, pictures) if pictures else []

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.cli import log, plain
 from maskclr_pl.dashboard import dashboard
+from maskclr_pl.evaluation.history import MetricsTable
 from maskclr_pl.evaluation.identity import benchmark_of, row_of
 from maskclr_pl.evaluation.runs import read_config, run_metrics
 from maskclr_pl.handover import hand_over
@@ -45,8 +46,15 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
                     node[key] = value
     # Lightning would take last.ckpt for the best
     special: dict[str, dict[str, Any]] = {"wandb": {"log_model": False}}
+    # runs of earlier versions name Lightning's own, which cannot be relied on
+    table = {"_target_": f"{MetricsTable.__module__}.{MetricsTable.__qualname__}"}
+    old = "lightning.pytorch.loggers.CSVLogger"
     return [
-        hydra.utils.instantiate(node, save_dir=str(folder), **special.get(name, {}))
+        hydra.utils.instantiate(
+            OmegaConf.merge(node, table) if node.get("_target_") == old else node,
+            save_dir=str(folder),
+            **special.get(name, {}),
+        )
         for name, node in cfg.logger.items()
     ]
 

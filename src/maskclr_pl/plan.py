@@ -13,7 +13,7 @@ from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.runs import run_metrics
 from maskclr_pl.methods import Method
-from maskclr_pl.resuming import Progress
+from maskclr_pl.progress import Progress
 from maskclr_pl.stages import Stage, check_stages, planned_epochs, stages_of
 from maskclr_pl.types import InputError
 
@@ -33,6 +33,8 @@ class Plan(NamedTuple):
     """Whether the method trains at all (nearest neighbors do not)."""
     done: int = 0
     """Epochs that a run which is continued has already."""
+    row: Mapping[str, float] = {}
+    """What was logged of the last of them."""
 
 
 def monitored(cfg: DictConfig, data: SkeletonDataModule) -> tuple[str | None, list[str]]:
@@ -92,7 +94,8 @@ def plan(
     trained = any(parameter.requires_grad for parameter in method.parameters())
     notes = method.optim.notes(epochs) if trained else []
     done = 0 if progress is None else progress.epochs
-    return Plan(epochs, share_epochs, stages, notes, trained, done)
+    row = {} if progress is None else progress.row
+    return Plan(epochs, share_epochs, stages, notes, trained, done, row)
 
 
 def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
-from maskclr_pl.cli import claim, log, plain, run_folder, verb
+from maskclr_pl.cli import log, new_results, plain, refuse_results, run_folder, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.data import Recording
 from maskclr_pl.data.sources.options import check_number
@@ -22,8 +22,9 @@ from maskclr_pl.data.videos import Entry, Reading, Video, entries, inputs
 from maskclr_pl.data.windows import frames_of, pieces, poses_at
 from maskclr_pl.evaluation.answers import Answer, Answered, clock, lines, nested, records
 from maskclr_pl.evaluation.prediction import MOST_MISSING, Predictor, best, softmax
-from maskclr_pl.evaluation.results import write_atomically, write_table
+from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.figures.predictions import Caption, annotated
+from maskclr_pl.files import write_atomically
 from maskclr_pl.methods import Classifier
 from maskclr_pl.trained import device_named
 from maskclr_pl.types import InputError
@@ -71,10 +72,7 @@ def main(cfg: DictConfig) -> None:
     values = plain(cfg)  # says what is missing
     _check(cfg)
     folder = run_folder(cfg.output_dir, "predict")
-    if (folder / "config.yaml").exists():  # found before anything is computed
-        raise InputError(
-            f"{folder} holds results already; type another output_dir, or leave it out"
-        )
+    refuse_results(folder)  # before anything is computed
     files = inputs(values["input"])
     predictor = load(
         checkpoint_path(cfg.ckpt_path, cfg.which), cfg.device, values["trusted"], cfg.max_missing
@@ -96,10 +94,10 @@ def main(cfg: DictConfig) -> None:
     waiting = (answer for one in answered for answer in one.answers)
     for answer, shares in zip(waiting, probabilities, strict=True):
         answer.top = best(shares, predictor.class_names, cfg.top)
-    claim(folder)
-    _write(cfg, folder, predictor, answered, problems)
-    _show(cfg, answered, problems)
-    drawn = _animate(cfg, folder, predictor, answered) if cfg.gif else []
+    with new_results(folder, cfg):
+        _write(cfg, folder, predictor, answered, problems)
+        _show(cfg, answered, problems)
+        drawn = _animate(cfg, folder, predictor, answered) if cfg.gif else []
     log.info("table      %s", folder / "predictions.csv")
     log.info("JSON       %s", folder / "predictions.json")
     if drawn:
@@ -192,7 +190,6 @@ def _write(
     answered: Sequence[Answered],
     problems: Sequence[str],
 ) -> None:
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     write_table(folder / "predictions.csv", records(answered, cfg.fps))
     content = {
         "checkpoint": str(checkpoint_path(cfg.ckpt_path, cfg.which)),

@@ -109,6 +109,7 @@ def _state_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
             kept = callback.get("save_top_k", 1)
             written = max(1, epochs // (callback.get("every_n_epochs") or 1))
             count += written if kept < 0 else kept
+    count += "last" in cfg.callbacks  # the one before it is kept
     total = (count + 1) * each
     log.info(
         "disk       %d checkpoints of %s, %s while one is replaced   %s free",

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl import __version__
-from maskclr_pl.cli import claim, log, plain, run_folder, verb
+from maskclr_pl.cli import log, new_results, plain, run_folder, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.comparing import (
@@ -31,7 +31,6 @@ from maskclr_pl.evaluation.provenance import cost_rows, no_seeds, setting_rows, 
 from maskclr_pl.evaluation.published_noise import PublishedCurves, published_noise
 from maskclr_pl.evaluation.results import (
     read_table,
-    write_atomically,
     write_predictions,
     write_run_metrics,
     write_table,
@@ -45,6 +44,7 @@ from maskclr_pl.evaluation.tables import NOTE, Table, aligned
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves, training_curves
 from maskclr_pl.figures.features import Kind, features_plane
+from maskclr_pl.files import write_atomically
 from maskclr_pl.loggers import save_dashboard
 from maskclr_pl.types import InputError
 
@@ -82,11 +82,10 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
     total = ensemble([read_predictions(run) for run in runs], weights)
     metrics = accuracy(total)
     folder = run_folder(cfg.output_dir, "report")
-    claim(folder)
     parts = {"ensemble": {"runs": [str(run.resolve()) for run in runs], "weights": weights}}
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(parts).encode())
-    write_run_metrics(folder, metrics)
-    write_predictions(folder, total.name, total.label, total.logits)
+    with new_results(folder, parts):
+        write_run_metrics(folder, metrics)
+        write_predictions(folder, total.name, total.label, total.logits)
     for run, weight in zip(runs, weights, strict=True):
         log.info(
             "%-6g x %s   test top1 %.2f", weight, run, accuracy(read_predictions(run))["test/top1"]
@@ -125,12 +124,12 @@ def _paper(cfg: DictConfig, runs: list[Path]) -> None:
             problems.append(str(error))
     table = Table(known)
     folder = run_folder(cfg.output_dir, "report")
-    claim(folder)
-    write_table(folder / "table.csv", table.records())
     text = table.text()
-    write_atomically(folder / "table.md", text.encode())
     tex = latex(table.lines(), "Published figures and runs of this package.", NOTE)
-    write_atomically(folder / "table.tex", tex.encode())
+    with new_results(folder, {"table": {"runs": [str(run.resolve()) for run in runs]}}):
+        write_table(folder / "table.csv", table.records())
+        write_atomically(folder / "table.md", text.encode())
+        write_atomically(folder / "table.tex", tex.encode())
     log.info("%s", text)
     for problem in problems:
         log.info("left out   %s", problem)
@@ -148,18 +147,17 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     parts = [Part(members, pairs(members)) for members in comparable(models)]
     tables = _tables(models, parts)
     folder = run_folder(cfg.output_dir, "report")
-    claim(folder)
     asked = {"comparison": {"runs": [str(run.resolve()) for run in runs], "labels": labels}}
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(asked).encode())
-    for name, (rows, caption) in tables.items():
-        _write_forms(folder / name, rows, caption)
-    drawn = []
-    for i, part in enumerate(parts):
-        end = f"_{i + 1}" if i else ""
-        pictures = {title: draw(part, folder, end) for title, draw in _DRAWN.items()}
-        pictures["Robustness"] = _robustness(part, folder, end, published)
-        drawn.append(replace(part, pictures=pictures))
-    _write_page(folder / "report.html", models, drawn)
+    with new_results(folder, asked):
+        for name, (rows, caption) in tables.items():
+            _write_forms(folder / name, rows, caption)
+        drawn = []
+        for i, part in enumerate(parts):
+            end = f"_{i + 1}" if i else ""
+            pictures = {title: draw(part, folder, end) for title, draw in _DRAWN.items()}
+            pictures["Robustness"] = _robustness(part, folder, end, published)
+            drawn.append(replace(part, pictures=pictures))
+        _write_page(folder / "report.html", models, drawn)
     log.info("%s", (folder / "comparison.md").read_text())
     log.info("tables     %s (.csv, .md, .tex)", ", ".join(str(folder / name) for name in tables))
     log.info("page       %s", folder / "report.html")

@@ -1,19 +1,20 @@
-"""Continuing a run: its settings, where it goes on, what it keeps."""
+"""The settings of a run that is continued, and what may be changed in them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.checkpoint import state_of
 from maskclr_pl.cli import check_values
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.environment import data_identity, read_environment
-from maskclr_pl.stages import Stage
+from maskclr_pl.evaluation.environment import data_identity, read_environment, without_home
+from maskclr_pl.evaluation.runs import begun
+from maskclr_pl.saving import LAST, newest
 from maskclr_pl.types import InputError
 
 CHANGEABLE = (
@@ -33,40 +34,64 @@ _NOTHING = object()
 """In place of a key that is not there."""
 
 
-class Progress(NamedTuple):
-    """How far a run is."""
-
-    path: Path
-    """Checkpoint that it goes on from."""
-    epochs: int
-    """That are done."""
-    step: int
-    """Steps that the optimizer has taken."""
-    middle: bool
-    """Whether the checkpoint was written within an epoch."""
-    planned: int
-    """Epochs that it began with, of which shares are shares; -1 is unknown."""
-
-
-def folder_to_resume(given: str) -> Path:
+def folder_to_resume(given: str | None, output_dir: str | None) -> str | None:
     """The run folder that `resume=` names: itself, or by its last checkpoint.
 
+    Args:
+        given: Value of `resume`. `auto` is `output_dir` if it holds a run, otherwise None.
+        output_dir: Folder of the run.
+
     Raises:
-        InputError: If it is another file.
+        InputError: If it is another file, or `auto` without a folder.
     """
+    if given is None:
+        return None
+    if given == "auto":
+        if output_dir is None:
+            raise InputError("resume=auto continues the run in output_dir; pass output_dir=FOLDER")
+        return output_dir if begun(Path(output_dir)) else None
     path = Path(given)
     if not path.is_file():
-        return path
+        return given
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    if path.name != "last.ckpt":
+    if path.name != LAST:
         raise InputError(
-            f"resume={path}: a run goes on from its last epoch, checkpoints/last.ckpt; pass "
+            f"resume={path}: a run goes on from its last epoch, checkpoints/{LAST}; pass "
             f"resume={folder}, or init_from={path} to start another run from this file"
         )
-    return folder
+    return str(folder)
 
 
-def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> DictConfig:
+def changed_words(folder: Path, passed: Sequence[str]) -> list[str]:
+    """Overrides that differ from those that a run was begun with; for `resume=auto`.
+
+    Args:
+        folder: Of the run.
+        passed: Overrides of the command line.
+
+    Raises:
+        InputError: If one that decides the result is not passed any more.
+    """
+    before = [str(word) for word in read_environment(folder).get("command", [])[3:]]
+    now = {without_home(word): word for word in passed}
+    keys = [word.partition("=")[0] for word in ("resume=", "output_dir=", *now)]
+    for word in before:
+        key = word.partition("=")[0]
+        if word not in now and key not in keys and not key.lstrip("+~").startswith(CHANGEABLE):
+            raise InputError(
+                f"resume=auto: the run in {folder} was begun with {word}, which is not passed now; "
+                "pass it, or another output_dir="
+            )
+    return [
+        word
+        for same, word in now.items()
+        if same not in before and word.partition("=")[0] not in ("resume", "output_dir")
+    ]
+
+
+def saved_settings(
+    folder: Path, composed: DictConfig, typed: Sequence[str]
+) -> tuple[DictConfig, list[str]]:
     """The configuration of a run that is continued, with the changes that were typed.
 
     Args:
@@ -74,14 +99,13 @@ def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> 
         composed: The configuration of this command, which has the values of `typed`.
         typed: Overrides of the command line.
 
+    Returns:
+        The configuration, and notes about it, a line each.
+
     Raises:
         InputError: If the folder holds no run, or a value that was typed would not take effect.
     """
-    file = folder / "config.yaml"
-    if not file.is_file() or not file.stat().st_size:
-        raise InputError(f"resume={folder}: no config.yaml in this folder; is it a run folder?")
-    cfg = OmegaConf.load(file)
-    assert isinstance(cfg, DictConfig)
+    cfg, notes = _saved_config(folder)
     if "compile" not in cfg:
         raise InputError(f"resume={folder}: the run is from an older version of maskclr_pl")
     # settings and callbacks that the version of the run did not have
@@ -98,7 +122,26 @@ def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> 
             _change(cfg, composed, key, override)
     cfg.resume = str(folder)
     check_values(cfg)
-    return cfg
+    return cfg, notes
+
+
+def _saved_config(folder: Path) -> tuple[DictConfig, list[str]]:
+    """The content of config.yaml, or of the newest checkpoint if that file is damaged."""
+    with suppress(OSError, ValueError, YAMLError, OmegaConfBaseException):
+        cfg = OmegaConf.load(folder / "config.yaml")
+        if isinstance(cfg, DictConfig) and cfg:
+            return cfg, []
+    found = newest(folder)
+    if found is None:
+        raise InputError(
+            f"resume={folder}: no config.yaml in this folder, or a damaged one, and no checkpoint; "
+            "pass a run folder, or start the run again with output_dir="
+        )
+    try:
+        cfg = OmegaConf.create(dict(found.content["maskclr_pl"]["config"]))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{found.path}: expected a checkpoint of maskclr_pl.train") from None
+    return cfg, [f"config.yaml is missing or damaged: the settings are those of {found.path}"]
 
 
 def _change(cfg: DictConfig, composed: DictConfig, key: str, override: Override) -> None:
@@ -134,32 +177,6 @@ def _change(cfg: DictConfig, composed: DictConfig, key: str, override: Override)
         )
 
 
-def progress(folder: Path) -> Progress | None:
-    """Where a run goes on; None if it stopped before its first checkpoint.
-
-    Raises:
-        InputError: If the checkpoint is damaged, or its weights are not finite.
-    """
-    path = folder / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        return None
-    content = read_weights(path)
-    state_of(content, path)
-    try:
-        loop = content["loops"]["fit_loop"]
-        epochs = int(loop["epoch_progress"]["current"]["processed"])
-        started = int(loop["epoch_progress"]["current"]["started"])
-        info = content["maskclr_pl"]
-        planned = info.get("stage_epochs", info["config"]["trainer"]["max_epochs"])
-        step = int(content["global_step"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(
-            f"{path}: does not say how far the training is; expected a checkpoint of "
-            "maskclr_pl.train"
-        ) from None
-    return Progress(path, epochs, step, started > epochs, -1 if planned is None else int(planned))
-
-
 def check_data(folder: Path, data: SkeletonDataModule) -> None:
     """Refuse to continue on other data than the run was begun with.
 
@@ -175,41 +192,3 @@ def check_data(folder: Path, data: SkeletonDataModule) -> None:
                     "data.path=... with the store that it was begun with, or start another run"
                 )
             return
-
-
-def resume_lines(
-    folder: Path, done: Progress | None, epochs: int, stages: Sequence[Stage]
-) -> list[str]:
-    """Where a run goes on, and what stays as it was, a line each.
-
-    Args:
-        folder: Run folder.
-        done: How far it is; None: nowhere.
-        epochs: That it is to have.
-        stages: Of the method and the callbacks, settled.
-
-    Raises:
-        InputError: If it has more epochs already.
-    """
-    if done is None:
-        return [f"continues  from the start: {folder} has no checkpoints/last.ckpt yet"]
-    if done.epochs > epochs:
-        raise InputError(
-            f"{done.path} has {done.epochs} epochs already, and trainer.max_epochs={epochs}; pass "
-            "more epochs to train on"
-        )
-    if done.epochs == epochs:
-        return [
-            f"continues  all {epochs} epochs are done ({done.path}): nothing is left to train, the "
-            f"model is tested again; pass trainer.max_epochs={2 * epochs} to train on"
-        ]
-    where = f"epoch {done.epochs + 1} of {epochs}{', in its middle' if done.middle else ''}"
-    lines = [f"continues  {where}, step {done.step}, from {done.path}"]
-    if done.planned not in (-1, epochs):
-        lines += [
-            f"note       {stage.key}={stage.start:g} stays at epoch {stage.first + 1}: it is a "
-            f"share of the {done.planned} epochs that the run began with"
-            for stage in stages
-            if 0 < stage.start < 1
-        ]
-    return lines

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,36 @@ import hydra
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.assembly import assemble
-from maskclr_pl.callbacks import EpochLines, EpochTime, FiniteTraining
+from maskclr_pl.callbacks import (
+    CheckpointOnSignal,
+    EpochLines,
+    EpochTime,
+    FiniteTraining,
+    RowInCheckpoint,
+)
 from maskclr_pl.checkpoint import metadata
-from maskclr_pl.cli import claim, log, log_to, plain, run_folder, verb
+from maskclr_pl.cli import held, log, log_to, plain, refuse_run, run_folder, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.data.coverage import nobody_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.accuracy import accuracies
 from maskclr_pl.evaluation.environment import environment, write_environment
-from maskclr_pl.evaluation.results import write_atomically, write_lines
-from maskclr_pl.evaluation.runs import keep_history
+from maskclr_pl.evaluation.history import keep_history
+from maskclr_pl.evaluation.results import write_lines
+from maskclr_pl.evaluation.runs import begun
+from maskclr_pl.files import write_atomically
 from maskclr_pl.layouts import layout_notes
 from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.plan import chosen, monitored, plan
 from maskclr_pl.preflight import check_only, state_needs
-from maskclr_pl.resuming import resume_lines
+from maskclr_pl.progress import Progress, resume_lines
+from maskclr_pl.resuming import folder_to_resume
+from maskclr_pl.saving import make_durable
 from maskclr_pl.training import fit_and_test
 from maskclr_pl.types import InputError
 
@@ -40,6 +52,20 @@ from maskclr_pl.types import InputError
 @verb("train")
 def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
+    cfg.resume = folder_to_resume(cfg.resume, cfg.output_dir)
+    with ExitStack() as stack:
+        if cfg.resume and begun(Path(cfg.resume)) and not cfg.check_only:
+            _hold(Path(cfg.resume), stack)  # before its checkpoints are read
+        return _train(cfg, stack)
+
+
+@rank_zero_only
+def _hold(folder: Path, stack: ExitStack) -> None:
+    """Keep a run folder from other trainings; the first process does it for all."""
+    stack.enter_context(held(folder))
+
+
+def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     overrides = list(HydraConfig.get().overrides.task)
     cfg, method, data, done, trained_on, lines = assemble(cfg, overrides)
     monitor, notes = monitored(cfg, data)
@@ -58,14 +84,15 @@ def main(cfg: DictConfig) -> float | None:
         lines += resume_lines(folder, done, planned.epochs, planned.stages)
     facts = (data.store.skeleton, data.store.class_names, data.train.lengths, trained_on)
     method.metadata = metadata(plain(cfg), *facts) | {"stage_epochs": planned.share_epochs}
+    if not cfg.resume:
+        _hold(folder, stack)
     if trainer.is_global_zero:
         _open(folder, cfg, trainer, data, overrides)
+        lines += _history(folder, done)
         _describe(cfg, data, method, lines)
         if batch := data.batch_line(trainer.world_size, trainer.accumulate_grad_batches):
             log.info("batch      %s", batch)
         state_needs(cfg, trainer, method, data, planned.epochs)
-        if done is not None:
-            keep_history(trainer.loggers, folder, before=done.step)
     if cfg.compile:
         method.compile_backbone()
     start = None if done is None else done.path
@@ -83,16 +110,27 @@ def _open(
     data: SkeletonDataModule,
     overrides: Sequence[str],
 ) -> None:
-    """Claim the run folder, and write what is known before the training."""
+    """Write what is known before the training."""
     if not cfg.resume:
-        claim(folder)
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+        refuse_run(folder)
     words = ["python", "-m", "maskclr_pl.train", *overrides]
     where = trainer.strategy.root_device, trainer.world_size
-    write_environment(folder, environment(data, *where, words))
-    log_to(folder / "train.log")
+    write_environment(folder, environment(data, *where, words), new=not cfg.resume)
     if cfg.data.labelled is not None:
         write_lines(folder / "labelled.txt", data.train.names)
+    # the last of them: with it the folder holds a run, which can be continued
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+    log_to(folder / "train.log")
+
+
+def _history(folder: Path, done: Progress | None) -> list[str]:
+    """Prepare metrics.csv for what is going to be logged; notes about it."""
+    if done is None:
+        return keep_history(folder, before=0)
+    notes = keep_history(
+        folder, done.step, done.row or None, repeated=done.epochs if done.middle else None
+    )
+    return [f"note       {note}" for note in notes]
 
 
 def _folder(cfg: DictConfig) -> Path:
@@ -126,7 +164,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
         "checkpoint": {**where, "monitor": monitor},
         "last": where,
     }
-    callbacks: list[L.Callback] = [FiniteTraining()]
+    callbacks: list[L.Callback] = [FiniteTraining(), RowInCheckpoint()]
     callbacks += [
         hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
         for name, callback in cfg.callbacks.items()
@@ -134,7 +172,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     if "masking" in cfg:
         callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
-    callbacks.append(EpochTime())
+    callbacks += [EpochTime(), CheckpointOnSignal(folder / "checkpoints")]
     callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,
@@ -145,6 +183,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,  # our batch samplers share the clips among ranks
     )
+    make_durable(trainer)
     return trainer
 
 

@@ -1,10 +1,13 @@
 """Fit a method, test the chosen checkpoint, and write what a run folder holds."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
 
 from maskclr_pl.callbacks import CostCallback
 from maskclr_pl.cli import log
@@ -19,6 +22,7 @@ from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.pictures import draw_records
 from maskclr_pl.plan import Plan, outcome
+from maskclr_pl.saving import LAST
 
 
 def fit_and_test(
@@ -48,10 +52,12 @@ def fit_and_test(
     began = time.monotonic()
     metrics: dict[str, float] = {}
     if planned.trained:
-        _fit(trainer, method, data, folder, start)
+        with _interruptible(folder):
+            trainer.fit(method, data, ckpt_path=start)
         metrics = outcome(trainer, planned, folder)
     else:  # nearest neighbors
-        trainer.validate(method, data, ckpt_path=start, verbose=False)
+        with _interruptible(folder):
+            trainer.validate(method, data, ckpt_path=start, verbose=False)
         for name in ("best", "last"):
             trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
     metrics.setdefault("train/seconds", round(time.monotonic() - began, 1))
@@ -59,7 +65,7 @@ def fit_and_test(
     if isinstance(method, Classifier):
         metrics = _test(trainer, method, data, folder) | metrics
     else:  # without labels there is nothing to test
-        values = trainer.callback_metrics
+        values = trainer.callback_metrics or planned.row  # nothing was left to train
         metrics |= {key: float(values[key]) for key in values if key.startswith("train/")}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         metrics |= callback.cost if isinstance(callback, CostCallback) else {}
@@ -70,15 +76,22 @@ def fit_and_test(
     return metrics
 
 
-def _fit(
-    trainer: L.Trainer, method: Method, data: SkeletonDataModule, folder: Path, start: Path | None
-) -> None:
+@rank_zero_only
+def _say_how_to_continue(folder: Path) -> None:
+    log.info("continue   %s", command("train", resume=folder))
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Undo what Lightning makes of an interruption: it leaves the program."""
     try:
-        trainer.fit(method, data, ckpt_path=start)
-    except SystemExit:  # what Lightning makes of an interruption
-        if (folder / "checkpoints" / "last.ckpt").is_file():
-            log.info("continue   %s", command("train", resume=folder))
-        raise KeyboardInterrupt from None
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        if (folder / "checkpoints" / LAST).is_file():
+            _say_how_to_continue(folder)
+        raise end.__context__ from None
 
 
 def _test(
@@ -87,7 +100,8 @@ def _test(
     """Test the chosen checkpoint and keep its predictions."""
     val = trainer.callback_metrics.get("val/top1")
     best = folder / "checkpoints" / "best.ckpt"
-    [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
+    with _interruptible(folder):
+        [tested] = trainer.test(method, data, ckpt_path=best, verbose=False)
     if trainer.is_global_zero:
         columns = {key: value.numpy() for key, value in method.predictions.items()}
         names = np.array(data.test.names)[columns["index"]]

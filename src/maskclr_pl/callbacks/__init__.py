@@ -4,12 +4,15 @@ from maskclr_pl.callbacks.collapse import CollapseCallback
 from maskclr_pl.callbacks.cost import CostCallback, EpochTime
 from maskclr_pl.callbacks.figures import FiguresCallback
 from maskclr_pl.callbacks.finite import FiniteTraining
+from maskclr_pl.callbacks.history import RowInCheckpoint
 from maskclr_pl.callbacks.masking import MaskingCallback
 from maskclr_pl.callbacks.progress import EpochLines
 from maskclr_pl.callbacks.selection import BestCheckpoint, EarlyStopping, best_of, too_few
+from maskclr_pl.callbacks.signals import CheckpointOnSignal
 
 __all__ = [
     "BestCheckpoint",
+    "CheckpointOnSignal",
     "CollapseCallback",
     "CostCallback",
     "EarlyStopping",
@@ -18,6 +21,7 @@ __all__ = [
     "FiguresCallback",
     "FiniteTraining",
     "MaskingCallback",
+    "RowInCheckpoint",
     "best_of",
     "too_few",
 ]

@@ -15,6 +15,9 @@ from maskclr_pl.masking import Masking
 from maskclr_pl.stages import Stage
 from maskclr_pl.types import Batch
 
+_SO_FAR = "hidden_in_epoch"
+"""In a checkpoint: sums over the batches of the epoch in which it was written."""
+
 
 class MaskingCallback(L.Callback):
     """Puts a strategy into the method's `masking` slot from an epoch on.
@@ -41,7 +44,7 @@ class MaskingCallback(L.Callback):
         self._stage = Stage("masking", keys[0], start_epoch, ramp_epochs, keys[1])
         self.strategy, self.stages = strategy, (self._stage,)
         self._hidden: Tensor | None = None
-        self._batches = 0
+        self._batches = 0.0
         self._classes: Sequence[str] = ()
         self._epoch: Tensor | None = None  # (K, V + 1) of this rank: sums of shares, sequences
         self._total: Tensor | None = None  # the same of all ranks and epochs
@@ -64,15 +67,18 @@ class MaskingCallback(L.Callback):
         return dataclasses.replace(self.strategy, ratio=ratio)  # type: ignore[type-var]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A run continued in the middle of an epoch has no start of that epoch."""
-        self.on_train_epoch_start(trainer, pl_module)
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Fill or empty the slot."""
+        """Fill or empty the slot: in the middle of an epoch, where a run is continued, too."""
         self._stage.settle(trainer.max_epochs or 1)
         # a plain attribute of the method, which torch's type of a module does not know
         setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
-        self._hidden, self._batches, self._epoch = None, 0, None
+        if self._hidden is not None and self._epoch is not None:  # from a checkpoint
+            device = pl_module.device
+            self._hidden, self._epoch = self._hidden.to(device), self._epoch.to(device)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Fill or empty the slot, and count from zero."""
+        self._hidden, self._batches, self._epoch = None, 0.0, None
+        self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -99,16 +105,38 @@ class MaskingCallback(L.Callback):
         pl_module.log_dict(values, sync_dist=True)
 
     def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        sums = self._epoch
-        if sums is None:  # nobody was there, on this rank
-            joints = len(pl_module.skeleton)  # type: ignore[arg-type]
-            sums = torch.zeros(len(self._classes), joints + 1, device=pl_module.device)
-        total = trainer.strategy.reduce(sums, reduce_op="sum")
-        total = torch.as_tensor(total).cpu().double()
+        joints = len(pl_module.skeleton)  # type: ignore[arg-type]
+        total = _sum(trainer, pl_module, self._epoch, (len(self._classes), joints + 1)).double()
         self._total = total if self._total is None else self._total + total
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the record by class."""
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """What was hidden in the epoch so far, on all ranks, for a run that goes on within it."""
+        if getattr(pl_module, "masking", None) is None or not hasattr(pl_module, "skeleton"):
+            return
+        joints = len(pl_module.skeleton)  # type: ignore[arg-type]
+        parts = {
+            "hidden": (self._hidden, (joints,)),
+            "batches": (torch.tensor(self._batches, device=pl_module.device), ()),
+            "by_class": (self._epoch, (len(self._classes), joints + 1)),
+        }
+        checkpoint[_SO_FAR] = {
+            name: _sum(trainer, pl_module, value, shape) for name, (value, shape) in parts.items()
+        }
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See `on_save_checkpoint`: every rank goes on with its share."""
+        if so_far := checkpoint.get(_SO_FAR):
+            ranks = trainer.world_size
+            self._batches = float(so_far["batches"]) / ranks
+            self._hidden = so_far["hidden"] / ranks if self._batches else None
+            self._epoch = so_far["by_class"] / ranks if self._batches else None
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the record by class: also if nothing was left to train."""
         if self._total is None or not trainer.is_global_zero:
             return
         joints: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
@@ -126,6 +154,14 @@ class MaskingCallback(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self._total = state_dict.get("hidden_by_class")
+
+
+def _sum(
+    trainer: L.Trainer, pl_module: L.LightningModule, value: Tensor | None, shape: tuple[int, ...]
+) -> Tensor:
+    """The sum over all ranks, on the CPU; None counts as zeros."""
+    here = torch.zeros(shape, device=pl_module.device) if value is None else value
+    return torch.as_tensor(trainer.strategy.reduce(here, reduce_op="sum")).cpu()
 
 
 def hidden_by_class(

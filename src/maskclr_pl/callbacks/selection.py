@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from maskclr_pl.backbones.weights import read_weights
+from maskclr_pl.saving import BEST, unreadable
 from maskclr_pl.stages import stages_of
 from maskclr_pl.types import InputError
 
@@ -61,7 +62,7 @@ class BestCheckpoint(Checkpoint):
     """
 
     def __init__(self, dirpath: str | Path, monitor: str | None = "val/top1"):
-        self.path, self.monitor = Path(dirpath) / "best.ckpt", monitor
+        self.path, self.monitor = Path(dirpath) / BEST, monitor
         self.best: Rank | None = None
         """The epoch in best.ckpt; None while there is none. Without a monitor its score is NaN."""
 
@@ -96,8 +97,8 @@ class BestCheckpoint(Checkpoint):
         return {} if self.best is None else {"best": tuple(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `state_dict`."""
-        if "best" in state_dict:
+        """See `state_dict`; without its file the best is chosen anew."""
+        if "best" in state_dict and unreadable(self.path) is None:
             self.best = Rank(*state_dict["best"])
 
     def on_load_checkpoint(
@@ -105,7 +106,7 @@ class BestCheckpoint(Checkpoint):
     ) -> None:
         """Of a run of an older version, take over a best.ckpt whose epoch is eligible."""
         states = checkpoint.get("callbacks", {})
-        if self.state_key in states or not _fitting(trainer) or not self.path.is_file():
+        if self.state_key in states or not _fitting(trainer) or unreadable(self.path):
             return
         older = [s for key, s in states.items() if key.startswith("ModelCheckpoint{")]
         scores = [s.get("best_model_score") for s in older if s.get("monitor") == self.monitor]

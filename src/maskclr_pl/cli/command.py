@@ -1,32 +1,29 @@
-"""What the commands share: Hydra at the door, errors in one line, run folders, plain output."""
+"""What the commands share: Hydra at the door, errors in one line, plain output."""
 
 import functools
 import io
 import logging
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from maskclr_pl.cli.errors import WRONG, log, one_line
+from maskclr_pl.cli.errors import is_wrong, log, one_line
 from maskclr_pl.cli.help import help_text
-from maskclr_pl.cli.jobs import job_folder, run_job
+from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
-from maskclr_pl.command_line import override
 from maskclr_pl.config import config_dir
-from maskclr_pl.types import InputError
+from maskclr_pl.signals import Terminated, ignore, listen
 
 Main = Callable[[DictConfig], Any]
 
@@ -42,7 +39,7 @@ def verb(name: str) -> Callable[[Main], Callable[[], None]]:
         def command() -> None:
             # Hydra then raises instead of printing its own report and leaving
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            signal.signal(signal.SIGTERM, _terminated)
+            listen()
             _set_up_output()
             if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
                 log.info("%s", help_text(name))
@@ -76,18 +73,19 @@ def _checked(main: Main, cfg: DictConfig) -> Any:
 def _errors_in_one_line(name: str) -> Iterator[None]:
     try:
         yield
-    except WRONG as error:
+    except Exception as error:
+        if not is_wrong(error):
+            raise
         if os.environ.get("MASKCLR_TRACEBACK"):
             traceback.print_exc()
         sys.stderr.write(f"error: {one_line(error, name)}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        ignore()  # a second signal must not disturb the end
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of a run says it
+            sys.exit(0)
         sys.stderr.write("stopped\n")
-        sys.exit(130)
-
-
-def _terminated(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 class _Lines(logging.StreamHandler[TextIO]):
@@ -116,10 +114,17 @@ def _set_up_output() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
+class _LogFile(logging.FileHandler):
+    """Lines in a file; what a full disk does to them is told by the files that matter."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def log_to(path: Path) -> None:
     """Also write the command's lines to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.handlers = [log.handlers[0], handler]
 
@@ -127,34 +132,3 @@ def log_to(path: Path) -> None:
 def plain(cfg: Any) -> Any:
     """Plain dicts, lists and values of a configuration, interpolations resolved."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-
-
-def run_folder(output_dir: str | None, kind: str) -> Path:
-    """The folder of this run: `output_dir`, or a new one under runs/. Nothing is made yet."""
-    hydra_config = HydraConfig.get()
-    if output_dir is not None:
-        return Path(output_dir)
-    if hydra_config.mode == RunMode.MULTIRUN:
-        return job_folder()
-    return Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-
-
-def claim(folder: Path) -> None:
-    """Make a run folder, and its config.yaml as the sign that it is taken.
-
-    Raises:
-        InputError: If the folder holds a run already.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be made ({error.strerror}); type another output_dir=..."
-        ) from None
-    try:
-        os.close(os.open(folder / "config.yaml", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        raise InputError(
-            f"{folder} holds a run already; pass {override('resume', folder)} to continue it, or "
-            "leave out output_dir to start another"
-        ) from None

@@ -1,6 +1,7 @@
 """The one line that a command ends with when its configuration or its input is wrong."""
 
 import difflib
+import errno
 import logging
 import re
 import sys
@@ -15,15 +16,24 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from maskclr_pl.cli.help import options
 from maskclr_pl.config import config_dir
-from maskclr_pl.types import InputError
+from maskclr_pl.types import InputError, printable
 
 log = logging.getLogger("maskclr_pl")
 
 WRONG = (InputError, HydraException, OmegaConfBaseException)
 """Errors of what the user gave, as opposed to bugs."""
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EMFILE)
+
 _EXTRAS = {"optuna": "sweep", "submitit_slurm": "slurm"}
 """Plugins of Hydra that the configuration names -> what to install them by."""
+
+
+def is_wrong(error: BaseException) -> bool:
+    """Whether an error is about what the user gave, a file or a disk, and no bug."""
+    if isinstance(error, WRONG):  # one of Hydra's is an OSError, too
+        return True
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK)
 
 
 def one_line(error: BaseException, command: str) -> str:
@@ -40,6 +50,9 @@ def one_line(error: BaseException, command: str) -> str:
         if isinstance(link, InputError):
             return str(link)
     origin = chain[-1]
+    if isinstance(origin, OSError) and not isinstance(origin, WRONG):
+        place = f"{origin.filename}: " if origin.filename else ""
+        return printable(f"{place}{origin.strerror or origin}")
     text = "\n".join(str(link) for link in chain)
     if isinstance(error, InstantiationException):
         node = re.search(r"full_key: (\S+)", text)

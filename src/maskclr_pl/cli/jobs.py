@@ -14,8 +14,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from maskclr_pl.cli.errors import WRONG, log, one_line
-from maskclr_pl.evaluation.results import write_atomically
+from maskclr_pl.cli.errors import is_wrong, log, one_line
+from maskclr_pl.evaluation.runs import begun
+from maskclr_pl.files import alive, write_atomically
 from maskclr_pl.types import InputError
 
 CALL = "MASKCLR_SWEEP"
@@ -121,6 +122,8 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
     try:
         own = cfg.get("output_dir") or job_folder()
         if command == "train":
+            if cfg.resume == "auto":  # as sweeps do in any case
+                cfg.resume = None
             job.folder = str(cfg.resume or own)
             if cfg.resume is None:
                 _look_back(job, sweep_dir, cfg)
@@ -130,15 +133,12 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
             job.save(sweep_dir)
             job.value, job.objective = main(cfg), cfg.get("objective")
             job.status = "finished"
-    except WRONG as error:
-        if os.environ.get("MASKCLR_TRACEBACK"):
-            traceback.print_exc()
-        fail(job, one_line(error, command), sweep_dir)
-        return None
     except Exception as error:
-        traceback.print_exc()
-        job.bug = True
-        fail(job, f"{type(error).__name__}: {' '.join(str(error).split())}", sweep_dir)
+        job.bug = not is_wrong(error)
+        if job.bug or os.environ.get("MASKCLR_TRACEBACK"):
+            traceback.print_exc()
+        bug = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        fail(job, bug if job.bug else one_line(error, command), sweep_dir)
         return None
     except KeyboardInterrupt:
         job.status = "stopped"
@@ -164,7 +164,7 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
         InputError: If another process is at it, or its name stands for another job.
     """
     folder, name = Path(job.folder), job.name
-    job.claimed = not (folder / "config.yaml").is_file()
+    job.claimed = not begun(folder)
     path = sweep_dir / "jobs" / f"{name}.json"
     if not path.is_file():
         return
@@ -175,7 +175,7 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
             f"{sweep_dir} has {name} with other overrides ({' '.join(before.overrides)}); pass "
             "another hydra.sweep.dir="
         )
-    if before.status == "running" and before.host == job.host and _alive(before.process):
+    if before.status == "running" and before.host == job.host and alive(before.process):
         raise InputError(f"{job.folder}: process {before.process} is training it")
     job.name = name
     if before.folder != job.folder or not before.claimed:
@@ -186,21 +186,6 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
         job.value, job.objective = before.value, before.objective
         log.info("           finished before: skipped")
         return
-    config = folder / "config.yaml"
-    if config.is_file() and config.stat().st_size:
+    if begun(folder):
         cfg.resume = str(folder)
         log.info("           begun before: continued")
-    else:
-        config.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.store import ATTRIBUTES, Recording
+from maskclr_pl.files import lock
 from maskclr_pl.types import InputError
-
-try:
-    import fcntl
-except ImportError:  # on Windows two commands that write the same store are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 COLUMNS = ("name", "label", "frames", "persons", "frame_size", "digest", *ATTRIBUTES)
 _FORMAT = ("dtype", "joints", "channels", "scored")
@@ -58,7 +54,12 @@ class Spool:
             open(folder / name, "ab+")  # noqa: SIM115  # closed by close()
             for name in ("table", "keypoint", "score")
         )
-        self._lock()
+        busy = f"{folder}: another command is writing there; wait for it, or pass another output="
+        try:
+            lock(self._table, busy)
+        except InputError:
+            self.close()
+            raise
         self._restore(key, skips)
 
     def __len__(self) -> int:
@@ -116,18 +117,6 @@ class Spool:
     def _write(self, line: Mapping[str, Any]) -> None:
         data = json.dumps(line).encode()
         self._table.write(_checksum(data) + b" " + data + b"\n")
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._table, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            raise InputError(
-                f"{self.folder}: another command is writing there; wait for it, or type another "
-                "output="
-            ) from None
 
     def _same_kind(self, name: str, kind: Mapping[str, Any]) -> None:
         if not self.format or self.format == kind:

@@ -1,10 +1,10 @@
 """Processes that load data."""
 
-import signal
+from maskclr_pl.signals import ignore
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
-    """Ignore SIGTERM and SIGINT: for `DataLoader(worker_init_fn=...)`.
+    """Ignore SIGTERM, SIGINT and SIGUSR1: for `DataLoader(worker_init_fn=...)`.
 
     Batch systems and shells send them to all processes of a job at once. A worker that ends by
     itself makes its parent fail while it saves what it has; the parent ends its workers, and they
@@ -13,5 +13,4 @@ def leave_signals_to_the_parent(worker: int) -> None:
     Args:
         worker: Number of the process.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore()

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.evaluation.results import write_atomically
+from maskclr_pl.files import write_atomically
 from maskclr_pl.methods import Method
 from maskclr_pl.methods.base import shown_persons
 from maskclr_pl.methods.oneshot import evaluating

@@ -1,7 +1,6 @@
 """Features of clips, as a file."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from maskclr_pl.evaluation.results import keep_older
+from maskclr_pl.files import replacing
 from maskclr_pl.methods import Method
 from maskclr_pl.types import Batch, InputError
 
@@ -43,14 +44,16 @@ def embed(
     return features, label
 
 
-def write_features(path: Path, embedded: Embedded) -> None:
+def write_features(path: Path, embedded: Embedded) -> Path | None:
     """Write an HDF5 file: `features` (n, D) float32, `label` (n,), `name` (n,), and attributes.
 
-    Attributes are JSON texts, except those that are texts. The file is there in full or not at all.
+    Attributes are JSON texts, except those that are texts. The file is there in full or not at all;
+    an earlier one gets a number.
+
+    Returns:
+        Where the earlier one is now.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         with h5py.File(partial, "w") as file:
             file["features"] = embedded.features.astype(np.float32)
             file["label"] = embedded.label.astype(np.int64)
@@ -58,9 +61,7 @@ def write_features(path: Path, embedded: Embedded) -> None:
             file.create_dataset("name", data=names, dtype=h5py.string_dtype())
             for key, value in embedded.attributes.items():
                 file.attrs[key] = value if isinstance(value, str) else json.dumps(value)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        return keep_older(path)
 
 
 def read_features(path: str | Path) -> Embedded:

@@ -13,7 +13,7 @@ import torch
 
 import maskclr_pl
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.results import write_atomically
+from maskclr_pl.files import write_atomically
 
 PACKAGES = (
     *("maskclr_pl", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics"),
@@ -47,12 +47,17 @@ def environment(
     }
 
 
-def write_environment(folder: Path, values: Mapping[str, Any]) -> None:
+def write_environment(folder: Path, values: Mapping[str, Any], new: bool = False) -> None:
     """Write `environment.json`; that of a run that is continued is kept, and added to.
 
     Then `continued` lists the later ones.
+
+    Args:
+        folder: Of the run.
+        values: See `environment`.
+        new: Whether a run begins here; what a killed start left is replaced.
     """
-    first = read_environment(folder)
+    first = {} if new else read_environment(folder)
     if first:
         values = {**first, "continued": [*first.get("continued", []), values]}
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"

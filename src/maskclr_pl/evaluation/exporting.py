@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from maskclr_pl import __version__
 from maskclr_pl.data.clips import MAX_FRAMES
+from maskclr_pl.files import replacing
 from maskclr_pl.methods import Classifier
 from maskclr_pl.methods.portable import Portable
 from maskclr_pl.types import Batch, InputError
@@ -128,14 +128,9 @@ def export(method: Classifier, info: Mapping[str, Any], form: str, path: Path) -
     """
     check_installed(form)
     facts = describe(info)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{SUFFIX[form]}")
-    try:
+    with replacing(path) as partial:
         run = {"onnx": _onnx, "torch": _torch}[form](_program(method, facts), facts, partial)
         difference = compare(method, facts, run)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return difference
 
 

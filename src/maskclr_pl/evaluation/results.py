@@ -4,23 +4,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there in full or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+from maskclr_pl.files import replacing, write_atomically
 
 
 def keep_older(path: Path) -> Path | None:
@@ -55,10 +45,8 @@ def write_predictions(
     folder: Path, name: np.ndarray, label: np.ndarray, logits: np.ndarray
 ) -> None:
     """`predictions.npz`: name (n,), label (n,), logits (n, K) of the test clips."""
-    path = folder / "predictions.npz"
-    partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez(partial, name=name, label=label, logits=logits)
-    os.replace(partial, path)
+    with replacing(folder / "predictions.npz") as partial:
+        np.savez(partial, name=name, label=label, logits=logits)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

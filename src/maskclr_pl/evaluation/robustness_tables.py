@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.evaluation.results import write_atomically, write_table
+from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.evaluation.robustness import (
     Passes,
     area,
@@ -22,6 +22,7 @@ from maskclr_pl.evaluation.robustness import (
     spread,
     summarise,
 )
+from maskclr_pl.files import staged, write_atomically
 
 FILES = (
     "robustness.csv",
@@ -94,8 +95,8 @@ def class_rows(passes: Passes, class_names: Sequence[str]) -> list[dict[str, Any
 
 def write_robustness(
     folder: Path, passes: Passes, class_names: Sequence[str], second: Passes | None = None
-) -> list[dict[str, Any]]:
-    """The files of a robustness run.
+) -> tuple[list[dict[str, Any]], Path | None]:
+    """The files of a robustness run; those of an earlier one get a number.
 
     Args:
         folder: Where they are written.
@@ -104,22 +105,29 @@ def write_robustness(
         second: Over the clips that a second store has; clean is then theirs in the first.
 
     Returns:
-        The rows of `robustness.csv`.
+        The rows of `robustness.csv`, and where the earlier one is now.
+
+    Raises:
+        InputError: If they cannot be written; the earlier ones then stay as they are.
     """
     rows, classes = passes.rows(), class_rows(passes, class_names)
-    write_passes(folder / "robustness_clips.npz", passes)
-    if second is not None:
-        rows += second.rows()[1:]  # its level 0 says what its clean pass says
-        classes += [
-            row if row["corruption"] != "clean" else row | {"corruption": "second_store"}
-            for row in class_rows(second, class_names)
-        ]
-        write_passes(folder / "robustness_second_store.npz", second)
-    write_table(folder / "robustness.csv", rows)
-    write_table(folder / "robustness_classes.csv", classes)
-    if len(rows) > 1:
-        write_table(folder / "robustness_summary.csv", summary_rows(rows))
-    return rows
+    with staged(folder) as stage:
+        write_passes(stage / "robustness_clips.npz", passes)
+        if second is not None:
+            rows += second.rows()[1:]  # its level 0 says what its clean pass says
+            classes += [
+                row if row["corruption"] != "clean" else row | {"corruption": "second_store"}
+                for row in class_rows(second, class_names)
+            ]
+            write_passes(stage / "robustness_second_store.npz", second)
+        write_table(stage / "robustness.csv", rows)
+        write_table(stage / "robustness_classes.csv", classes)
+        if len(rows) > 1:
+            write_table(stage / "robustness_summary.csv", summary_rows(rows))
+        kept = set_aside(folder)
+        for path in stage.iterdir():
+            path.replace(folder / path.name)
+    return rows, kept
 
 
 def write_passes(path: Path, passes: Passes) -> None:

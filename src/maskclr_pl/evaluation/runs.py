@@ -1,15 +1,15 @@
 """Reading back what a run folder holds."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.loggers import CSVLogger, Logger
 
 from maskclr_pl.command_line import override
+from maskclr_pl.evaluation.history import read_rows
 from maskclr_pl.evaluation.results import read_table, series
+from maskclr_pl.saving import BEFORE, BEST, LAST
 from maskclr_pl.types import InputError
 
 
@@ -46,6 +46,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
+def begun(folder: Path) -> bool:
+    """Whether a folder holds a run, or other results: a configuration or a checkpoint.
+
+    A command that was killed at its start leaves neither.
+    """
+    if any((folder / "checkpoints" / name).is_file() for name in (LAST, BEFORE, BEST)):
+        return True
+    try:
+        return bool(read_config(folder))
+    except InputError:
+        return False
+
+
 def folder_of(run_or_checkpoint: str) -> Path:
     """The run folder that `init_from` names, itself or by a checkpoint in it."""
     path = Path(run_or_checkpoint)
@@ -71,8 +84,7 @@ def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
 
     Of several terms the loss is the cross-entropy, which runs with other terms can be compared by.
     """
-    path = folder / "metrics.csv"
-    rows = read_table(path) if path.is_file() else []
+    rows, _ = read_rows(folder / "metrics.csv")
     labelled = any(row.get("train/loss_ce") for row in rows)
     columns = {"loss": "train/loss_ce" if labelled else "train/loss", "accuracy": "val/top1"}
     return {name: series(rows, column) for name, column in columns.items()}
@@ -101,8 +113,7 @@ def marked_epochs(folder: Path) -> dict[str, int]:
 
 def masked_history(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Epochs and share of each joint's tokens that was hidden in them; {} without masking."""
-    path = folder / "metrics.csv"
-    rows = read_table(path) if path.is_file() else []
+    rows, _ = read_rows(folder / "metrics.csv")
     columns = [name for name in rows[0] if name.startswith("masked/")] if rows else []
     found = {column.removeprefix("masked/"): series(rows, column) for column in columns}
     return {joint: history for joint, history in found.items() if history[1]}
@@ -129,23 +140,3 @@ def robustness_rows(folder: Path) -> list[dict[str, str]]:
     """`robustness.csv` of a run; [] if it was not evaluated."""
     path = folder / "robustness.csv"
     return read_table(path) if path.is_file() else []
-
-
-def keep_history(loggers: Iterable[Logger], folder: Path, before: int) -> None:
-    """Give Lightning's CSV logger what a run has logged: it would start `metrics.csv` anew.
-
-    Args:
-        loggers: Of the trainer that continues the run; nothing has been logged with it yet.
-        folder: Of the run.
-        before: Steps at the checkpoint that it continues from; later rows come again.
-    """
-    path = folder / "metrics.csv"
-    rows = read_table(path) if path.is_file() else []
-    for logger in loggers:
-        if isinstance(logger, CSVLogger):
-            for row in rows:
-                values = {k: int(v) if v.isdigit() else float(v) for k, v in row.items() if v}
-                step = int(values.pop("step"))
-                if step < before:
-                    logger.log_metrics(dict(values), step)
-            logger.save()

@@ -21,6 +21,7 @@ from PIL import Image
 
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import any_letters, save, short
+from maskclr_pl.files import replacing
 from maskclr_pl.skeletons import Skeleton
 
 _FPS, _LONGEST = 15, 100  # of an animation, in frames
@@ -131,9 +132,9 @@ def attention_animation(
         for number, line in enumerate(clip.lines()):
             height = bottom + side + 0.48 - 0.17 * number
             write(axes, left, height, short(line, 50), size=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
     first, *rest = _frames(figure, axes, moving, skeleton, gain)
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / _FPS), loop=0)
+    with replacing(path) as partial:
+        first.save(partial, save_all=True, append_images=rest, duration=round(1000 / _FPS), loop=0)
     return [path]
 
 

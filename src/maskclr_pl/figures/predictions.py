@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.style import COLOURS
+from maskclr_pl.files import replacing
 from maskclr_pl.skeletons import Skeleton
 
 _LONGER, _SHORTER = 460, 240  # sides in pixels: the longer one, and what the shorter has at least
@@ -80,14 +81,14 @@ def annotated(
                 label = f"person {person}" + (f": {text}" if text else "")
                 _label(draw, points[row, at][visible[row, at]], label, colour, font, size)
         pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures[0].save(
-        path,
-        save_all=True,
-        append_images=pictures[1:],
-        duration=round(1000 * min(max(seconds, _FASTEST), _SLOWEST)),
-        loop=0,
-    )
+    with replacing(path) as partial:
+        pictures[0].save(
+            partial,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=round(1000 * min(max(seconds, _FASTEST), _SLOWEST)),
+            loop=0,
+        )
 
 
 def _placed(

@@ -18,6 +18,7 @@ from maskclr_pl.data.store import found_joints
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import COLOURS, any_letters
+from maskclr_pl.files import replacing
 from maskclr_pl.skeletons import Skeleton
 
 _SIDES = {"left": COLOURS[0], "right": COLOURS[1], "middle": "#404040"}
@@ -101,7 +102,8 @@ def contact_sheet(
         write(axes, margin, bottom + side + 0.12, _title(clip, class_names), size=8)
         for x, frame in zip(left, frames, strict=True):
             write(axes, x + side / 2, bottom - 0.12, f"{frame}", size=6, color="0.5", ha="center")
-    figure.savefig(path, dpi=130)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=130)
 
 
 def animation(
@@ -135,7 +137,7 @@ def animation(
         moving.append((points + corner, visible))
         write(axes, corner[0], side + 0.08, _title(clip, class_names, 32), size=8)
     writer = PillowWriter(fps=_FPS)
-    with writer.saving(figure, str(path), dpi=80):
+    with replacing(path) as partial, writer.saving(figure, str(partial), dpi=80):
         for t in range(-(-longest // step)):
             drawn = [
                 _segments(p[:, [t % p.shape[1]]], v[:, [t % p.shape[1]]], skeleton)

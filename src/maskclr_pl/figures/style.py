@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from maskclr_pl.files import replacing
 from maskclr_pl.types import printable
 
 # Okabe and Ito (2008), without the yellow that is hard to see on white
@@ -48,10 +49,11 @@ def any_letters() -> Iterator[None]:
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a PNG and, beside it, an SVG; returns both."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     with any_letters():
-        figure.savefig(files[0], dpi=130)
+        with replacing(files[0]) as partial:
+            figure.savefig(partial, dpi=130)
         figure.set_layout_engine("none")  # what was found once need not be found again
-        figure.savefig(files[1], dpi=130)
+        with replacing(files[1]) as partial:
+            figure.savefig(partial, dpi=130)
     return files

@@ -1,0 +1,85 @@
+"""Folders that commands write into: chosen, kept from other commands, refused if they are taken."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from maskclr_pl.cli.jobs import job_folder
+from maskclr_pl.command_line import override
+from maskclr_pl.evaluation.runs import begun
+from maskclr_pl.files import locked, not_written, write_atomically
+from maskclr_pl.types import InputError
+
+
+def run_folder(output_dir: str | None, kind: str) -> Path:
+    """The folder of this run: `output_dir`, or a new one under runs/. Nothing is made yet."""
+    hydra_config = HydraConfig.get()
+    if output_dir is not None:
+        return Path(output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return job_folder()
+    return Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder, which is made, from other commands that would write into it.
+
+    Raises:
+        InputError: If another command has it, or it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    with locked(folder / ".lock", f"{folder}: another command is writing there; wait for its end"):
+        yield
+
+
+@contextmanager
+def new_results(folder: Path, config: Any) -> Iterator[None]:
+    """Hold a folder for results; a folder that was made for them goes when something fails.
+
+    Args:
+        folder: Which must not hold results.
+        config: For config.yaml, which is written at the end: the sign that they are complete.
+
+    Raises:
+        InputError: See `held`; if the folder holds results already.
+    """
+    new = not folder.exists()
+    with held(folder):
+        refuse_results(folder)
+        try:
+            yield
+            text = OmegaConf.to_yaml(config, resolve=True)
+            write_atomically(folder / "config.yaml", text.encode())
+        except BaseException:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def refuse_results(folder: Path) -> None:
+    """Raise an InputError if a folder holds results, which would be mixed with others."""
+    if begun(folder):
+        raise InputError(
+            f"{folder} holds results already; pass another output_dir=, or leave it out"
+        )
+
+
+def refuse_run(folder: Path) -> None:
+    """Raise an InputError if a folder holds a run, which another training must not overwrite."""
+    if begun(folder):
+        raise InputError(
+            f"{folder} holds a run already; pass {override('resume', folder)} to continue it, or "
+            "leave out output_dir to start another; a command that is repeated continues its run "
+            "with resume=auto"
+        )

@@ -1,0 +1,1 @@
+"""Kills and full disks at a chosen operation on the files of a folder."""
