@@ -25,10 +25,10 @@ from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
+from maskclr_pl.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.types import InputError
 
 __all__ = [
-    "TRUSTED",
     "build_method",
     "built_from",
     "checkpoint_path",
@@ -36,15 +36,11 @@ __all__ = [
     "load_published_weights",
     "load_run",
     "metadata",
-    "refuse_untrusted",
     "state_of",
 ]
 
 VIEWS = ("extreme",)
 """Views of a clip that an augmentation may make beside `augment` and `preprocess`."""
-
-TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
-"""Where the classes of a checkpoint may come from, unless the user trusts more."""
 
 
 def metadata(
@@ -207,8 +203,8 @@ def _rebuilt(
 ) -> tuple[Method, dict[str, Any]]:
     info = content["maskclr_pl"]
     used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
-    used |= {key: info["config"][key] for key in ("augment", "optim")}
-    refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
+    used |= {key: info["config"][key] for key in ("augment", "optim", "clip")}
+    refuse_untrusted(used, path, trusted_packages(trusted))
     names, data = info["class_names"], info["config"]["data"]
     if not isinstance(names, list) or not isinstance(data["path"], str):
         raise InputError(f"{path}: does not say what data and classes it was trained on")
@@ -217,39 +213,6 @@ def _rebuilt(
     method.load_state_dict(state_of(content, path))
     method.metadata = info
     return method.eval(), info
-
-
-def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
-    """Raise an InputError if a `_target_` in the configuration is not a class that is trusted."""
-    if isinstance(config, Mapping):
-        if "_target_" in config:
-            target = str(config["_target_"])
-            package = target.split(".")[0]
-            found = None
-            if any(target.startswith(prefix) for prefix in trusted):
-                try:
-                    found = hydra.utils.get_object(target)
-                except ImportError:
-                    raise InputError(
-                        f"{path}: asks for {target}, which this version does not have; use the "
-                        "version of maskclr_pl that wrote the file"
-                    ) from None
-            # a name can lead out of the package through a module that it imports
-            if not inspect.isclass(found) or not f"{found.__module__}.".startswith(trusted):
-                raise InputError(
-                    f"{path}: asks for {target}, which is not trusted; if you know where the file "
-                    f"comes from, type trusted=[{package}]"
-                )
-        for value in config.values():
-            refuse_untrusted(value, path, trusted)
-    elif isinstance(config, str) and "${" in config:
-        raise InputError(
-            f"{path}: holds the reference {config}, which is not trusted; a checkpoint holds plain "
-            "values, and trusted=[...] does not change that"
-        )
-    elif isinstance(config, list | tuple):
-        for value in config:
-            refuse_untrusted(value, path, trusted)
 
 
 def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

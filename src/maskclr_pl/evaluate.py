@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
     adversarial = Adversarial(_numbers("adversarial", cfg.adversarial))
     pictures = _pictures(_several(cfg.figures), method)
     second_store = Store(cfg.second_store) if cfg.second_store else None
-    loggers, began = run_loggers(run_folder_of(path)) if cfg.log else [], time.time()
+    loggers, began = run_loggers(run_folder_of(path), cfg.trusted) if cfg.log else [], time.time()
     log.info(
         "evaluating %s on %d clips of %s: %d passes over them, on %s",
         *(path, len(data.test), data.store.path),

@@ -13,7 +13,9 @@ from maskclr_pl.checkpoint import state_of
 from maskclr_pl.cli import check_values
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.environment import data_identity, read_environment
+from maskclr_pl.reading import read_yaml
 from maskclr_pl.stages import Stage
+from maskclr_pl.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.types import InputError
 
 CHANGEABLE = (
@@ -80,8 +82,7 @@ def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> 
     file = folder / "config.yaml"
     if not file.is_file() or not file.stat().st_size:
         raise InputError(f"resume={folder}: no config.yaml in this folder; is it a run folder?")
-    cfg = OmegaConf.load(file)
-    assert isinstance(cfg, DictConfig)
+    cfg = _read(file, composed)
     if "compile" not in cfg:
         raise InputError(f"resume={folder}: the run is from an older version of maskclr_pl")
     # settings and callbacks that the version of the run did not have
@@ -98,6 +99,31 @@ def saved_settings(folder: Path, composed: DictConfig, typed: Sequence[str]) -> 
             _change(cfg, composed, key, override)
     cfg.resume = str(folder)
     check_values(cfg)
+    return cfg
+
+
+def _read(file: Path, composed: DictConfig) -> DictConfig:
+    """The configuration of a run, whose classes are trusted or named by this command itself.
+
+    Raises:
+        InputError: If it is damaged, or asks for something else.
+    """
+    read_yaml(file)  # within bounds
+    try:
+        cfg = OmegaConf.load(file)
+        values = OmegaConf.to_container(cfg)
+    except Exception as error:  # names and values that OmegaConf does not take
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{file}: not the settings of a run ({reason})") from None
+    typed = OmegaConf.to_container(composed)
+    trusted = trusted_packages(composed.trusted, whole_run=True, typed=typed)
+    refuse_untrusted(values, file, trusted)
+    assert isinstance(cfg, DictConfig)
+    for name, group in composed.items():
+        found = cfg.get(str(name), group)
+        if OmegaConf.is_dict(group) and not OmegaConf.is_dict(found):
+            raise InputError(f"{file}: {name!s} is {found!r}, expected settings by name")
+    cfg.trusted = composed.trusted
     return cfg
 
 

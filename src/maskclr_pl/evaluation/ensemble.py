@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from maskclr_pl.reading import read_arrays
 from maskclr_pl.types import InputError
 
 
@@ -32,14 +33,14 @@ def read_predictions(folder: Path) -> Predictions:
     """
     path = folder / "predictions.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            name, label, logits = (file[key] for key in ("name", "label", "logits"))
+        name, label, logits = read_arrays(path, ("name", "label", "logits")).values()
     except FileNotFoundError:
         raise InputError(f"{folder}: no predictions.npz; is it a run folder with a test?") from None
-    except Exception as error:  # a damaged archive can raise nearly anything
-        raise InputError(f"{path}: not readable ({error})") from None
-    if logits.ndim != 2 or not len(name) == len(label) == len(logits) or not len(name):
+    fits = logits.ndim == 2 and logits.size and name.shape == label.shape == logits.shape[:1]
+    if not fits or (name.dtype.kind, label.dtype.kind, logits.dtype.kind) != ("U", "i", "f"):
         raise InputError(f"{path}: its arrays do not belong together")
+    if label.min() < 0 or label.max() >= logits.shape[1]:
+        raise InputError(f"{path}: labels beyond the {logits.shape[1]} classes of its logits")
     return Predictions(str(folder), name, label, logits)
 
 
