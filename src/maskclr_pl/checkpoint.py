@@ -25,7 +25,7 @@ from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
-from maskclr_pl.trust import refuse_untrusted, trusted_packages
+from maskclr_pl.trust import BoundedTensors, refuse_untrusted, trusted_packages
 from maskclr_pl.types import InputError
 
 __all__ = [
@@ -38,6 +38,9 @@ __all__ = [
     "metadata",
     "state_of",
 ]
+
+_MOST = {"frames": 10_000, "persons": 100}
+"""Of a clip, by key of `data`: every clip would fill the memory."""
 
 VIEWS = ("extreme",)
 """Views of a clip that an augmentation may make beside `augment` and `preprocess`."""
@@ -191,6 +194,8 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error.__cause__, InputError):  # in what Hydra made
+            raise error.__cause__ from None
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: its settings and weights do not make a model ({type(error).__name__}: "
@@ -208,9 +213,14 @@ def _rebuilt(
     names, data = info["class_names"], info["config"]["data"]
     if not isinstance(names, list) or not isinstance(data["path"], str):
         raise InputError(f"{path}: does not say what data and classes it was trained on")
+    for key, most in _MOST.items():
+        if not 1 <= data.get(key, 1) <= most:
+            raise InputError(f"{path}: data.{key} is {data[key]}, expected 1 to {most}")
     source = Skeleton.from_dict(info["source_skeleton"])
-    method = build_method(info["config"], source, with_weights=False)
-    method.load_state_dict(state_of(content, path))
+    state = state_of(content, path)
+    with BoundedTensors(path, len(state)):
+        method = build_method(info["config"], source, with_weights=False)
+    method.load_state_dict(state)
     method.metadata = info
     return method.eval(), info
 

@@ -17,7 +17,7 @@ import yaml
 from maskclr_pl.types import InputError
 
 _LARGEST_YAML = 1 << 20  # bytes; the longest of ours has 20,000
-_MOST_NODES, _DEEPEST = 50_000, 64  # of a YAML file, when its aliases are written out
+_MOST_NODES, _DEEPEST = 20_000, 64  # of a YAML file, when its aliases are written out
 _FREE, _MOST_TIMES = 100 << 20, 100  # bytes that any archive may unpack to, and times its size
 
 
@@ -44,9 +44,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if len(data) > _LARGEST_YAML:
             raise InputError(f"{path}: larger than {_LARGEST_YAML >> 20} MB, expected settings")
         text = data.decode("utf-8-sig")
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         root = loader.get_single_node()
-        _check_size(root, path)
+        _check_size(root)
         values = None if root is None else loader.construct_document(root)
     except InputError:
         raise
@@ -54,8 +54,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise _too_large(path) from None
+    except _TooLargeError:
+        raise InputError(
+            f"{path}: nested more than {_DEEPEST} levels deep, or more than {_MOST_NODES} values "
+            "with its aliases written out; expected settings"
+        ) from None
     except Exception as error:  # its constructors raise many kinds, for dates and numbers too
         raise InputError(f"{path}: not readable as YAML ({_reason(error)})") from None
     if not isinstance(values, dict):
@@ -63,25 +66,39 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_size(root: yaml.Node | None, path: Path) -> None:
+class _TooLargeError(Exception):
+    """A file that is made to take long."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops at what is too large, which costs time as well as memory."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Count a node on the way into it."""
+        self._nodes, self._depth = self._nodes + 1, self._depth + 1
+        if self._nodes > _MOST_NODES or self._depth > _DEEPEST:
+            raise _TooLargeError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _check_size(root: yaml.Node | None) -> None:
     """Count the nodes with every alias written out; an alias of itself is too deep."""
     left, seen = [(root, 0)], 0
     while left:
         node, depth = left.pop()
         seen += 1
         if seen > _MOST_NODES or depth > _DEEPEST:
-            raise _too_large(path)
+            raise _TooLargeError
         if isinstance(node, yaml.MappingNode):
             left += [(one, depth + 1) for pair in node.value for one in pair]
         elif isinstance(node, yaml.SequenceNode):
             left += [(one, depth + 1) for one in node.value]
-
-
-def _too_large(path: Path) -> InputError:
-    return InputError(
-        f"{path}: nested more than {_DEEPEST} levels deep, or more than {_MOST_NODES} values with "
-        "its aliases written out; expected settings"
-    )
 
 
 def read_json(path: str | Path) -> Any:

@@ -5,11 +5,14 @@ wherever it comes from: a class must be on the list, nested ones included, or be
 """
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskclr_pl.types import InputError
 
@@ -37,6 +40,7 @@ _ARGUMENTS = {
 }
 """Class -> all arguments that a file may give it, where some are dangerous."""
 
+_FREE, _FREE_CALLS = 64 << 20, 1000  # bytes of tensors that any model may have, and how many
 _DEEPEST, _MOST = 64, 100_000
 """Levels and values of a configuration; what has more is made to fill the memory."""
 
@@ -75,6 +79,39 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
                 f"{path}: holds the reference {value[:80]}, which is not trusted; expected plain "
                 "values, and trusted=[...] does not change that"
             )
+
+
+class BoundedTensors(TorchDispatchMode):
+    """Refuses to make tensors that have far more values than the weights of a file.
+
+    A few numbers in its settings could ask for terabytes, or for a million layers.
+
+    Args:
+        path: The file, for errors.
+        tensors: How many it holds.
+    """
+
+    def __init__(self, path: Path, tensors: int):
+        super().__init__()
+        self._path, self._bytes = path, _FREE + 4 * path.stat().st_size
+        self._calls = _FREE_CALLS + 10 * tensors
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what is made of nothing but sizes."""
+        if args and not any(isinstance(one, torch.Tensor) for one in args):
+            sizes = args[0] if isinstance(args[0], list | tuple) else [max(map(_whole, args))]
+            self._bytes -= 4 * math.prod(map(_whole, sizes))
+            self._calls -= 1
+            if self._bytes < 0 or self._calls < 0:
+                raise InputError(
+                    f"{self._path}: its settings describe a model that is far larger than its "
+                    "weights; expected a checkpoint of maskclr_pl.train"
+                )
+        return func(*args, **(kwargs or {}))
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 1
 
 
 def _check_target(node: Mapping[Any, Any], path: Path, trusted: tuple[str, ...]) -> None:
