@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
-from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.cli import log, plain, refuse_links, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.data import Store
 from maskclr_pl.evaluation.accuracy import accuracies
@@ -46,6 +46,8 @@ def main(cfg: DictConfig) -> None:
             f"{path}: {type(method).__name__} learns without labels and has no classes; use "
             f"{command('train', 'method=linear_probe', init_from=cfg.ckpt_path)}"
         )
+    folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
+    refuse_links(folder)
     data, device = data_of(info, plain(cfg.data)), device_named(cfg.device)
     method.to(device)
     poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
@@ -71,7 +73,6 @@ def main(cfg: DictConfig) -> None:
     if second_store is not None:
         second = second_passes(method, second_store, data.test, found, load)
         log.info("%s %s", second_store.path, matched(method, second_store, second, data.test))
-    folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
     if kept := set_aside(folder):
         log.info("kept       the earlier table as %s", kept)
     rows = write_robustness(folder, found, data.store.class_names, second)

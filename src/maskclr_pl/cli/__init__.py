@@ -1,6 +1,6 @@
 """The door of every command: Hydra, one-line errors, types of settings, sweeps, plain output."""
 
-from maskclr_pl.cli.command import claim, log_to, plain, run_folder, verb
+from maskclr_pl.cli.command import claim, log_to, plain, refuse_links, run_folder, verb
 from maskclr_pl.cli.errors import log, one_line
 from maskclr_pl.cli.help import help_text
 from maskclr_pl.cli.values import check_values
@@ -13,6 +13,7 @@ __all__ = [
     "log_to",
     "one_line",
     "plain",
+    "refuse_links",
     "run_folder",
     "verb",
 ]

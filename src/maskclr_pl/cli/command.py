@@ -26,6 +26,7 @@ from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
 from maskclr_pl.command_line import override
 from maskclr_pl.config import config_dir
+from maskclr_pl.reading import check_no_device
 from maskclr_pl.types import InputError
 
 Main = Callable[[DictConfig], Any]
@@ -116,9 +117,25 @@ def _set_up_output() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse to write into a folder through links that whoever made it has left there.
+
+    Raises:
+        InputError: If a file in the folder, or among its figures, is a symbolic link or a pipe.
+    """
+    for path in (*folder.glob("*"), *folder.glob("figures/*")):
+        if path.is_symlink() and not path.is_dir():
+            raise InputError(
+                f"{path}: a symbolic link to {path.readlink()}, which would be written to; replace "
+                "it by a copy, or remove it"
+            )
+        check_no_device(path)
+
+
 def log_to(path: Path) -> None:
     """Also write the command's lines to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_links(path.parent)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.handlers = [log.handlers[0], handler]

@@ -78,7 +78,7 @@ def read_attribute(file: h5py.File, name: str, default: Any = None) -> Any:
     return file.attrs[name]
 
 
-def read_table(
+def read_dataset(
     dataset: h5py.Dataset, kind: str, shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
     """A whole data set, which must not ask for more memory than the file has.

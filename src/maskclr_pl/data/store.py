@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from maskclr_pl.command_line import command
-from maskclr_pl.data.hdf5 import open_hdf5, read_attribute, read_table
+from maskclr_pl.data.hdf5 import open_hdf5, read_attribute, read_dataset
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -138,7 +138,7 @@ class Store:
         self._check_layout()
         rows = int(self._layout["keypoint"][1][0])
         clips = file["name"].shape[:1]
-        self._name = read_table(file["name"], "S", clips)
+        self._name = read_dataset(file["name"], "S", clips)
         self.frames = _integers(file["frames"], clips, 1, rows + 1)
         self.persons = _integers(file["persons"], clips, 1, rows + 1)
         self.start = _integers(file["start"], clips, 0, rows)
@@ -152,7 +152,7 @@ class Store:
         self.subject, self.camera, self.setup = (
             _integers(file[key], clips, -1, _LARGE) if key in file else None for key in ATTRIBUTES
         )
-        self.digest = read_table(file["digest"], "u", clips) if "digest" in file else None
+        self.digest = read_dataset(file["digest"], "u", clips) if "digest" in file else None
         self.splits = {
             _text(split): _integers(indices, indices.shape[:1], 0, *clips)
             for split, indices in file.get("splits", {}).items()
@@ -194,7 +194,7 @@ class Store:
     def skipped(self) -> list[tuple[str, str]]:
         """(name, reason) of the recordings that `prepare on_error=skip` left out."""
         with self._opened() as file:
-            texts = read_table(file["skipped"], "O") if "skipped" in file else ()
+            texts = read_dataset(file["skipped"], "O") if "skipped" in file else ()
             return [
                 (name.decode(errors="replace"), why.decode(errors="replace")) for name, why in texts
             ]
@@ -243,7 +243,7 @@ def _text(name: Any) -> str:
 
 def _integers(dataset: h5py.Dataset, shape: tuple[int, ...], first: int, end: int) -> np.ndarray:
     """A table of integers from `first` up to, not including, `end`."""
-    table = read_table(dataset, "iu", shape)
+    table = read_dataset(dataset, "iu", shape)
     if not ((table >= first) & (table < end)).all():
         raise ValueError(f"{dataset.name} has numbers out of range")
     return table.astype(np.int64)

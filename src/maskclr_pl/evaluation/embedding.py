@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from maskclr_pl.data.hdf5 import open_hdf5, read_attribute, read_table
+from maskclr_pl.data.hdf5 import open_hdf5, read_attribute, read_dataset
 from maskclr_pl.methods import Method
 from maskclr_pl.types import Batch, InputError
 
@@ -78,8 +78,8 @@ def read_features(path: str | Path) -> Embedded:
         raise InputError(f"{path}: no such file; type python -m maskclr_pl.embed ckpt_path=RUN")
     try:
         with open_hdf5(path) as file:
-            features, label = (read_table(file[key], kind) for key, kind in _TABLES.items())
-            name = [one.decode(errors="replace") for one in read_table(file["name"], "O")]
+            features, label = (read_dataset(file[key], kind) for key, kind in _TABLES.items())
+            name = [one.decode(errors="replace") for one in read_dataset(file["name"], "O")]
             attributes = {key: _value(read_attribute(file, key)) for key in file.attrs}
         if features.ndim != 2 or not len(features) == len(label) == len(name):
             raise ValueError(f"features {features.shape}, {len(label)} labels, {len(name)} names")

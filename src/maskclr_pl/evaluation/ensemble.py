@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
+from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.reading import read_arrays
 from maskclr_pl.types import InputError
 
@@ -41,7 +43,8 @@ def read_predictions(folder: Path) -> Predictions:
         raise InputError(f"{path}: its arrays do not belong together")
     if label.min() < 0 or label.max() >= logits.shape[1]:
         raise InputError(f"{path}: labels beyond the {logits.shape[1]} classes of its logits")
-    return Predictions(str(folder), name, label, logits)
+    judged = with_wrong_answers(torch.from_numpy(logits), torch.from_numpy(label)).numpy()
+    return Predictions(str(folder), name, label, judged)
 
 
 def ensemble(runs: Sequence[Predictions], weights: Sequence[float]) -> Predictions:

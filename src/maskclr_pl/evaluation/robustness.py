@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskclr_pl.evaluation.adversarial import NO_ATTACK, Adversarial, Predict
 from maskclr_pl.evaluation.corruptions import Corruption, Poses, clip_rng
+from maskclr_pl.finite import answered
 from maskclr_pl.types import Batch
 
 Key = tuple[str, float, int]
@@ -101,9 +102,12 @@ def robustness(
 
 
 def _recognised(logits: Float[Tensor, "B K"], batch: Batch) -> Bool[Tensor, "2 B"]:
-    """Whether the right class has the largest score, and one of the five largest."""
+    """Whether the right class has the largest score, and one of the five largest.
+
+    Neither is so where the scores are not numbers.
+    """
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch["label"].unsqueeze(1)
-    return torch.stack((best[:, 0], best.any(1)))
+    return torch.stack((best[:, 0], best.any(1))) & answered(logits)
 
 
 def _corrupted(
