@@ -7,7 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -128,3 +131,14 @@ def pyskl_file(path: Path, clips: int = 24, joints: int = 17) -> Path:
     split = {"train": names[: clips * 2 // 3], "test": names[clips * 2 // 3 :]}
     path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
     return path
+
+
+def toy_commands(folder: Path) -> Path:
+    """Make `poses.pkl` (COCO-17, two classes), `poses.h5`, and `run`, which is trained on it."""
+    pyskl_file(folder / "poses.pkl")
+    nothing: Any = SimpleNamespace(readouterr=lambda: SimpleNamespace(out="", err=""))
+    command = partial(in_process, cwd=folder, capsys=nothing)
+    command("prepare", "source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17")
+    data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
+    command("train", *data, *SMALL, "trainer.max_epochs=3", "data.batch_size=8", "output_dir=run")
+    return folder

@@ -2,9 +2,7 @@
 
 import logging
 import os
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import jaxtyping
 import pytest
@@ -16,7 +14,7 @@ jaxtyping.install_import_hook("maskclr_pl", "tests.typechecker.check")
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from tests.commands import SMALL, in_process, pyskl_file  # noqa: E402
+from tests.commands import toy_commands  # noqa: E402
 
 torch.set_num_threads(1)  # reproducible sums; several cores gain nothing at these sizes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the commands that tests start
@@ -27,14 +25,7 @@ settings.load_profile("suite")
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `poses.pkl` (COCO-17, two classes), `poses.h5`, and `run`, trained on it."""
-    folder = tmp_path_factory.mktemp("toy")
-    pyskl_file(folder / "poses.pkl")
-    nothing = SimpleNamespace(readouterr=lambda: SimpleNamespace(out="", err=""))
-    command = partial(in_process, cwd=folder, capsys=nothing)
-    command("prepare", "source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17")
-    data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
-    command("train", *data, *SMALL, "trainer.max_epochs=3", "data.batch_size=8", "output_dir=run")
-    return folder
+    return toy_commands(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture

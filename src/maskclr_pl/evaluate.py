@@ -69,6 +69,12 @@ def main(cfg: DictConfig) -> None:
         *(load(data.test), data.test.names, corruptions, poses),
         *(cfg.draws, cfg.seed, adversarial),
     )
+    if found.unanswered:
+        log.info(
+            "note       the scores of %d clips are not numbers: they count as wrong; prepare "
+            "check=true tells whether their coordinates are finite",
+            found.unanswered,
+        )
     second = None
     if second_store is not None:
         second = second_passes(method, second_store, data.test, found, load)

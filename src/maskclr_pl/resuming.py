@@ -31,6 +31,9 @@ CHANGEABLE = (
 """Settings, and groups of them, that may differ when a run is continued: how long, how fast, and
 what is shown. Everything else decides what is learned, and stays."""
 
+_NEEDED = ("method", "backbone", "augment", "optim", "clip", "data", "trainer", "callbacks")
+"""Groups that every run has."""
+
 _NOTHING = object()
 """In place of a key that is not there."""
 
@@ -120,8 +123,9 @@ def _read(file: Path, composed: DictConfig) -> DictConfig:
     refuse_untrusted(values, file, trusted)
     assert isinstance(cfg, DictConfig)
     for name, group in composed.items():
-        found = cfg.get(str(name), group)
-        if OmegaConf.is_dict(group) and not OmegaConf.is_dict(found):
+        found = cfg.get(str(name))
+        given = found is not None or name in _NEEDED
+        if OmegaConf.is_dict(group) and given and not OmegaConf.is_dict(found):
             raise InputError(f"{file}: {name!s} is {found!r}, expected settings by name")
     cfg.trusted = composed.trusted
     return cfg
