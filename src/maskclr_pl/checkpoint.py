@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from maskclr_pl import __version__
@@ -126,10 +127,10 @@ def built_from(key: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, HydraException):
+    except (InputError, HydraException, OmegaConfBaseException):
         raise
     except Exception as error:  # whatever the constructor raises for values that it cannot use
-        raise InputError(f"{key}: {error}") from error
+        raise InputError(f"{key}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _further_views(cfg: DictConfig) -> list[str]:

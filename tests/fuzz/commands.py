@@ -20,14 +20,17 @@ from omegaconf import DictConfig, open_dict
 
 from maskclr_pl import train
 from maskclr_pl.assembly import assemble
+from maskclr_pl.backbones.weights import read_weights
 from maskclr_pl.checkpoint import load_run
 from maskclr_pl.cli import plain
 from maskclr_pl.config import config_dir
+from maskclr_pl.data.trained_on import TrainingRecord
 from maskclr_pl.data.videos import Reading, inputs
 from maskclr_pl.evaluation.corruptions import Poses
+from maskclr_pl.evaluation.identity import identify
 from maskclr_pl.evaluation.prediction import Predictor, softmax
 from maskclr_pl.evaluation.robustness import robustness
-from maskclr_pl.evaluation.runs import read_config
+from maskclr_pl.evaluation.tables import Table
 from maskclr_pl.inheritance import inherit
 from maskclr_pl.plan import monitored, plan
 from maskclr_pl.predict import _asked, _readable, _write
@@ -48,6 +51,7 @@ def command_samples(toy: Path) -> dict[str, list[Sample]]:
         "evaluate": (_evaluate, "poses.h5"),
         "checkpoint": (_start, f"run/{LAST}"),
         "config": (_resume, CONFIG),
+        "report": (_report, CONFIG),
     }
     return {
         "predict": [
@@ -136,11 +140,12 @@ def _start(toy: Path, root: Path, output: Path) -> None:
     cfg = cfg.copy()
     cfg.init_from = str(path)
     inherit(cfg, frozenset())
+    TrainingRecord.read(read_weights(path), str(path))
     init_from(predictor.method, path, plain(cfg), predictor.class_names)
 
 
 def _resume(toy: Path, root: Path, output: Path) -> None:
-    """As train resume= reads config.yaml, up to the first step; and as report does."""
+    """As train resume= reads config.yaml, up to the first step."""
     folder = root / "run"
     with chdir(root):
         if folder.is_dir():
@@ -152,4 +157,11 @@ def _resume(toy: Path, root: Path, output: Path) -> None:
         monitor, _ = monitored(parts.cfg, parts.data)
         trainer = train._trainer(parts.cfg, Path("run"), monitor)
         plan(parts.cfg, trainer, parts.method, parts.data, parts.done)
-        read_config(Path("run"))
+
+
+def _report(toy: Path, root: Path, output: Path) -> None:
+    """As report reads a run folder."""
+    folder = root / "run"
+    for name in ("metrics.json", "predictions.npz", "environment.json"):
+        (folder / name).symlink_to(toy / "run" / name)
+    Table([identify(folder)]).text()
