@@ -133,12 +133,13 @@ def pyskl_file(path: Path, clips: int = 24, joints: int = 17) -> Path:
     return path
 
 
-def toy_commands(folder: Path) -> Path:
+def toy_commands(folder: Path, *words: str) -> Path:
     """Make `poses.pkl` (COCO-17, two classes), `poses.h5`, and `run`, which is trained on it."""
     pyskl_file(folder / "poses.pkl")
     nothing: Any = SimpleNamespace(readouterr=lambda: SimpleNamespace(out="", err=""))
     command = partial(in_process, cwd=folder, capsys=nothing)
     command("prepare", "source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17")
     data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
-    command("train", *data, *SMALL, "trainer.max_epochs=3", "data.batch_size=8", "output_dir=run")
+    data += ["data.batch_size=8", "trainer.max_epochs=3", "output_dir=run"]
+    command("train", *data, *SMALL, *words)
     return folder

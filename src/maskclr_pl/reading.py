@@ -144,8 +144,10 @@ def read_arrays(
                 raise InputError(f"{path}: holds {held}; expected an array `{missing[0]}`")
             wanted = [*names, *(name for name in optional if name in file)]
             return {name: file[name] for name in wanted}
-    except (InputError, FileNotFoundError):
+    except InputError:
         raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except Exception as error:  # a damaged archive can raise nearly anything
         raise InputError(f"{path}: not an .npz file of plain arrays ({_reason(error)})") from None
 

@@ -33,9 +33,10 @@ from maskclr_pl.evaluation.robustness import robustness
 from maskclr_pl.evaluation.tables import Table
 from maskclr_pl.inheritance import inherit
 from maskclr_pl.plan import monitored, plan
-from maskclr_pl.predict import _asked, _readable, _write
+from maskclr_pl.predict import _asked, _nothing, _readable, _write
 from maskclr_pl.starting import init_from
 from maskclr_pl.trained import batches_of, data_of
+from maskclr_pl.types import InputError
 from tests.fuzz.samples import Sample, samples
 
 LAST, CONFIG = "checkpoints/last.ckpt", "run/config.yaml"
@@ -44,7 +45,7 @@ LAST, CONFIG = "checkpoints/last.ckpt", "run/config.yaml"
 def command_samples(toy: Path) -> dict[str, list[Sample]]:
     """Kind of use -> forms of its files; `toy` is a folder as the fixture `toy_run` makes it."""
     read = samples()
-    poses = [*read["poses"], *read["pyskl"], *read["ntu_skeleton"][:1], *read["ctrgcn"][:1]]
+    poses = [*read["poses"], *read["pyskl"], *read["ntu_skeleton"][:1]]
     made = {one.name: one.make for one in poses} | {"arrays": _arrays}
     made["store"] = partial(_copied, toy, ["poses.h5"])
     forms = {
@@ -96,16 +97,21 @@ def _composed(command: str, *words: str) -> DictConfig:
 
 def _predict(toy: Path, root: Path, output: Path) -> None:
     predictor, _ = _model(toy)
-    cfg = _composed("predict", f"ckpt_path={toy / 'run'}", "input=x")
+    predictor.most_missing = 1.0
+    cfg = _composed("predict", f"ckpt_path={toy / 'run'}", "input=x", "on_error=skip")
     how = Reading(True, predictor.skeleton, frame_size=(720, 1280))
-    files = [path for path in inputs(str(root)) if path.name != "labels.csv"]
+    folder = root / "poses" if (root / "poses").is_dir() else root
+    files = [path for path in inputs(str(folder)) if path.name != "labels.csv"]
     answered: list[Any] = []
-    asked = _asked(cfg, predictor, _readable(cfg, files, how, []), [], answered)
+    problems: list[str] = []
+    asked = _asked(cfg, predictor, _readable(cfg, files, how, problems), problems, answered)
     shares = [softmax(logits) for logits in predictor.logits(asked)]
     assert all(np.isfinite(one).all() for one in shares)
-    if answered:
-        _write(cfg, output, predictor, answered, [])
-        json.loads((output / "predictions.json").read_text(), parse_constant=_no_json)
+    assert all(len(problem.splitlines()) == 1 for problem in problems), problems
+    if not answered:
+        raise InputError(_nothing(problems, files))
+    _write(cfg, output, predictor, answered, problems)
+    json.loads((output / "predictions.json").read_text(), parse_constant=_no_json)
 
 
 def _no_json(text: str) -> None:

@@ -230,7 +230,7 @@ def _toy() -> Path:
     """A small model and its data, for the commands that need them; of this process."""
     folder = Path(tempfile.mkdtemp(prefix="maskclr-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    toy_commands(folder)
+    toy_commands(folder, "backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1")
     return folder
 
 

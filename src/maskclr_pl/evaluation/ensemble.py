@@ -34,10 +34,9 @@ def read_predictions(folder: Path) -> Predictions:
         InputError: If there is none, or it is damaged.
     """
     path = folder / "predictions.npz"
-    try:
-        name, label, logits = read_arrays(path, ("name", "label", "logits")).values()
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no predictions.npz; is it a run folder with a test?") from None
+    if not path.is_file():
+        raise InputError(f"{folder}: no predictions.npz; is it a run folder with a test?")
+    name, label, logits = read_arrays(path, ("name", "label", "logits")).values()
     fits = logits.ndim == 2 and logits.size and name.shape == label.shape == logits.shape[:1]
     if not fits or (name.dtype.kind, label.dtype.kind, logits.dtype.kind) != ("U", "i", "f"):
         raise InputError(f"{path}: its arrays do not belong together")
