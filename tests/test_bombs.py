@@ -123,6 +123,10 @@ def test_checkpoints(tmp_path: Path) -> None:
             load_run(path)
         assert time.process_time() - began < 5
         config[group][key] = before
+    content["maskclr_pl"]["recording_frames"] = {"longest": "x"}
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"recording_frames is .* expected whole numbers"):
+        load_run(path)
     expanded = {"a": torch.zeros(1).expand(10**6, 10**6)}
     with pytest.raises(InputError, match="'a' in its state_dict is no weight"):
         state_of({"state_dict": expanded}, path)

@@ -217,6 +217,9 @@ def _rebuilt(
     for key, most in _MOST.items():
         if not 1 <= data.get(key, 1) <= most:
             raise InputError(f"{path}: data.{key} is {data[key]}, expected 1 to {most}")
+    lengths = info.get("recording_frames") or {}
+    if not isinstance(lengths, dict) or not all(type(one) is int for one in lengths.values()):
+        raise InputError(f"{path}: recording_frames is {str(lengths)[:80]}, expected whole numbers")
     source = Skeleton.from_dict(info["source_skeleton"])
     state = state_of(content, path)
     with BoundedTensors(path, len(state)):

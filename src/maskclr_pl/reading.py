@@ -149,7 +149,10 @@ def read_arrays(
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise InputError(f"{path}: not an .npz file of plain arrays ({_reason(error)})") from None
+        reason = _reason(error)
+        if "allow_pickle" in reason:  # NumPy advises to run what is in the file
+            reason = "objects in it, or no archive"
+        raise InputError(f"{path}: not an .npz file of plain arrays ({reason})") from None
 
 
 def check_archive(path: str | Path) -> None:
