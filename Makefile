@@ -20,7 +20,7 @@ help:
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
 	@echo "make bench   speed, as ratios measured side by side"
-	@echo "make fuzz    20,000 damaged files for the readers (many minutes)"
+	@echo "make fuzz    20,000 damaged files for readers and commands (many minutes)"
 	@echo "make setup   only install into $(VENV)"
 	@echo "make clean   remove $(VENV) and caches (runs/ and data/ stay)"
 

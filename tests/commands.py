@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,3 +135,14 @@ def pyskl_file(path: Path, clips: int = 24, joints: int = 17) -> Path:
     split = {"train": names[: clips * 2 // 3], "test": names[clips * 2 // 3 :]}
     path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
     return path
+
+
+def toy_commands(folder: Path, *words: str) -> Path:
+    """Make `poses.pkl` (COCO-17, two classes), `poses.h5`, and `run`, which is trained on it."""
+    pyskl_file(folder / "poses.pkl")
+    command = partial(in_process, cwd=folder, capsys=SILENT)
+    command("prepare", "source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17")
+    data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
+    data += ["data.batch_size=8", "trainer.max_epochs=3", "output_dir=run"]
+    command("train", *data, *SMALL, *words)
+    return folder

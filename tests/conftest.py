@@ -2,7 +2,6 @@
 
 import logging
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hypothesis import settings  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from tests.commands import SILENT, SMALL, in_process, pyskl_file  # noqa: E402
+from tests.commands import toy_commands  # noqa: E402
 
 torch.set_num_threads(1)  # reproducible sums; several cores gain nothing at these sizes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the commands that tests start
@@ -52,13 +51,7 @@ def _figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `poses.pkl` (COCO-17, two classes), `poses.h5`, and `run`, trained on it."""
-    folder = tmp_path_factory.mktemp("toy")
-    pyskl_file(folder / "poses.pkl")
-    command = partial(in_process, cwd=folder, capsys=SILENT)
-    command("prepare", "source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17")
-    data = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]
-    command("train", *data, *SMALL, "trainer.max_epochs=3", "data.batch_size=8", "output_dir=run")
-    return folder
+    return toy_commands(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture

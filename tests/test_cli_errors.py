@@ -394,7 +394,7 @@ MISTAKES = {
         r"gone: no metrics\.json; type the run folder",
     ),
     "report without brackets": ("report", ["runs=WORLD/half"], r"runs=\[.*half"),
-    "report on half a file": ("report", ["runs=[WORLD/half]"], r"metrics\.json: not readable"),
+    "report on half a file": ("report", ["runs=[WORLD/half]"], r"metrics\.json: not JSON"),
     "report on an untested run": ("report", ["runs=[WORLD/untested]"], r"untested.*test/top1"),
     "report with too many labels": (
         "report",

@@ -5,6 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint

@@ -281,9 +281,9 @@ def test_damaged_files(tmp_path, capsys):
     run = run_folder(tmp_path / "a")
     fail = partial(refused, "report", "runs=[a]", cwd=tmp_path, capsys=capsys)
     (run / "robustness_clips.npz").write_bytes(b"PK")
-    assert "robustness_clips.npz: not readable" in fail()
+    assert "robustness_clips.npz: not an .npz file" in fail()
     (run / "predictions.npz").write_bytes(b"PK")
-    assert "predictions.npz: not readable" in fail()
+    assert "predictions.npz: not an .npz file" in fail()
     assert not (tmp_path / "runs").exists()
 
 

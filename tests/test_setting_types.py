@@ -200,3 +200,6 @@ def test_numbers_and_lists_that_fit():
     check_values(composed("train", *fine))
     with pytest.raises(InputError, match=r"optim\.lr=true: expected a number$"):
         check_values(composed("train", "optim.lr=true"))
+    # the kind: the element that does not fit is one that is not there
+    with pytest.raises(InputError, match=r"clip\.pairs\.0=\[1\]: expected"):
+        check_values(composed("train", "clip.pairs=[[1]]"))

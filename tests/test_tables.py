@@ -308,7 +308,7 @@ def test_folders_that_are_no_runs(tmp_path):
         identify(one)
     (one / "metrics.json").write_text('{"test/top1": 1.0}')
     (one / "config.yaml").write_text("- 1")
-    with pytest.raises(InputError, match=r"no config\.yaml"):
+    with pytest.raises(InputError, match=r"config\.yaml: expected a mapping"):
         identify(one)
     with pytest.raises(InputError, match="no run folder, and none inside"):
         runs_below(tmp_path / "empty")

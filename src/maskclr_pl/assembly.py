@@ -9,7 +9,7 @@ import lightning as L
 from omegaconf import DictConfig
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.checkpoint import build_method, checkpoint_path
+from maskclr_pl.checkpoint import build_method, built_from, checkpoint_path
 from maskclr_pl.cli import plain
 from maskclr_pl.composition import Inherited, fit, passed_keys
 from maskclr_pl.data.datamodule import SkeletonDataModule
@@ -52,6 +52,19 @@ def assemble(cfg: DictConfig, overrides: Sequence[str]) -> Parts:
         InputError: If the settings contradict each other, the data, or the run to start from.
     """
     cfg, done, inherited, notes = _settings(cfg, overrides)
+    if cfg.resume:  # whatever a damaged file has in the place of settings
+        with built_from(f"{cfg.resume}/config.yaml"):
+            return _assembled(cfg, overrides, done, inherited, notes)
+    return _assembled(cfg, overrides, done, inherited, notes)
+
+
+def _assembled(
+    cfg: DictConfig,
+    overrides: Sequence[str],
+    done: Progress | None,
+    inherited: Inherited,
+    notes: Sequence[str],
+) -> Parts:
     lines = [f"note       {note}" for note in notes]
     store = open_store(cfg)
     complete_validation(cfg)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from maskclr_pl import __version__
@@ -25,10 +26,10 @@ from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
+from maskclr_pl.trust import BoundedTensors, refuse_untrusted, trusted_packages
 from maskclr_pl.types import InputError
 
 __all__ = [
-    "TRUSTED",
     "build_method",
     "built_from",
     "checkpoint_path",
@@ -36,15 +37,14 @@ __all__ = [
     "load_published_weights",
     "load_run",
     "metadata",
-    "refuse_untrusted",
     "state_of",
 ]
 
+_MOST = {"frames": 10_000, "persons": 100}
+"""Of a clip, by key of `data`: every clip would fill the memory."""
+
 VIEWS = ("extreme",)
 """Views of a clip that an augmentation may make beside `augment` and `preprocess`."""
-
-TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
-"""Where the classes of a checkpoint may come from, unless the user trusts more."""
 
 
 def metadata(
@@ -127,10 +127,10 @@ def built_from(key: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, HydraException):
+    except (InputError, HydraException, OmegaConfBaseException):
         raise
     except Exception as error:  # whatever the constructor raises for values that it cannot use
-        raise InputError(f"{key}: {error}") from error
+        raise InputError(f"{key}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _further_views(cfg: DictConfig) -> list[str]:
@@ -195,6 +195,8 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error.__cause__, InputError):  # in what Hydra made
+            raise error.__cause__ from None
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: its settings and weights do not make a model ({type(error).__name__}: "
@@ -207,49 +209,24 @@ def _rebuilt(
 ) -> tuple[Method, dict[str, Any]]:
     info = content["maskclr_pl"]
     used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
-    used |= {key: info["config"][key] for key in ("augment", "optim")}
-    refuse_untrusted(used, path, (*TRUSTED, *(f"{name}." for name in trusted)))
+    used |= {key: info["config"][key] for key in ("augment", "optim", "clip")}
+    refuse_untrusted(used, path, trusted_packages(trusted))
     names, data = info["class_names"], info["config"]["data"]
     if not isinstance(names, list) or not isinstance(data["path"], str):
         raise InputError(f"{path}: does not say what data and classes it was trained on")
+    for key, most in _MOST.items():
+        if not 1 <= data.get(key, 1) <= most:
+            raise InputError(f"{path}: data.{key} is {data[key]}, expected 1 to {most}")
+    lengths = info.get("recording_frames") or {}
+    if not isinstance(lengths, dict) or not all(type(one) is int for one in lengths.values()):
+        raise InputError(f"{path}: recording_frames is {str(lengths)[:80]}, expected whole numbers")
     source = Skeleton.from_dict(info["source_skeleton"])
-    method = build_method(info["config"], source, with_weights=False)
-    method.load_state_dict(state_of(content, path))
+    state = state_of(content, path)
+    with BoundedTensors(path, len(state)):
+        method = build_method(info["config"], source, with_weights=False)
+    method.load_state_dict(state)
     method.metadata = info
     return method.eval(), info
-
-
-def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
-    """Raise an InputError if a `_target_` in the configuration is not a class that is trusted."""
-    if isinstance(config, Mapping):
-        if "_target_" in config:
-            target = str(config["_target_"])
-            package = target.split(".")[0]
-            found = None
-            if any(target.startswith(prefix) for prefix in trusted):
-                try:
-                    found = hydra.utils.get_object(target)
-                except ImportError:
-                    raise InputError(
-                        f"{path}: asks for {target}, which this version does not have; use the "
-                        "version of maskclr_pl that wrote the file"
-                    ) from None
-            # a name can lead out of the package through a module that it imports
-            if not inspect.isclass(found) or not f"{found.__module__}.".startswith(trusted):
-                raise InputError(
-                    f"{path}: asks for {target}, which is not trusted; if you know where the file "
-                    f"comes from, type trusted=[{package}]"
-                )
-        for value in config.values():
-            refuse_untrusted(value, path, trusted)
-    elif isinstance(config, str) and "${" in config:
-        raise InputError(
-            f"{path}: holds the reference {config}, which is not trusted; a checkpoint holds plain "
-            "values, and trusted=[...] does not change that"
-        )
-    elif isinstance(config, list | tuple):
-        for value in config:
-            refuse_untrusted(value, path, trusted)
 
 
 def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl.checkpoint import checkpoint_path, load_run
-from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.cli import log, plain, refuse_links, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.data import Store
 from maskclr_pl.evaluation.accuracy import accuracies
@@ -45,6 +45,8 @@ def main(cfg: DictConfig) -> None:
             f"{path}: {type(method).__name__} learns without labels and has no classes; use "
             f"{command('train', 'method=linear_probe', init_from=cfg.ckpt_path)}"
         )
+    folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
+    refuse_links(folder)
     data, device = data_of(info, plain(cfg.data)), device_named(cfg.device)
     method.to(device)
     poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
@@ -52,7 +54,7 @@ def main(cfg: DictConfig) -> None:
     adversarial = Adversarial(_numbers("adversarial", cfg.adversarial))
     pictures = _pictures(_several(cfg.figures), method)
     second_store = Store(cfg.second_store) if cfg.second_store else None
-    loggers, began = run_loggers(run_folder_of(path)) if cfg.log else [], time.time()
+    loggers, began = run_loggers(run_folder_of(path), cfg.trusted) if cfg.log else [], time.time()
     log.info(
         "evaluating %s on %d clips of %s: %d passes over them, on %s",
         *(path, len(data.test), data.store.path),
@@ -66,11 +68,16 @@ def main(cfg: DictConfig) -> None:
         *(load(data.test), data.test.names, corruptions, poses),
         *(cfg.draws, cfg.seed, adversarial),
     )
+    if found.unanswered:
+        log.info(
+            "note       the scores of %d clips are not numbers: they count as wrong; prepare "
+            "check=true tells whether their coordinates are finite",
+            found.unanswered,
+        )
     second = None
     if second_store is not None:
         second = second_passes(method, second_store, data.test, found, load)
         log.info("%s %s", second_store.path, matched(method, second_store, second, data.test))
-    folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
     rows, kept = write_robustness(folder, found, data.store.class_names, second)
     if kept:
         log.info("kept       the earlier table as %s", kept)

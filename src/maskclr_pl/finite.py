@@ -1,13 +1,34 @@
-"""Weights that hold values which are not numbers: a training went wrong before they were saved."""
+"""Values that are not numbers: in weights, and in what a model says of clips."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maskclr_pl.types import InputError
+
+
+def answered(logits: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
+    """Which clips a model has an answer for: their largest logit is a number.
+
+    Without a synchronization with the device. Minus infinity is fine for a class that is ruled out.
+    """
+    return logits.amax(1).isfinite()
+
+
+def with_wrong_answers(
+    logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]
+) -> Float[Tensor, "B K"]:
+    """Logits in which a clip without an answer has its own class as the last one.
+
+    The largest of values that are not numbers is the first of them: such clips would count as
+    right where their class is number 0.
+    """
+    wrong = torch.zeros_like(logits).scatter(1, label.long().unsqueeze(1), -1.0)
+    return torch.where(answered(logits).unsqueeze(1), logits, wrong)
 
 
 def not_finite(state: Mapping[str, Any]) -> list[str]:

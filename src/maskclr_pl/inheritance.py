@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.checkpoint import TRUSTED, checkpoint_path, clip_skeleton, refuse_untrusted
+from maskclr_pl.checkpoint import checkpoint_path, clip_skeleton
 from maskclr_pl.composition import Inherited, is_passed
 from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.trust import refuse_untrusted, trusted_packages
 
 WHOLE = ("backbone", "augment")
 """Groups that are taken over as they are, but for `OWN`."""
@@ -95,6 +96,9 @@ def inherit(cfg: DictConfig, passed: frozenset[str]) -> Inherited:
     if origin is None:
         return Inherited()
     config, groups, notes = dict(origin.config), [], []
+    # with the single keys that are taken over: a node in the place of a number is made as well
+    used = {group: config.get(group) for group in (*WHOLE, *TAKEN)}
+    refuse_untrusted(used, path, trusted_packages(cfg.trusted))
     if lifts(config) and not lifts(cfg):
         config["augment"] = _projected(config["augment"], config["method"]["view"])
     other_joints = is_passed("clip.skeleton", passed) and not _same_joints(cfg, origin)
@@ -102,8 +106,6 @@ def inherit(cfg: DictConfig, passed: frozenset[str]) -> Inherited:
     if other_joints and "augment" in whole:  # it names joints by their number
         whole.remove("augment")
         notes.append(f"the augmentation of {cfg.init_from} is for other joints; not taken over")
-    trusted = (*TRUSTED, *(f"{name}." for name in cfg.trusted))
-    refuse_untrusted({group: config[group] for group in whole}, path, trusted)
     own_augment = cfg.augment
     with open_dict(cfg):
         if "backbone" in whole:

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from maskclr_pl.joint_names import canonical_names
+from maskclr_pl.reading import read_yaml
 from maskclr_pl.skeletons import ROOTS, SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 
@@ -69,19 +68,6 @@ def read_layout(name_or_path: str | Path) -> tuple[Skeleton, list[str]]:
     if edges is None:
         raise _no_layout(path)
     return own, [*notes, *_derived(path, own, root)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an InputError that names the file if there is none."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping at the top, found {type(values).__name__}")
-    return values
 
 
 def layout_notes(skeleton: Skeleton, pairs: Sequence[Sequence[int]] | None = None) -> list[str]:

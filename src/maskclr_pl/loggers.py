@@ -6,7 +6,7 @@ This is the only module that imports wandb, and it does so only when `logger=wan
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from maskclr_pl.evaluation.history import MetricsTable
 from maskclr_pl.evaluation.identity import benchmark_of, row_of
 from maskclr_pl.evaluation.runs import read_config, run_metrics
 from maskclr_pl.handover import hand_over
+from maskclr_pl.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.types import InputError
 
 BY_EPOCH = ("train", "val", "test", "masked")
@@ -59,18 +60,23 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
     ]
 
 
-def run_loggers(folder: Path) -> list[Logger]:
+def run_loggers(folder: Path, trusted: Iterable[str] = ()) -> list[Logger]:
     """The loggers that a run was trained with (metrics.csv aside), to be continued.
 
+    Args:
+        folder: Of the run.
+        trusted: Further packages whose classes may be made.
+
     Raises:
-        InputError: If there is none, or W&B cannot be used.
+        InputError: If there is none, it is not trusted, or W&B cannot be used.
     """
     config = read_config(folder)
+    refuse_untrusted(config, folder / "config.yaml", trusted_packages(trusted, whole_run=True))
+    given = config.get("logger")
     nodes = {
         name: node
-        for name, node in config.get("logger", {}).items()
-        # of the file of a stranger, no other class is made
-        if name != "csv" and str(node.get("_target_")).startswith("lightning.pytorch.loggers.")
+        for name, node in (given.items() if isinstance(given, dict) else ())
+        if name != "csv" and isinstance(node, dict) and "_target_" in node
     }
     if not nodes:
         raise InputError(

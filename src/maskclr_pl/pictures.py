@@ -26,6 +26,7 @@ from maskclr_pl.figures.confusion import class_scores, confusion_matrix
 from maskclr_pl.figures.features import features_plane
 from maskclr_pl.figures.masked import masked_classes, masked_over_epochs, masking_stages
 from maskclr_pl.figures.skeletons import joint_shares
+from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.methods.oneshot import evaluating
@@ -160,8 +161,10 @@ class Subject:
             (b["index"], b["label"], method.predict_clips(b["clip"], b).logits.float())
             for b in self.batches()
         ]
-        index, label, logits = (torch.cat(c).cpu().numpy() for c in zip(*rows, strict=True))
-        return Predictions(str(self.folder), np.array(self.part.names)[index], label, logits)
+        index, label, logits = (torch.cat(c).cpu() for c in zip(*rows, strict=True))
+        names = np.array(self.part.names)[index.numpy()]
+        judged = with_wrong_answers(logits, label).numpy()
+        return Predictions(str(self.folder), names, label.numpy(), judged)
 
     @cached_property
     def attended(self) -> list[Attended]:

@@ -113,7 +113,7 @@ def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]
     best = best_of(trainer).best
     if best is None:
         begin = [f"{s.name} has full strength from epoch {s.full + 1} on" for s in planned.stages]
-        reason = "; ".join(begin) or "no epoch was validated"
+        reason = "; ".join(begin) or "no epoch was validated, or its losses are not numbers"
         last = folder / "checkpoints" / "last.ckpt"
         raise InputError(
             f"{folder}: after {done} of {epochs} epochs there is none to take as best.ckpt "

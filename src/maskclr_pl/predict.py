@@ -197,7 +197,7 @@ def _write(
         "videos": nested(answered, cfg.fps),
         "left_out": list(problems),
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "predictions.json", text.encode(errors="backslashreplace"))
 
 

@@ -1,20 +1,20 @@
 """The settings of a run that is continued, and what may be changed in them."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from maskclr_pl.cli import check_values
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.evaluation.environment import data_identity, read_environment, without_home
 from maskclr_pl.evaluation.runs import begun
+from maskclr_pl.reading import read_yaml
 from maskclr_pl.saving import LAST, newest
+from maskclr_pl.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.types import InputError
 
 CHANGEABLE = (
@@ -29,6 +29,9 @@ CHANGEABLE = (
 )
 """Settings, and groups of them, that may differ when a run is continued: how long, how fast, and
 what is shown. Everything else decides what is learned, and stays."""
+
+_NEEDED = ("method", "backbone", "augment", "optim", "clip", "data", "trainer", "callbacks")
+"""Groups that every run has."""
 
 _NOTHING = object()
 """In place of a key that is not there."""
@@ -105,7 +108,7 @@ def saved_settings(
     Raises:
         InputError: If the folder holds no run, or a value that was typed would not take effect.
     """
-    cfg, notes = _saved_config(folder)
+    cfg, notes = _saved_config(folder, composed)
     if "compile" not in cfg:
         raise InputError(f"resume={folder}: the run is from an older version of maskclr_pl")
     # settings and callbacks that the version of the run did not have
@@ -125,23 +128,51 @@ def saved_settings(
     return cfg, notes
 
 
-def _saved_config(folder: Path) -> tuple[DictConfig, list[str]]:
+def _saved_config(folder: Path, composed: DictConfig) -> tuple[DictConfig, list[str]]:
     """The content of config.yaml, or of the newest checkpoint if that file is damaged."""
-    with suppress(OSError, ValueError, YAMLError, OmegaConfBaseException):
-        cfg = OmegaConf.load(folder / "config.yaml")
-        if isinstance(cfg, DictConfig) and cfg:
-            return cfg, []
+    file = folder / "config.yaml"
+    damage = InputError(
+        f"resume={folder}: no config.yaml in this folder, and no checkpoint; pass a run folder, or "
+        "start the run again with output_dir="
+    )
+    if file.is_file() and file.stat().st_size:
+        try:
+            read_yaml(file)  # within bounds
+            saved = OmegaConf.load(file)
+        except InputError as error:
+            damage = error
+        except Exception as error:  # names and values that OmegaConf does not take
+            reason = " ".join(str(error).split())[:200]
+            damage = InputError(f"{file}: not the settings of a run ({reason})")
+        else:
+            return _trusted(saved, file, composed), []
     found = newest(folder)
     if found is None:
-        raise InputError(
-            f"resume={folder}: no config.yaml in this folder, or a damaged one, and no checkpoint; "
-            "pass a run folder, or start the run again with output_dir="
-        )
+        raise damage
     try:
-        cfg = OmegaConf.create(dict(found.content["maskclr_pl"]["config"]))
-    except (KeyError, TypeError, ValueError):
+        saved = OmegaConf.create(dict(found.content["maskclr_pl"]["config"]))
+    except Exception:  # whatever is there in the place of settings
         raise InputError(f"{found.path}: expected a checkpoint of maskclr_pl.train") from None
-    return cfg, [f"config.yaml is missing or damaged: the settings are those of {found.path}"]
+    note = f"config.yaml is missing or damaged: the settings are those of {found.path}"
+    return _trusted(saved, found.path, composed), [note]
+
+
+def _trusted(cfg: Any, file: Path, composed: DictConfig) -> DictConfig:
+    """The configuration of a run, whose classes are trusted or named by this command itself.
+
+    Raises:
+        InputError: If it asks for something else, or lacks a group of settings.
+    """
+    typed = OmegaConf.to_container(composed)
+    trusted = trusted_packages(composed.trusted, whole_run=True, typed=typed)
+    refuse_untrusted(OmegaConf.to_container(cfg), file, trusted)
+    for name, group in composed.items():
+        found = cfg.get(str(name))
+        given = found is not None or name in _NEEDED
+        if OmegaConf.is_dict(group) and given and not OmegaConf.is_dict(found):
+            raise InputError(f"{file}: {name!s} is {found!r}, expected settings by name")
+    cfg.trusted = composed.trusted
+    return cfg
 
 
 def _change(cfg: DictConfig, composed: DictConfig, key: str, override: Override) -> None:

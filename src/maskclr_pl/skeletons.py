@@ -5,6 +5,7 @@ derived. A joint of another layout is a mean of joints, so a conversion is one m
 Joint orders: COCO, MotionBERT (H36M), Kinect, OpenPose and AlphaPose (Halpe) documentation.
 """
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,9 @@ import yaml
 
 from maskclr_pl.types import InputError
 
+MOST_JOINTS = 1000
+"""Of a layout; whole bodies with hands and faces have 133."""
+_MOST_STEPS, _DEEPEST = 20_000, 50  # of building joints from joints that are built in turn
 _LIMBS = {
     "leg": ("hip", "knee", "ankle", "foot", "toe", "heel", "leg", "thigh", "shin", "calf"),
     "arm": (
@@ -52,8 +56,7 @@ class Skeleton:
     bone_parents: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.joints:
-            raise InputError(f"skeleton {self.name}: it has no joints")
+        _check_count(self.name, self.joints)
         [(joint, times)] = Counter(self.joints).most_common(1)
         if times > 1:
             raise InputError(
@@ -156,8 +159,7 @@ class Skeleton:
             InputError: If an edge or the root names no joint.
         """
         joints = tuple(joints)
-        if not joints:
-            raise InputError(f"skeleton {name}: it has no joints")
+        _check_count(name, joints)
         near: list[list[int]] = [[] for _ in joints]
         for edge in edges:
             if len(edge) != 2 or not all(0 <= int(end) < len(joints) for end in edge):
@@ -192,6 +194,12 @@ class Skeleton:
         return cls(name, joints, tuple(parents))
 
 
+def _check_count(name: str, joints: Sequence[str]) -> None:
+    if not 0 < len(joints) <= MOST_JOINTS:
+        count = "no" if not joints else len(joints)
+        raise InputError(f"skeleton {name}: it has {count} joints, expected 1 to {MOST_JOINTS}")
+
+
 def _centrality(near: list[list[int]], start: int) -> tuple[int, int]:
     """How many joints can be reached, and minus the distance of the farthest of them."""
     distances, queue = {start: 0}, deque([start])
@@ -215,8 +223,11 @@ def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[st
     if source.joints == target.joints:
         return np.eye(len(source)), ()
     index = {name: i for i, name in enumerate(source.joints)}
+    calls = itertools.count()
 
     def build(joint: str, pending: tuple[str, ...]) -> np.ndarray | None:
+        if next(calls) > _MOST_STEPS or len(pending) > _DEEPEST:
+            raise InputError(f"skeleton {target.name}: its composed joints are without end")
         if joint in pending:  # the joint itself: only the source can have it
             return np.eye(len(source))[index[joint]] if joint in index else None
         for recipe in target.composed.get(joint, ((joint,),)):

@@ -7,12 +7,16 @@ import re
 import shutil
 import struct
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import torch
+import yaml
+
 from tests.fuzz.containers import members, tables
-from tests.fuzz.values import changed, pickled, plain
+from tests.fuzz.values import changed, hostile, pickled, place, plain
 
 _NUMBERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 _WORDS = (
@@ -29,6 +33,7 @@ _WORDS = (
         b"[]",
     ),
     *(b"[" * 100, b"[" * 5000 + b"]" * 5000, b'{"a":' * 900 + b"1" + b"}" * 900),
+    *(b"&a [*a]", b"*a", b"${oc.env:HOME}", b"!!python/object/apply:os.system [ls]", b"2001-99-99"),
 )
 
 
@@ -155,6 +160,64 @@ def _code(path: Path, rng: Random) -> str:
     return f"a call at {at}"
 
 
+def _yaml(path: Path, rng: Random) -> str:
+    """Other values in a configuration, also nodes that would write the file RAN."""
+    content = yaml.safe_load(path.read_text())
+    if rng.random() < 0.3:
+        place(content, rng, hostile(path.parent / "RAN", rng))
+        what = "a call"
+    else:
+        content, what = changed(content, rng, plain), "YAML values"
+    path.write_text(yaml.safe_dump(content))
+    return what
+
+
+def _checkpoint(path: Path, rng: Random) -> str:
+    """Other values and weights in a checkpoint, also calls as settings."""
+    content = torch.load(path, weights_only=True)
+    what = rng.choice(("settings", "settings", "call", "call", "content", "weights"))
+    if what == "settings":
+        content["maskclr_pl"] = changed(content["maskclr_pl"], rng, plain)
+    elif what == "call":
+        place(content["maskclr_pl"]["config"], rng, hostile(path.parent / "RAN", rng))
+    elif what == "content":
+        content = changed(content, rng, plain)
+    else:
+        name = rng.choice(list(content["state_dict"]))
+        weight = content["state_dict"][name]
+        content["state_dict"][name] = rng.choice(
+            (
+                *(weight[None], weight.flatten()[:0], weight.float() * float("nan"), weight > 0),
+                *(weight.double(), weight.to(torch.complex64), torch.zeros(1).expand(2**40)),
+                *(weight.float().half(), None, [1.0], weight.to("meta")),
+            )
+        )
+    torch.save(content, path)
+    return f"checkpoint, {what}"
+
+
+def _member(path: Path, rng: Random) -> str:
+    """A record of the archive that a checkpoint is, squeezed or cut."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(list(records))
+    what = rng.choice(("zeros", "cut", "gone", "squeezed", "code"))
+    if what == "zeros":
+        records[name] = bytes(rng.choice((0, 1, 10**6, 150 << 20)))
+    elif what == "cut":
+        records[name] = records[name][: rng.randrange(len(records[name]) + 1)]
+    elif what == "gone":
+        del records[name]
+    elif what == "code":
+        name = next(one for one in records if one.endswith("data.pkl"))
+        records[name] = f"cos\nsystem\n(S'touch {path.parent / 'RAN'}'\ntR.".encode()
+    how = zipfile.ZIP_DEFLATED if what in ("zeros", "squeezed") else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", how, compresslevel=1) as archive:
+        for one, data in records.items():
+            archive.writestr(one, data)
+    return f"record, {what}"
+
+
 _WAYS: dict[str, list[Callable[[Path, Random], str]]] = {
     ".pkl": [_bytes, _pickle, _pickle, _code],
     ".json": [_bytes, _text, _json, _json],
@@ -162,4 +225,6 @@ _WAYS: dict[str, list[Callable[[Path, Random], str]]] = {
     ".skeleton": [_bytes, _text, _text],
     ".csv": [_bytes, _text, _text],
     ".h5": [_bytes, tables],
+    ".yaml": [_bytes, _text, *[_yaml] * 6],
+    ".ckpt": [_bytes, _checkpoint, _checkpoint, _checkpoint, _member],
 }

@@ -1,13 +1,16 @@
 """Reads thousands of damaged files: each must be read or refused in one line.
 
-`python -m tests.fuzz.readers [COUNT] [SEED] [FIRST]`: damage number FIRST, FIRST + 1, ... The same
-number is the same damage, so that one that was found can be looked at alone.
+`python -m tests.fuzz.readers [COUNT] [SEED] [FIRST] [KIND ...]`: damage number FIRST, FIRST + 1,
+... The same number is the same damage, so that one that was found can be looked at alone.
 """
 
+import atexit
 import faulthandler
 import json
+import logging
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import traceback
@@ -20,12 +23,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskclr_pl.cli.errors import WRONG, one_line
 from maskclr_pl.data import Store
 from maskclr_pl.data.converting import convert
 from maskclr_pl.data.inspection import inspect, lines, problems
 from maskclr_pl.data.sources import ntu
 from maskclr_pl.skeletons import SKELETONS
 from maskclr_pl.types import InputError
+from tests.commands import toy_commands
+from tests.fuzz.commands import command_samples
 from tests.fuzz.mutations import mutate
 from tests.fuzz.samples import Sample, samples
 
@@ -59,10 +65,20 @@ class Outcome(NamedTuple):
         return self.result in GOOD
 
 
-def outcomes(numbers: Sequence[int], seed: int) -> Iterator[Outcome]:
-    """Damage and read; in a child process, since a crash is an outcome, too."""
+def outcomes(
+    numbers: Sequence[int], seed: int, toy: Path, kinds: Sequence[str] = ()
+) -> Iterator[Outcome]:
+    """Damage and read; in a child process, since a crash is an outcome, too.
+
+    Args:
+        numbers: Of the damages.
+        seed: Of all of them.
+        toy: Folder with `poses.h5` and `run`, trained on it.
+        kinds: Keys of the samples; by default all.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        valid = _valid(Path(folder))
+        valid = _valid(Path(folder), {**samples(), **command_samples(toy)})
+        valid = {kind: forms for kind, forms in valid.items() if not kinds or kind in kinds}
         done = 0
         while done < len(numbers):
             reader, writer = os.pipe()
@@ -82,10 +98,10 @@ def outcomes(numbers: Sequence[int], seed: int) -> Iterator[Outcome]:
                 done += 1
 
 
-def _valid(folder: Path) -> dict[str, list[tuple[Sample, Files]]]:
+def _valid(folder: Path, known: dict[str, list[Sample]]) -> dict[str, list[tuple[Sample, Files]]]:
     """Source -> its examples, and the files of each."""
     valid: dict[str, list[tuple[Sample, Files]]] = {}
-    for source, forms in samples().items():
+    for source, forms in known.items():
         for sample in forms:
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 root = Path(scratch)
@@ -114,6 +130,7 @@ def _child(
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY << 30, MEMORY << 30))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        logging.disable(logging.ERROR)
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ResourceWarning)  # of files that wait for the collector
         with os.fdopen(pipe, "w", buffering=1) as stream:
@@ -138,7 +155,7 @@ def _one(number: int, sample: Sample, files: Files, scratch: Path, seed: int) ->
     damage = mutate(root, Random(f"{seed} {number}"))
     before = _peak()
     try:
-        result, detail = read(sample, root, scratch / "store.h5")
+        result, detail = read(sample, root, scratch / "out")
     except Exception as error:
         result, detail = type(error).__name__, traceback.format_exc()
     if list(root.rglob("RAN")):
@@ -154,6 +171,13 @@ def _peak() -> float:
 
 def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
     """Read an example as the commands do: one of `GOOD` and why; else an exception."""
+    if sample.use is not None:
+        output.mkdir()
+        try:
+            sample.use(root, output)
+        except WRONG as error:
+            return "refused", _line(one_line(error, "train"))
+        return "read", ""
     try:
         if sample.read is None:
             look(Store(root / "s.h5"))
@@ -183,7 +207,7 @@ def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
     return "refused", reason
 
 
-def _line(error: InputError) -> str:
+def _line(error: InputError | str) -> str:
     text = str(error)
     assert len(text.splitlines()) == 1, f"not one line: {text!r}"
     assert len(text) <= LONGEST, f"{len(text)} characters: {text[:LONGEST]}"
@@ -202,16 +226,26 @@ def look(store: Store) -> None:
     assert len("\n".join([*lines(found, full=True), *problems(found)])) > 0
 
 
+def _toy() -> Path:
+    """A small model and its data, for the commands that need them; of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="maskclr-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    toy_commands(folder, "backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1")
+    return folder
+
+
 def main() -> None:
     """Read, count, and show what went wrong."""
-    count, seed, first = [*map(int, sys.argv[1:]), *(20_000, 0, 0)[len(sys.argv) - 1 :]]
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    kinds = [word for word in sys.argv[1:] if not word.isdigit()]
+    count, seed, first = [*numbers, *(20_000, 0, 0)[len(numbers) :]]
     table: Counter[tuple[str, str]] = Counter()
-    for outcome in outcomes(range(first, first + count), seed):
+    for outcome in outcomes(range(first, first + count), seed, _toy(), kinds):
         table[outcome.sample.split()[0], outcome.result if outcome.good else "wrong"] += 1
         if not outcome.good or count == 1:
             number, sample, result, damage, detail = outcome
             sys.stdout.write(f"{number}  {sample}: {result} ({damage})\n{detail}\n")
-    for name in samples():
+    for name in sorted({name for name, _ in table}):
         results = (f"{table[name, result]:6} {result}" for result in (*GOOD, "wrong"))
         sys.stdout.write(f"{name:14} {' '.join(results)}\n")
     wrong = sum(number for (_, result), number in table.items() if result == "wrong")

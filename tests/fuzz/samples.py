@@ -26,13 +26,15 @@ from tests.reference import ntu_skeleton
 class Sample(NamedTuple):
     """An example: `make` writes it into an empty folder, `read` makes a source of it.
 
-    `read` is None for a store.
+    `read` is None for a store, and for files that `use` reads as a command does; it is given their
+    folder and one to write into.
     """
 
     name: str
     make: Callable[[Path], Any]
     read: Callable[[Path], Source] | None
     skeleton: str = "coco17"
+    use: Callable[[Path, Path], None] | None = None
 
 
 def _save(path: Path, content: Any) -> None:

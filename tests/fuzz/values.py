@@ -1,6 +1,7 @@
 """Values of the wrong kind, and how they get into lists and dicts."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -94,3 +95,36 @@ def _change(holder: Any, rng: Random, junk: Callable[[Random], Any]) -> None:
             holder[key] = holder[key] * rng.choice((-1, 0, 1000, 0.5, 1e30))
     else:
         holder[key] = junk(rng)
+
+
+def hostile(marker: Path, rng: Random) -> dict[str, Any]:
+    """A node that would write the marker if it were made."""
+    command = f"touch {marker}"
+    calls: tuple[dict[str, Any], ...] = (
+        {"_target_": "os.system", "command": command},
+        {"_target_": "subprocess.Popen", "args": command, "shell": True},
+        {"_target_": "builtins.open", "file": str(marker), "mode": "w"},
+        {"_target_": "logging.FileHandler", "filename": str(marker)},
+        {"_target_": "pathlib.Path.touch", "self": str(marker)},
+        {"_target_": "numpy.save", "file": str(marker), "arr": 1},
+        {"_target_": "torch.save", "obj": 1, "f": str(marker)},
+        {"_target_": "maskclr_pl.data.store.os.system", "command": command},
+        {"_target_": "maskclr_pl.evaluation.results.write_lines", "path": f"{marker}", "lines": []},
+        {"_target_": "torch.nn.Sequential", "a": [{"_target_": "os.system", "command": command}]},
+        {"_target_": "builtins.exec", "_args_": [f"open({str(marker)!r}, 'w')"]},
+    )  # fmt: skip
+    return dict(rng.choice(calls))
+
+
+def place(content: Any, rng: Random, node: Any) -> None:
+    """Put a node anywhere into nested lists and dicts."""
+    while True:
+        inside = list(content) if isinstance(content, dict) else list(range(len(content)))
+        deeper = [key for key in inside if isinstance(content[key], dict | list) and content[key]]
+        if not deeper or rng.random() < 0.3:
+            break
+        content = content[rng.choice(deeper)]
+    if isinstance(content, dict):
+        content[rng.choice([*inside, "more"])] = node
+    else:
+        content.append(node)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
+from maskclr_pl.reading import check_archive, check_no_device
 from maskclr_pl.types import InputError
 
 _CONTAINERS = ("model_pos", "model", "state_dict")
@@ -94,11 +95,26 @@ def _some(names: tuple[str, ...]) -> str:
     return f" ({shown}{', ...' if len(names) > 3 else ''})"
 
 
-_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
+class _DType:
+    """Stands for a dtype: the state of a real one could turn bytes into pointers."""
+
+    def __init__(self, text: str, *_: Any):
+        self.dtype = np.dtype(text)
+        if self.dtype.kind not in "biuf":
+            raise ValueError(f"a number of {self.dtype}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _number(dtype: _DType, data: bytes) -> Any:
+    """A NumPy number."""
+    return np.frombuffer(data, dtype.dtype)[0].item()
+
+
 _PLAIN: list[Any] = [
-    *((_SCALAR, f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+    *((_number, f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
+    (_DType, "numpy.dtype"),
     Namespace,
 ]
 """Beside weights in published checkpoints: a best accuracy as a NumPy number, the options typed."""
@@ -116,9 +132,13 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
+        check_no_device(path)
+        check_archive(path)
         _check_sums(path)
         with torch.serialization.safe_globals(_PLAIN):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds
@@ -182,10 +202,15 @@ def load_published_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> 
 
 
 def is_weight(value: Any) -> bool:
-    """Whether it is a tensor, and of a kind that the weights of these architectures could be."""
-    if not isinstance(value, Tensor):
+    """Whether it is a tensor, and of a kind that the weights of these architectures could be.
+
+    One number that claims to be many is none: to look at it would fill the memory.
+    """
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
         return False
-    return value.layout == torch.strided and not value.is_meta and not value.is_complex()
+    if value.is_meta or value.is_complex() or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

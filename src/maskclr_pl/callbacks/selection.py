@@ -54,7 +54,8 @@ class BestCheckpoint(Checkpoint):
 
     Only epochs in which all `stages` of the method and of the callbacks run in full are eligible:
     before masking begins, a MaskCLR model is the supervised one. Ties go to the lower validation
-    loss, then to the later epoch. An epoch that is not validated is not eligible.
+    loss, then to the later epoch. An epoch that is not validated is not eligible, nor is one whose
+    validation loss is not a number.
 
     Args:
         dirpath: Folder of the file.
@@ -71,10 +72,10 @@ class BestCheckpoint(Checkpoint):
         if self.monitor is None or trainer.sanity_checking or not _fitting(trainer):
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        loss = values.get("val/loss", math.nan)
-        gain = -math.inf if math.isnan(loss) else -loss
+        gain = -values.get("val/loss", math.inf)
         rank = Rank(values.get(self.monitor, math.nan), gain, trainer.current_epoch)
-        if not math.isnan(rank.score) and (self.best is None or rank >= self.best):
+        known = not math.isnan(rank.score) and not math.isnan(rank.gain)
+        if known and (self.best is None or rank >= self.best):
             self._keep(trainer, pl_module, rank)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

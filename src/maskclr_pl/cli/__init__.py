@@ -2,7 +2,14 @@
 
 from maskclr_pl.cli.command import log_to, plain, verb
 from maskclr_pl.cli.errors import log, one_line
-from maskclr_pl.cli.folders import held, new_results, refuse_results, refuse_run, run_folder
+from maskclr_pl.cli.folders import (
+    held,
+    new_results,
+    refuse_links,
+    refuse_results,
+    refuse_run,
+    run_folder,
+)
 from maskclr_pl.cli.help import help_text
 from maskclr_pl.cli.values import check_values
 
@@ -15,6 +22,7 @@ __all__ = [
     "new_results",
     "one_line",
     "plain",
+    "refuse_links",
     "refuse_results",
     "refuse_run",
     "run_folder",

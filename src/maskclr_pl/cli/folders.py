@@ -15,6 +15,7 @@ from maskclr_pl.cli.jobs import job_folder
 from maskclr_pl.command_line import override
 from maskclr_pl.evaluation.runs import begun
 from maskclr_pl.files import locked, not_written, write_atomically
+from maskclr_pl.reading import check_no_device
 from maskclr_pl.types import InputError
 
 
@@ -28,17 +29,34 @@ def run_folder(output_dir: str | None, kind: str) -> Path:
     return Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse to write into a folder through links that whoever made it has left there.
+
+    Raises:
+        InputError: If a file in the folder, or among its figures, is a symbolic link or a pipe.
+    """
+    for path in (*folder.glob("*"), *folder.glob("figures/*")):
+        if path.is_symlink() and not path.is_dir():
+            raise InputError(
+                f"{path}: a symbolic link to {path.readlink()}, which would be written to; replace "
+                "it by a copy, or remove it"
+            )
+        check_no_device(path)
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Keep a folder, which is made, from other commands that would write into it.
 
     Raises:
-        InputError: If another command has it, or it cannot be made or written.
+        InputError: If another command has it, it cannot be made or written, or links in it lead
+            elsewhere.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise not_written(folder, error) from error
+    refuse_links(folder)
     with locked(folder / ".lock", f"{folder}: another command is writing there; wait for its end"):
         yield
 

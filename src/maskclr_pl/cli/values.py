@@ -120,8 +120,12 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
     if "${" in str(value):  # a list with references
         return
     place, words = problems
-    for name in place:  # of an element
-        key, value = f"{key}.{name}", value[name]
+    for name in place:  # of an element, which may be missing
+        try:
+            value = value[name]
+        except (LookupError, TypeError):
+            break
+        key = f"{key}.{name}"
     if not place and _problems(fits, None) is None:
         words.append("null")
     advice = ""

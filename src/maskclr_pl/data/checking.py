@@ -10,6 +10,7 @@ UNSTORABLE = "its name is empty, too long, no Unicode text, or holds a zero char
 """What is wrong with a name that is not `is_storable`."""
 _MOST_CLASSES = 100_000  # each class is named and counted: a wild label would fill the memory
 _LARGEST = 2**31 - 1  # the store keeps numbers in 32 bits
+_FARTHEST = 1e6  # no image has as many pixels a side, no room as many metres
 _OUTSIDE = 0.2  # share of visible joints beyond the image that no estimator produces
 _SUSPECT = 0.05  # and one that is worth a look
 
@@ -78,6 +79,14 @@ def _values(recording: Recording, skeleton: Skeleton) -> str | None:
                 f"{len(bad)} {what}s are NaN or infinite, the first at person {person}, frame "
                 f"{frame}, joint {skeleton.joints[joint]}; set missing joints to 0 with score 0"
             )
+    low, high = float(keypoint.min()), float(keypoint.max())
+    if max(-low, high) > _FARTHEST:
+        person, frame, joint = np.argwhere((keypoint < -_FARTHEST) | (keypoint > _FARTHEST))[0][:3]
+        return (
+            f"a coordinate of person {person}, frame {frame}, joint {skeleton.joints[joint]} is "
+            f"{(low if -low > high else high):g}, expected at most {_FARTHEST:g}; set missing "
+            "joints to 0 with score 0"
+        )
     if score is not None and np.abs(score).max() > 65504:
         return f"its scores go up to {np.abs(score).max():g}, expected confidences"
     if keypoint.shape[3] == 2 and recording.frame_size is not None and _swapped(recording):

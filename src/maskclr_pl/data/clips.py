@@ -128,6 +128,8 @@ def frames_as_tested(
     return uniform_frames(length, frames, released)
 
 
+# a damaged store may hold what is not a number; such a clip has no answer, and counts as wrong
+@np.errstate(invalid="ignore", over="ignore")
 def clip_item(
     recording: Recording, frame: np.ndarray, persons: int, index: int, released: bool = False
 ) -> dict[str, Any]:

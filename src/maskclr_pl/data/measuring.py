@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from maskclr_pl.data.checking import is_swapped, outside_image
+from maskclr_pl.data.hdf5 import open_hdf5
 from maskclr_pl.data.store import Store, found_joints
 from maskclr_pl.skeletons import Skeleton
 
@@ -26,7 +27,7 @@ def measure(store: Store) -> dict[str, np.ndarray]:
         which a joint is not visible.
     """
     # coordinates near the largest float, or not finite, are counted, not warned of
-    with h5py.File(store.path, "r") as file, np.errstate(over="ignore", invalid="ignore"):
+    with open_hdf5(store.path) as file, np.errstate(over="ignore", invalid="ignore"):
         parts = [_measure(block, store.skeleton) for block in _blocks(store, file)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -40,7 +41,7 @@ def extent(store: Store) -> tuple[np.ndarray, np.ndarray, float]:
         beyond: Share of these joints far beyond the right or the lower side of their image.
     """
     low, high, count, beyond = np.full(2, np.inf), np.full(2, -np.inf), 0, 0
-    with h5py.File(store.path, "r") as file, np.errstate(over="ignore", invalid="ignore"):
+    with open_hdf5(store.path) as file, np.errstate(over="ignore", invalid="ignore"):
         for block in _blocks(store, file):
             points = np.moveaxis(block.points, 0, -1)
             visible = found_joints(points, block.score) & np.isfinite(points).all(-1)

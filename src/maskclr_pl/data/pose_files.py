@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskclr_pl.data.pose_formats import IMAGE, Frames, frames_of, image_size, pose_of, track_of
-from maskclr_pl.data.sources.files import check_no_device, read_json
+from maskclr_pl.reading import check_no_device, read_json
 from maskclr_pl.types import InputError
 
 MOST_PERSONS = 32

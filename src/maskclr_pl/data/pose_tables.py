@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maskclr_pl.data.pose_files import LONGEST, MOST_PERSONS, Detections, clip_name, frame_number
-from maskclr_pl.data.sources.files import check_no_device
+from maskclr_pl.reading import check_no_device
 from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 

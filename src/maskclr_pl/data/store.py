@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from maskclr_pl.command_line import command
+from maskclr_pl.data.hdf5 import open_hdf5, read_attribute, read_dataset
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -104,7 +105,7 @@ class Store:
     def _opened(self) -> Iterator[h5py.File]:
         """The file; whatever goes wrong while it is read becomes an InputError."""
         try:
-            with h5py.File(self.path, "r") as file:
+            with open_hdf5(self.path) as file:
                 yield file
         except InputError:
             raise
@@ -117,7 +118,7 @@ class Store:
             ) from error
 
     def _read_metadata(self, file: h5py.File) -> None:
-        version = int(file.attrs.get("format_version", -1))
+        version = int(read_attribute(file, "format_version", -1))
         if version > FORMAT_VERSION:
             raise InputError(
                 f"{self.path}: written in store format {version}, this version reads up to "
@@ -125,10 +126,10 @@ class Store:
             )
         if version < 1:
             raise InputError(f"{self.path}: an HDF5 file, but not a store written by prepare")
-        self.skeleton = Skeleton.from_dict(json.loads(file.attrs["skeleton"]))
-        self.coordinates = str(file.attrs["coordinates"])
-        self.class_names = [_text(name) for name in json.loads(file.attrs["class_names"])]
-        self.source_hash = str(file.attrs["source_sha256"])
+        self.skeleton = Skeleton.from_dict(json.loads(read_attribute(file, "skeleton")))
+        self.coordinates = str(read_attribute(file, "coordinates"))
+        self.class_names = [_text(name) for name in json.loads(read_attribute(file, "class_names"))]
+        self.source_hash = str(read_attribute(file, "source_sha256"))
         self._layout = {
             key: (file[key].id.get_offset(), file[key].shape, file[key].dtype)
             for key in ("keypoint", "score")
@@ -137,7 +138,7 @@ class Store:
         self._check_layout()
         rows = int(self._layout["keypoint"][1][0])
         clips = file["name"].shape[:1]
-        self._name = _table(file["name"], "S", clips)
+        self._name = read_dataset(file["name"], "S", clips)
         self.frames = _integers(file["frames"], clips, 1, rows + 1)
         self.persons = _integers(file["persons"], clips, 1, rows + 1)
         self.start = _integers(file["start"], clips, 0, rows)
@@ -151,7 +152,7 @@ class Store:
         self.subject, self.camera, self.setup = (
             _integers(file[key], clips, -1, _LARGE) if key in file else None for key in ATTRIBUTES
         )
-        self.digest = _table(file["digest"], "u", clips) if "digest" in file else None
+        self.digest = read_dataset(file["digest"], "u", clips) if "digest" in file else None
         self.splits = {
             _text(split): _integers(indices, indices.shape[:1], 0, *clips)
             for split, indices in file.get("splits", {}).items()
@@ -193,7 +194,7 @@ class Store:
     def skipped(self) -> list[tuple[str, str]]:
         """(name, reason) of the recordings that `prepare on_error=skip` left out."""
         with self._opened() as file:
-            texts = _table(file["skipped"], "O") if "skipped" in file else ()
+            texts = read_dataset(file["skipped"], "O") if "skipped" in file else ()
             return [
                 (name.decode(errors="replace"), why.decode(errors="replace")) for name, why in texts
             ]
@@ -240,19 +241,9 @@ def _text(name: Any) -> str:
     return str(name).encode(errors="replace").decode()
 
 
-def _table(dataset: h5py.Dataset, kind: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """A table of a store; an error, whose text nobody sees, if it is another than expected."""
-    bytes_of_file = dataset.file.id.get_filesize()
-    if dataset.size * dataset.dtype.itemsize > bytes_of_file:  # it must not ask for memory
-        raise ValueError(f"{dataset.name} is larger than the file")
-    if dataset.dtype.kind not in kind or (shape is not None and dataset.shape != shape):
-        raise ValueError(f"{dataset.name} is {dataset.shape} {dataset.dtype}")
-    return dataset[:]
-
-
 def _integers(dataset: h5py.Dataset, shape: tuple[int, ...], first: int, end: int) -> np.ndarray:
     """A table of integers from `first` up to, not including, `end`."""
-    table = _table(dataset, "iu", shape)
+    table = read_dataset(dataset, "iu", shape)
     if not ((table >= first) & (table < end)).all():
         raise ValueError(f"{dataset.name} has numbers out of range")
     return table.astype(np.int64)

@@ -12,13 +12,13 @@ from maskclr_pl.data.pose_files import clip_name, holds_one_image
 from maskclr_pl.data.pose_tables import is_table, table_videos
 from maskclr_pl.data.poses import LAYOUTS, PoseVideo, read_poses
 from maskclr_pl.data.recognition import recognize
-from maskclr_pl.data.sources.files import check_no_device
 from maskclr_pl.data.sources.ntu_skeleton import read_actors
 from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.data.sources.pyskl import PysklSource
 from maskclr_pl.data.store import Recording, Store
 from maskclr_pl.data.units import Form
 from maskclr_pl.layouts import load_skeleton
+from maskclr_pl.reading import check_no_device, read_arrays
 from maskclr_pl.skeletons import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 
@@ -170,25 +170,22 @@ def _sensed(path: Path, how: Reading) -> Video:
 
 def _arrays(path: Path, how: Reading) -> Video:
     """`keypoint` (M, T, V, 2 or 3); `score` (M, T, V) and `frame_size` (height, width) if known."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in ("keypoint", "score", "frame_size") if key in file}
-            names = list(file.files)
-    except Exception as error:  # a damaged file can raise nearly anything
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not an .npz file of plain arrays ({reason})") from None
-    if "keypoint" not in found:
-        raise InputError(
-            f"{path}: holds {', '.join(map(repr, names))[:120] or 'nothing'}; expected an array "
-            "`keypoint` (persons, frames, joints, 2 or 3) and, if there are scores, `score`"
-        )
-    size = [int(side) for side in np.ravel(found["frame_size"])] if "frame_size" in found else None
-    given = Recording(
-        path.stem, 0, found["keypoint"], found.get("score"), image_size(size or how.frame_size)
-    )
+    found = read_arrays(path, ("keypoint",), ("score", "frame_size"))
+    size = _size(found["frame_size"], path) if "frame_size" in found else how.frame_size
+    given = Recording(path.stem, 0, found["keypoint"], found.get("score"), image_size(size))
     form = recognize([given], path, how.units, how.pixels)
     recording = form.converted(given)
     return Video(path.stem, recording, layout_of(path, recording.keypoint, how), form.notes())
+
+
+def _size(given: np.ndarray, path: Path) -> list[int]:
+    """The numbers of an array `frame_size`."""
+    if given.dtype.kind not in "iuf" or given.size != 2 or not np.isfinite(given).all():
+        shown = " ".join(str(given.ravel()[:4]).split())[:60]
+        raise InputError(
+            f"{path}: frame_size is {shown}, expected two whole numbers, (height, width) in pixels"
+        )
+    return [int(side) for side in given.ravel()]
 
 
 def layout_of(path: Path | str, keypoint: np.ndarray, how: Reading) -> Skeleton:

@@ -10,10 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from maskclr_pl.data.hdf5 import open_hdf5, read_attribute, read_dataset
 from maskclr_pl.evaluation.results import keep_older
 from maskclr_pl.files import replacing
 from maskclr_pl.methods import Method
 from maskclr_pl.types import Batch, InputError
+
+_TABLES = {"features": "f", "label": "iu"}
+"""Table -> kinds of its values."""
 
 
 class Embedded(NamedTuple):
@@ -74,12 +78,14 @@ def read_features(path: str | Path) -> Embedded:
     if not path.is_file():
         raise InputError(f"{path}: no such file; type python -m maskclr_pl.embed ckpt_path=RUN")
     try:
-        with h5py.File(path, "r") as file:
-            features, label = file["features"][:], file["label"][:]
-            name = [one.decode(errors="replace") for one in file["name"][:]]
-            attributes = {key: _value(text) for key, text in file.attrs.items()}
+        with open_hdf5(path) as file:
+            features, label = (read_dataset(file[key], kind) for key, kind in _TABLES.items())
+            name = [one.decode(errors="replace") for one in read_dataset(file["name"], "O")]
+            attributes = {key: _value(read_attribute(file, key)) for key in file.attrs}
         if features.ndim != 2 or not len(features) == len(label) == len(name):
             raise ValueError(f"features {features.shape}, {len(label)} labels, {len(name)} names")
+    except InputError:
+        raise
     except Exception as error:  # a damaged file can raise nearly anything
         reason = " ".join(str(error).split())[:120]
         raise InputError(

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
+from maskclr_pl.finite import with_wrong_answers
+from maskclr_pl.reading import read_arrays
 from maskclr_pl.types import InputError
 
 
@@ -31,16 +34,16 @@ def read_predictions(folder: Path) -> Predictions:
         InputError: If there is none, or it is damaged.
     """
     path = folder / "predictions.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            name, label, logits = (file[key] for key in ("name", "label", "logits"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no predictions.npz; is it a run folder with a test?") from None
-    except Exception as error:  # a damaged archive can raise nearly anything
-        raise InputError(f"{path}: not readable ({error})") from None
-    if logits.ndim != 2 or not len(name) == len(label) == len(logits) or not len(name):
+    if not path.is_file():
+        raise InputError(f"{folder}: no predictions.npz; is it a run folder with a test?")
+    name, label, logits = read_arrays(path, ("name", "label", "logits")).values()
+    fits = logits.ndim == 2 and logits.size and name.shape == label.shape == logits.shape[:1]
+    if not fits or (name.dtype.kind, label.dtype.kind, logits.dtype.kind) != ("U", "i", "f"):
         raise InputError(f"{path}: its arrays do not belong together")
-    return Predictions(str(folder), name, label, logits)
+    if label.min() < 0 or label.max() >= logits.shape[1]:
+        raise InputError(f"{path}: labels beyond the {logits.shape[1]} classes of its logits")
+    judged = with_wrong_answers(torch.from_numpy(logits), torch.from_numpy(label)).numpy()
+    return Predictions(str(folder), name, label, judged)
 
 
 def ensemble(runs: Sequence[Predictions], weights: Sequence[float]) -> Predictions:

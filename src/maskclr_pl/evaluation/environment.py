@@ -14,6 +14,8 @@ import torch
 import maskclr_pl
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.files import write_atomically
+from maskclr_pl.reading import read_json
+from maskclr_pl.types import InputError
 
 PACKAGES = (
     *("maskclr_pl", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics"),
@@ -67,8 +69,8 @@ def write_environment(folder: Path, values: Mapping[str, Any], new: bool = False
 def read_environment(folder: Path) -> dict[str, Any]:
     """`environment.json` of a run; {} if there is none that can be read."""
     try:
-        values = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(folder / "environment.json")
+    except InputError:
         return {}
     return values if isinstance(values, dict) else {}
 

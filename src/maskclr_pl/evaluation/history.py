@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from maskclr_pl.files import append, write_atomically
+from maskclr_pl.types import InputError
 
 ROW = "metrics_row"
 """In a checkpoint that was written at the end of an epoch: the row of the epoch, which is logged
@@ -63,13 +64,19 @@ def read_rows(path: Path) -> tuple[list[dict[str, str]], bool]:
     """The rows of metrics.csv, and whether a last row was left out because it is cut.
 
     A file that is missing has no rows. So has one without a header.
+
+    Raises:
+        InputError: If it cannot be read as a table.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return [], False
     whole, line_break, cut = text.rpartition("\n")
-    rows = list(csv.DictReader(io.StringIO(whole + line_break, newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(whole + line_break, newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a table ({error}); remove it to go on without it") from None
     good = [row for row in rows if None not in row and None not in row.values()]
     return good, bool(cut) or len(good) < len(rows)
 

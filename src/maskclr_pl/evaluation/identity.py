@@ -70,6 +70,21 @@ def identify(folder: Path) -> Run:
     Raises:
         InputError: If it is no folder of a tested run.
     """
+    try:
+        run = _identified(folder)
+        run.settings  # noqa: B018  # read here, with the rest
+        return run
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file has in the place of settings
+        reason = " ".join(str(error).split())[:200]
+        kind = type(error).__name__
+        raise InputError(
+            f"{folder}/config.yaml: no settings of a run ({kind}: {reason})"
+        ) from error
+
+
+def _identified(folder: Path) -> Run:
     top1 = run_metrics(folder).get("test/top1")
     if top1 is None:
         raise InputError(f"{folder}: metrics.json has no test/top1; pre-training has none")

@@ -18,6 +18,7 @@ from maskclr_pl.evaluation.environment import read_environment
 from maskclr_pl.evaluation.results import read_table
 from maskclr_pl.evaluation.robustness import mean_over_levels, summarise
 from maskclr_pl.evaluation.runs import read_config, robustness_rows, run_metrics
+from maskclr_pl.reading import read_arrays
 from maskclr_pl.types import InputError
 
 CLEAN, CORRUPTED = "clean", "all corruptions"
@@ -180,14 +181,15 @@ def _corrupted_scores(run: Path, test: Test) -> dict[str, Float[np.ndarray, " n"
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            name, label, correct = (file[key] for key in ("name", "label", "correct"))
-            corruption, level = file["corruption"], file["level"]
+        keys = ("name", "label", "correct", "corruption", "level")
+        name, label, correct, corruption, level = read_arrays(path, keys).values()
         order = np.argsort(name, kind="stable")
         name, label, correct = name[order], label[order], correct[:, order]
         chosen = {str(one): (corruption == one) & (level > 0) for one in np.unique(corruption)}
         shares = {one: correct[rows].mean(0) for one, rows in chosen.items() if rows.any()}
-    except Exception as error:  # a damaged archive can raise nearly anything
+    except InputError:
+        raise
+    except Exception as error:  # arrays that do not belong together
         raise InputError(f"{path}: not readable ({error})") from None
     same = np.array_equal(name, test.name) and np.array_equal(label, test.label)
     return shares if same else {}

@@ -17,6 +17,7 @@ from maskclr_pl.data.sources.options import image_size
 from maskclr_pl.data.store import found_joints, scores_as_zeros
 from maskclr_pl.data.units import with_image_size
 from maskclr_pl.data.videos import Reading, layout_of
+from maskclr_pl.finite import answered
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.transforms import Convert
@@ -180,8 +181,14 @@ class Predictor:
             frame = frames_as_tested(length, self._frames, self._sampling, self._released)
             items.append(clip_item(recording, frame, self.persons, index, self._released))
         batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
-        logits = self.method.predict_clips(batch["clip"], batch).logits
-        return np.asarray(logits.float().cpu())
+        logits = self.method.predict_clips(batch["clip"], batch).logits.float().cpu()
+        if not (known := answered(logits)).all():
+            name = recordings[int((~known).nonzero()[0])].name
+            raise InputError(
+                f"{name}: the model answers with values that are not numbers; its weights are for "
+                "other poses, or its training went wrong; use another checkpoint"
+            )
+        return np.asarray(logits)
 
     def _check_coordinates(self, recording: Recording) -> None:
         shape = recording.keypoint.shape

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.files import replacing, write_atomically
+from maskclr_pl.types import InputError
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How cells begin that a spreadsheet runs."""
 
 
 def keep_older(path: Path) -> Path | None:
@@ -35,7 +39,7 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 def write_run_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
     """`metrics.json`: flat; accuracies in percent; null for a value that is not a number."""
     values = {
-        name: None if isinstance(value, float) and math.isnan(value) else value
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in sorted(metrics.items())
     }
     write_atomically(folder / "metrics.json", (json.dumps(values, indent=2) + "\n").encode())
@@ -50,17 +54,51 @@ def write_predictions(
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file with the keys of the first row as its header."""
+    """A CSV file with the keys of the first row as its header.
+
+    Names come from files: one that a spreadsheet would run as a formula gets an apostrophe before
+    it, which `read_table` takes away.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([list(rows[0]), *(list(row.values()) for row in rows)])
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    writer.writerows([[_plain(cell) for cell in row] for row in cells])
     write_atomically(path, text.getvalue().encode())
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of a CSV file of `write_table`.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = [[_unmarked(cell) for cell in row] for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no header, or no UTF-8
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a table as this package writes them ({reason})") from None
+    if lines and len(lines[-1]) != len(header):
+        del lines[-1]  # a process was killed while it wrote the row
+    if any(len(line) != len(header) for line in lines):
+        raise InputError(f"{path}: rows of another length than its header; it is damaged")
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _plain(cell: Any) -> Any:
+    """A cell that no spreadsheet runs."""
+    if not isinstance(cell, str) or not cell.lstrip("'").startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)  # a number that was formatted
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def _unmarked(cell: str) -> str:
+    marked = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
+    return cell[1:] if marked else cell
 
 
 def series(rows: Iterable[Mapping[str, str]], column: str) -> tuple[list[int], list[float]]:

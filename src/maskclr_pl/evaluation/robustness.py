@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskclr_pl.evaluation.adversarial import NO_ATTACK, Adversarial, Predict
 from maskclr_pl.evaluation.corruptions import Corruption, Poses, clip_rng
+from maskclr_pl.finite import answered
 from maskclr_pl.types import Batch
 
 Key = tuple[str, float, int]
@@ -35,6 +36,8 @@ class Passes:
     """The right class has the largest score."""
     among5: Bool[np.ndarray, "R n"]
     """The right class has one of the five largest scores."""
+    unanswered: int = 0
+    """Clips whose clean scores are not numbers; they count as wrong."""
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `robustness.csv`: corruption, level, draw, top1, top5 (percent).
@@ -83,11 +86,13 @@ def robustness(
         keys += [(corruption.name, level, d) for level in corruption.levels for d in range(draws)]
     keys += [(adversarial.name, level, 0) for level in adversarial.levels]
     hits: dict[Key, list[Tensor]] = defaultdict(list)
-    seen = []
+    seen, unanswered = [], torch.zeros((), dtype=torch.long)
     for batch in batches:
         seen.append(torch.stack((batch["index"], batch["label"])))
         mine = [names[i] for i in batch["index"].tolist()]
-        hits[_CLEAN].append(_recognised(predict(batch["clip"], batch), batch))
+        clean = predict(batch["clip"], batch)
+        unanswered = unanswered + (~answered(clean)).sum()  # no wait for the device
+        hits[_CLEAN].append(_recognised(clean, batch))
         for key, clip in _corrupted(batch, mine, corruptions, poses, draws, seed):
             hits[key].append(_recognised(predict(clip, batch), batch))
         for level in adversarial.levels:
@@ -97,13 +102,16 @@ def robustness(
     order = index.argsort()
     found = torch.stack([torch.cat(hits[key], 1) for key in keys]).cpu()[..., order].numpy()
     name = np.array([names[i] for i in index[order].tolist()])
-    return Passes(name, label[order].numpy(), keys, found[:, 0], found[:, 1])
+    return Passes(name, label[order].numpy(), keys, found[:, 0], found[:, 1], int(unanswered))
 
 
 def _recognised(logits: Float[Tensor, "B K"], batch: Batch) -> Bool[Tensor, "2 B"]:
-    """Whether the right class has the largest score, and one of the five largest."""
+    """Whether the right class has the largest score, and one of the five largest.
+
+    Neither is so where the scores are not numbers.
+    """
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch["label"].unsqueeze(1)
-    return torch.stack((best[:, 0], best.any(1)))
+    return torch.stack((best[:, 0], best.any(1))) & answered(logits)
 
 
 def _corrupted(

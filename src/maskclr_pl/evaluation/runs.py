@@ -1,14 +1,12 @@
 """Reading back what a run folder holds."""
 
-import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from maskclr_pl.command_line import override
 from maskclr_pl.evaluation.history import read_rows
 from maskclr_pl.evaluation.results import read_table, series
+from maskclr_pl.reading import read_json, read_yaml
 from maskclr_pl.saving import BEFORE, BEST, LAST
 from maskclr_pl.types import InputError
 
@@ -19,15 +17,15 @@ def run_metrics(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: If the folder holds no finished run.
     """
-    try:
-        values: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    path = folder / "metrics.json"
+    if not path.is_file():
         raise InputError(
             f"{folder}: no metrics.json; type the run folder that train printed last, or "
             f"{override('resume', folder)} to finish it"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{folder / 'metrics.json'}: not readable ({error})") from None
+        )
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected values by name, found {type(values).__name__}")
     return values
 
 
@@ -35,15 +33,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.yaml` of a run folder.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or it is damaged.
     """
-    try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        values = None
-    if not isinstance(values, dict):
+    path = folder / "config.yaml"
+    if not path.is_file():
         raise InputError(f"{folder}: no config.yaml; is it a run folder?")
-    return values
+    return read_yaml(path)
 
 
 def begun(folder: Path) -> bool:

@@ -58,7 +58,7 @@ def training_settings(config: Mapping[str, Any], folder: Path | None = None) -> 
         origin = folder_of(str(start))
         try:
             others = training_settings(read_config(origin), origin)
-        except InputError:
+        except (InputError, RecursionError):  # a folder that names itself
             others = {"": str(start)}
         settings |= {f"init_from.{key}".rstrip("."): value for key, value in others.items()}
     return settings

@@ -9,6 +9,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from maskclr_pl.backbones import Backbone
+from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.features import gather_columns
 from maskclr_pl.types import Batch, Prediction
@@ -59,10 +60,10 @@ class Classifier(Method, ABC):
         self.validate(self.predict_clips(batch["clip"], batch).logits.float(), batch["label"])
 
     def validate(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]) -> None:
-        """Count and log what was said of validation clips."""
+        """Count and log what was said of validation clips; without an answer one is wrong."""
         loss = nn.functional.cross_entropy(logits, label)
         self.log("val/loss", loss, on_epoch=True, batch_size=len(label), sync_dist=True)
-        self.val_accuracy.update(logits, label)
+        self.val_accuracy.update(with_wrong_answers(logits, label), label)
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracies in percent."""
@@ -71,7 +72,7 @@ class Classifier(Method, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy of the standard pathway; the logits are kept."""
         logits = self.predict_clips(batch["clip"], batch).logits.float()
-        self.test_accuracy.update(logits, batch["label"])
+        self.test_accuracy.update(with_wrong_answers(logits, batch["label"]), batch["label"])
         self._tested.append((batch["index"], batch["label"], logits))
 
     def on_test_epoch_end(self) -> None:

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from maskclr_pl.layouts import read_yaml
+from maskclr_pl.reading import read_yaml
 from maskclr_pl.types import InputError
 
 CLASS_NAMES = ("ntu60", "ntu120", "kinetics400")

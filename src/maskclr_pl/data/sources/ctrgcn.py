@@ -15,9 +15,9 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from maskclr_pl.data.sources.files import check_no_device
 from maskclr_pl.data.sources.options import one_path
 from maskclr_pl.data.store import Recording
+from maskclr_pl.reading import check_archive, check_no_device
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
@@ -67,6 +67,7 @@ class CtrGcnSource:
         self.path = one_path("input", path)
         check_no_device(self.path)
         with self._damage():
+            check_archive(self.path)
             archive = zipfile.ZipFile(self.path)
         with archive, self._damage():
             self._poses, self._labels = {}, {}

@@ -1,24 +1,13 @@
 """Files and folders that sources read."""
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from maskclr_pl.reading import check_no_device
 from maskclr_pl.types import InputError
-
-
-def check_no_device(path: str | Path) -> None:
-    """Refuse what opening would wait for, and what has no end, before it is opened.
-
-    Raises:
-        InputError: If it is a pipe or a device.
-    """
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise InputError(f"{path}: a pipe or a device, expected a file")
 
 
 def file_hash(path: str | Path) -> str:
@@ -76,24 +65,3 @@ def files_under(root: str | Path, suffix: str) -> list[Path]:
     if not found:
         raise InputError(f"{root}: no {suffix} files in this folder or the folders in it")
     return found
-
-
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: If it is missing, is not UTF-8, or is not JSON.
-    """
-    check_no_device(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        return json.loads(text)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not JSON, or cut short ({reason})") from None

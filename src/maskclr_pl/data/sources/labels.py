@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskclr_pl.data.sources.files import check_no_device
+from maskclr_pl.reading import check_no_device
 from maskclr_pl.types import InputError
 
 _COLUMNS = ("clip", "label", "split", "subject", "start", "end")

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from maskclr_pl.data.sources.files import check_no_device
+from maskclr_pl.reading import check_no_device
 from maskclr_pl.types import InputError
 
 _SMALL = 1024  # bytes that are not worth a second look into the file

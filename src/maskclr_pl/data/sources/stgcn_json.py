@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.data.sources.files import files_under, listing_hash, read_json
+from maskclr_pl.data.sources.files import files_under, listing_hash
 from maskclr_pl.data.sources.options import check_number, image_size, one_path
 from maskclr_pl.data.store import Recording
 from maskclr_pl.data.units import check_unit
+from maskclr_pl.reading import read_json
 from maskclr_pl.skeletons import Skeleton
 from maskclr_pl.types import InputError
 
