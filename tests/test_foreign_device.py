@@ -1,17 +1,13 @@
 """What a GPU would refuse, or would wait for, found without one (see `tests.foreign`)."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
-from itertools import product
 from math import inf
-from types import SimpleNamespace
 from typing import Any
 
 import hydra
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from maskclr_pl.callbacks import CollapseCallback, FiniteTraining, MaskingCallback
@@ -27,35 +23,12 @@ from maskclr_pl.masking import (
     RandomMasking,
     TopMasking,
 )
-from maskclr_pl.methods import KNN, Classifier, LinearProbe, OneShot
+from maskclr_pl.methods import KNN
 from maskclr_pl.types import InputError
 from tests import foreign
 from tests.commands import symbolic_sizes
-from tests.step_tools import Composed, batch_of, built, composed, fill_in
-
-CLIPS, PERSONS = 4, 6
-BACKBONES = {
-    "dstformer": ("depth=1", "dim=16", "rep_dim=16", "heads=2"),
-    "sttformer": ("blocks=[[8,16,4]]",),
-    "transformer": ("depth=1", "dim=16", "heads=2"),
-}
-TRANSFORMS = {"2D": "motionbert", "3D": "ntu3d"}
-VIEWS = {"2D": "aimclr_2d", "3D": "aimclr"}
-METHODS = {
-    "recognizer": ("loss=maskclr", "masking=attention"),
-    "supervised": ("method=finetune",),
-    "aimclr": ("method=aimclr", "method.queue_size=16"),
-    "crossclr": ("method=crossclr", "method.queue_size=16"),
-    "skeletonmae": ("method=skeletonmae",),
-    "mamp": ("method=mamp",),
-    "lift": ("method=lift",),
-    "linear_probe": ("method=linear_probe",),
-    "knn": ("method=knn",),
-    "oneshot": ("method=oneshot",),
-}
-# lift needs a token for each frame; mamp without its own backbone is skeletonmae with other targets
-LEFT_OUT = [("lift", "transformer"), ("mamp", "dstformer"), ("mamp", "sttformer")]
-EVERY = [case for case in product(METHODS, BACKBONES, TRANSFORMS) if case[:2] not in LEFT_OUT]
+from tests.step_cases import CLIPS, EVERY, PERSONS, TRANSFORMS, case_of, evaluate, ready
+from tests.step_tools import batch_of
 
 
 @pytest.fixture(autouse=True)
@@ -63,63 +36,6 @@ def unchecked() -> Iterator[None]:
     """Stand-ins for a trainer are not what the type hints say."""
     with symbolic_sizes():
         yield
-
-
-@cache
-def part(group: str, *words: str) -> Any:
-    """A group of settings."""
-    return composed(*words, "data=custom", "clip.frames=24", f"data.batch_size={CLIPS}")[0][group]
-
-
-def case_of(method: str, backbone: str, kind: str) -> Composed:
-    """A method on a small backbone; decoders are those that go with it."""
-    cfg = settings(method).copy()
-    cfg.augment = part(
-        "augment", f"augment={(VIEWS if 'extreme' in cfg.augment else TRANSFORMS)[kind]}"
-    )
-    small = (f"backbone.{word}" for word in BACKBONES[backbone])
-    cfg.backbone = part("backbone", f"backbone={backbone}", *small)
-    if "decoder" in cfg.method:
-        name = {"dstformer": "linear"}.get(backbone, backbone)
-        base = "backbone=sttformer" if name == "linear" else f"backbone={backbone}"
-        cfg.method.decoder = part("method", "method=skeletonmae", f"decoder={name}", base).decoder
-    if "head" in cfg and "hidden" in cfg.head:
-        cfg.head.hidden = 16
-    source = fill_in(cfg)
-    return cfg, source, *built(cfg, source)
-
-
-@cache
-def settings(method: str) -> Any:
-    view = ["augment=aimclr_2d"] if method in ("aimclr", "crossclr") else []
-    words = (*METHODS[method], *view, "data=custom", "clip.frames=24")
-    return composed(*words, f"data.batch_size={CLIPS}")[0]
-
-
-class Part(list[int]):
-    """Of a data module."""
-
-    def __init__(self) -> None:
-        super().__init__(range(CLIPS))
-
-    def as_tested(self) -> "Part":
-        return self
-
-
-def alone(method: Any, clips: Any) -> None:
-    """Give a method what it asks of its trainer."""
-    part, method._device = Part(), foreign.device()
-    method._trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=foreign.device()),
-        datamodule=SimpleNamespace(
-            train=part, val=part, exemplars=part, in_order=lambda part: [clips]
-        ),
-        precision_plugin=SimpleNamespace(forward_context=torch.no_grad),
-        **{"global_step": 0, "current_epoch": 0, "max_epochs": 2, "log_every_n_steps": 50},
-        **{"world_size": 1},
-    )
-    method.to = lambda place: method  # it is there
-    method.log = method.log_dict = lambda *_, **__: None
 
 
 def train(method: Any, batch: Any, masking: Any) -> None:
@@ -142,19 +58,6 @@ def train(method: Any, batch: Any, masking: Any) -> None:
     assert outputs["loss"].device == foreign.device()
 
 
-def evaluate(method: Any, batch: Any) -> None:
-    method.eval()
-    with torch.no_grad():
-        assert method.embed(batch).device == foreign.device()
-        if isinstance(method, Classifier):
-            prediction = method.predict_clips(batch["clip"], batch)
-            method.predict_clips = lambda *_: prediction
-            method.validation_step(batch, 0)
-            method.on_validation_epoch_end()
-            method.test_step(batch, 0)
-            method.on_test_epoch_end()
-
-
 @pytest.mark.parametrize(("name", "backbone", "kind"), EVERY)
 def test_a_step_never_waits(name: str, backbone: str, kind: str) -> None:
     """Kind: tensors that stay on the CPU, and steps that wait for the device."""
@@ -162,21 +65,12 @@ def test_a_step_never_waits(name: str, backbone: str, kind: str) -> None:
     clips = batch_of(cfg, source, PERSONS)
     with foreign.fake_mode():
         method, batch = foreign.moved(made), foreign.moved_batch(clips)
-        alone(method, clips)
-        if isinstance(method, LinearProbe):
-            method.on_fit_start()
-        if isinstance(method, KNN):
-            method.setup("fit")
-        if masking is not None:
-            method.masking = masking
-        method.mining = method.crossing = (
-            True  # of the second stage, which does what the first does
-        )
+        ready(method, clips, masking, foreign.device())
         if not isinstance(method, KNN):
             train(method, batch, masking)
-        if isinstance(method, OneShot):
-            method.on_train_epoch_end()
-        evaluate(method, batch)
+        with torch.no_grad():
+            evaluate(method.eval(), batch)
+        assert method.embed(batch).device == foreign.device()
 
 
 def test_every_masking_and_loss() -> None:
@@ -191,7 +85,7 @@ def test_every_masking_and_loss() -> None:
     losses = [SupervisedContrast(), ClassContrast(normalise=False), CrossEntropy("standard")]
     with foreign.fake_mode():
         method, batch = foreign.moved(made), foreign.moved_batch(clips)
-        alone(method, clips)
+        ready(method, clips, attention, foreign.device())
         method.augment = method.preprocess  # shorter
         for method.masking in strategies:
             with foreign.no_waiting():
