@@ -40,8 +40,7 @@ class MaskingCallback(L.Callback):
         keys = "masking.start_epoch", "masking.ramp_epochs"
         self._stage = Stage("masking", keys[0], start_epoch, ramp_epochs, keys[1])
         self.strategy, self.stages = strategy, (self._stage,)
-        self._hidden: Tensor | None = None
-        self._batches = 0
+        self._hidden: Tensor | None = None  # (V + 1) of this rank: sums of shares, sequences
         self._classes: Sequence[str] = ()
         self._epoch: Tensor | None = None  # (K, V + 1) of this rank: sums of shares, sequences
         self._total: Tensor | None = None  # the same of all ranks and epochs
@@ -72,7 +71,7 @@ class MaskingCallback(L.Callback):
         self._stage.settle(trainer.max_epochs or 1)
         # a plain attribute of the method, which torch's type of a module does not know
         setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
-        self._hidden, self._batches, self._epoch = None, 0, None
+        self._hidden, self._epoch = None, None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -80,32 +79,39 @@ class MaskingCallback(L.Callback):
         """Add up what was hidden, on the device."""
         mask = outputs.get("mask")
         if mask is not None and len(mask):
-            share = mask.float().mean((0, 1))
-            self._hidden = share if self._hidden is None else self._hidden + share
-            self._batches += 1
+            share = mask.float().mean(1)
+            sums = torch.cat((share, torch.ones_like(share[:, :1])), dim=1).sum(0)
+            self._hidden = sums if self._hidden is None else self._hidden + sums
             if self._classes:
                 sums = hidden_by_class(mask, batch, len(self._classes))
                 self._epoch = sums if self._epoch is None else self._epoch + sums
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the share of each joint; add the epoch to the record by class."""
-        if self._classes and pl_module.masking is not None:
-            self._keep(trainer, pl_module)
-        if self._hidden is None:
+        if pl_module.masking is None:
             return
-        shares = (self._hidden / self._batches).cpu()
+        if self._classes:
+            self._keep(trainer, pl_module)
+        sums = self._of_all_ranks(trainer, pl_module, self._hidden, ())
+        if not sums[-1]:
+            return  # nobody was there
         names: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
+        shares = (sums[:-1] / sums[-1]).float()
         values = {f"masked/{name}": share for name, share in zip(names, shares, strict=True)}
-        pl_module.log_dict(values, sync_dist=True)
+        pl_module.log_dict(values)
 
     def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        sums = self._epoch
+        total = self._of_all_ranks(trainer, pl_module, self._epoch, (len(self._classes),))
+        self._total = total if self._total is None else self._total + total
+
+    @staticmethod
+    def _of_all_ranks(
+        trainer: L.Trainer, pl_module: L.LightningModule, sums: Tensor | None, rows: tuple[int, ...]
+    ) -> Tensor:
         if sums is None:  # nobody was there, on this rank
             joints = len(pl_module.skeleton)  # type: ignore[arg-type]
-            sums = torch.zeros(len(self._classes), joints + 1, device=pl_module.device)
-        total = trainer.strategy.reduce(sums, reduce_op="sum")
-        total = torch.as_tensor(total).cpu().double()
-        self._total = total if self._total is None else self._total + total
+            sums = torch.zeros(*rows, joints + 1, device=pl_module.device)
+        return torch.as_tensor(trainer.strategy.reduce(sums, reduce_op="sum")).cpu().double()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the record by class."""

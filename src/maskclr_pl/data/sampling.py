@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from torch import distributed
 from torch.utils.data import Sampler
 
+from maskclr_pl.distributed import place
 from maskclr_pl.types import InputError
 
 Key = tuple[int, int]
@@ -88,23 +88,18 @@ class EpochBatches(Sampler[list[Key]]):
         """Called by the trainer at the start of each epoch, before its first batch is fetched."""
         self.epoch = epoch
 
-    def _share(self) -> tuple[int, int]:
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return 0, 1
-
     def __len__(self) -> int:
         """Batches of a whole epoch, also where a continued one starts in the middle."""
         if self.shuffle:
             return max(1, self.size // self.batch_size)
-        rank, world = self._share()
+        rank, world = place()
         return -(-len(range(rank, self.size, world)) // max(1, self.batch_size // world))
 
     def __iter__(self) -> Iterator[list[Key]]:
         if not self.shuffle:
             yield from self._in_order()
             return
-        rank, world = self._share()
+        rank, world = place()
         epoch, done = self.epoch, self.done()
         for batch in islice(self._batches(epoch), done, None):
             # a split smaller than a batch loses what cannot be shared
@@ -119,7 +114,7 @@ class EpochBatches(Sampler[list[Key]]):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def _in_order(self) -> Iterator[list[Key]]:
-        rank, world = self._share()
+        rank, world = place()
         share, own = max(1, self.batch_size // world), range(rank, self.size, world)
         for first in range(0, len(own), share):
             yield [(self.epoch, index) for index in own[first : first + share]]
