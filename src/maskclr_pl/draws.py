@@ -53,7 +53,9 @@ def for_clips(shape: Sequence[int], device: torch.device, fill: Fill) -> Tensor:
     step = _STEP.get()
     if step is None:
         return fill(torch.empty(tuple(shape), device=device), None)
-    return _own(shape, device, fill, step)
+    (rank, ranks), clips = place(), shape[0]
+    whole = fill(torch.empty((ranks * clips, *shape[1:]), device=device), step.generator)
+    return whole[rank * clips : (rank + 1) * clips]
 
 
 def for_persons(
@@ -70,15 +72,12 @@ def for_persons(
     step = _STEP.get()
     if step is None or generator is not None:
         return fill(torch.empty(tuple(shape), device=device), generator)
-    present = step.batch["present"]
-    drawn = _own((present.numel(), *shape[1:]), device, fill, step)
-    if shape[0] == present.numel():  # padded, or everybody is there
+    clips, persons = step.batch["present"].shape
+    rank, ranks = place()
+    # person by person, so that further persons who are absent change nothing
+    sizes = (persons, ranks * clips, *shape[1:])
+    whole = fill(torch.empty(sizes, device=device), step.generator)
+    drawn = whole[:, rank * clips : (rank + 1) * clips].transpose(0, 1).flatten(0, 1)
+    if shape[0] == clips * persons:  # padded, or everybody is there
         return drawn
     return drawn.index_select(0, step.batch["sequence"])
-
-
-def _own(shape: Sequence[int], device: torch.device, fill: Fill, step: _Step) -> Tensor:
-    rank, ranks = place()
-    rows = shape[0]
-    whole = fill(torch.empty((ranks * rows, *shape[1:]), device=device), step.generator)
-    return whole[rank * rows : (rank + 1) * rows]

@@ -76,7 +76,7 @@ class CollapseCallback(L.Callback):
             return
         std, rank = feature_std(rows), effective_rank(rows)
         values = {"train/feature_std": std, "train/effective_rank": rank}
-        pl_module.log_dict(values)
+        pl_module.log_dict(values, sync_dist=True)  # equal on all ranks
         if (
             trainer.is_global_zero
             and len(rows) > 1

@@ -98,7 +98,7 @@ class MaskingCallback(L.Callback):
         names: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
         shares = (sums[:-1] / sums[-1]).float()
         values = {f"masked/{name}": share for name, share in zip(names, shares, strict=True)}
-        pl_module.log_dict(values)
+        pl_module.log_dict(values, sync_dist=True)  # equal on all ranks
 
     def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         total = self._of_all_ranks(trainer, pl_module, self._epoch, (len(self._classes),))

@@ -88,18 +88,21 @@ class EpochBatches(Sampler[list[Key]]):
         """Called by the trainer at the start of each epoch, before its first batch is fetched."""
         self.epoch = epoch
 
+    def _share(self) -> tuple[int, int]:
+        return place()
+
     def __len__(self) -> int:
         """Batches of a whole epoch, also where a continued one starts in the middle."""
         if self.shuffle:
             return max(1, self.size // self.batch_size)
-        rank, world = place()
+        rank, world = self._share()
         return -(-len(range(rank, self.size, world)) // max(1, self.batch_size // world))
 
     def __iter__(self) -> Iterator[list[Key]]:
         if not self.shuffle:
             yield from self._in_order()
             return
-        rank, world = place()
+        rank, world = self._share()
         epoch, done = self.epoch, self.done()
         for batch in islice(self._batches(epoch), done, None):
             # a split smaller than a batch loses what cannot be shared
@@ -114,7 +117,7 @@ class EpochBatches(Sampler[list[Key]]):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def _in_order(self) -> Iterator[list[Key]]:
-        rank, world = place()
+        rank, world = self._share()
         share, own = max(1, self.batch_size // world), range(rank, self.size, world)
         for first in range(0, len(own), share):
             yield [(self.epoch, index) for index in own[first : first + share]]

@@ -148,8 +148,7 @@ class Method(L.LightningModule):
             clips: Of this rank.
         """
         logged = {f"train/{name}": value.detach() for name, value in values.items()}
-        options = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        self.log_dict(logged, batch_size=clips, **options)
+        self.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=clips)
 
     def check_clips(self, clips: int) -> str | None:
         """Why a number of training clips does not fit, in one line; None if it does."""
