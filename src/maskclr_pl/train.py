@@ -33,7 +33,7 @@ from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.plan import chosen, monitored, plan
 from maskclr_pl.preflight import check_only, state_needs
 from maskclr_pl.resuming import resume_lines
-from maskclr_pl.training import fit_and_test
+from maskclr_pl.training import DeadRank, fit_and_test
 from maskclr_pl.types import InputError
 
 
@@ -69,6 +69,8 @@ def main(cfg: DictConfig) -> float | None:
     if cfg.compile:
         method.compile_backbone()
     start = None if done is None else done.path
+    if trainer.world_size > 1:
+        DeadRank.report(folder)
     with logged(trainer.loggers, folder, plain(cfg)):
         metrics = fit_and_test(trainer, method, data, folder, start, planned)
     if trainer.is_global_zero:
@@ -112,6 +114,12 @@ def _refuse_processes(trainer: L.Trainer, strategy: str) -> None:
         raise InputError(
             f"trainer.strategy={strategy} keeps what it learns in processes that end with the "
             "training; type trainer.strategy=ddp"
+        )
+    if any(way in strategy for way in ("fsdp", "deepspeed", "model_parallel")):
+        raise InputError(
+            f"trainer.strategy={strategy} keeps a part of the weights on each device, but checkpoints "
+            "and key networks need them whole, and the models fit one device; pass "
+            "trainer.strategy=ddp"
         )
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError(
