@@ -15,7 +15,7 @@ from maskclr_pl.train import _refuse_processes
 from maskclr_pl.training import DeadRank
 from maskclr_pl.types import InputError
 from tests.commands import SMALL, in_process, refused
-from tests.protocol_tools import toy_data, toy_store
+from tests.protocol_tools import toy_data, toy_store, trainer
 
 DDP = ["trainer.accelerator=cpu", "trainer.strategy=ddp"]
 
@@ -137,7 +137,7 @@ def test_the_line_is_about_what_lightning_logs():
 def test_strategies_that_do_not_fit(strategy):
     """Kind: a strategy that fails at its first checkpoint."""
     with pytest.raises(InputError, match=rf"trainer.strategy={strategy} keeps .*strategy=ddp"):
-        _refuse_processes(Mock(world_size=2), strategy)
+        _refuse_processes(trainer(), strategy)
 
 
 def test_lines_about_batches(tmp_path):

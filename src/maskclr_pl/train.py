@@ -117,8 +117,8 @@ def _refuse_processes(trainer: L.Trainer, strategy: str) -> None:
         )
     if any(way in strategy for way in ("fsdp", "deepspeed", "model_parallel")):
         raise InputError(
-            f"trainer.strategy={strategy} keeps a part of the weights on each device, but checkpoints "
-            "and key networks need them whole, and the models fit one device; pass "
+            f"trainer.strategy={strategy} keeps a part of the weights on each device, but "
+            "checkpoints and key networks need them whole, and the models fit one device; pass "
             "trainer.strategy=ddp"
         )
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
