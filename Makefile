@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study pretraining setup dev test test-slow lint format bench fuzz clean
+.PHONY: help demo study pretraining setup dev test test-slow lint format bench gpu fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
@@ -20,6 +20,7 @@ help:
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
 	@echo "make bench   speed, as ratios measured side by side"
+	@echo "make gpu     checks and figures of a GPU, in eight minutes; PART=smoke, run, memory, compile, bench"
 	@echo "make fuzz    20,000 damaged files for readers and commands (many minutes)"
 	@echo "make setup   only install into $(VENV)"
 	@echo "make clean   remove $(VENV) and caches (runs/ and data/ stay)"
@@ -104,6 +105,11 @@ bench: $(VENV)/.dev
 	@for backbone in dstformer_lite transformer sttformer; do \
 		$(PY) -m tests.benchmarks.step $$backbone || exit 1; done
 	@$(PY) -m tests.benchmarks.step dstformer_lite --growth
+
+# with the torch that is installed: a CUDA build, which constraints.txt does not choose
+PART := all
+gpu: $(VENV)/.dev
+	@$(PY) -m tests.benchmarks.gpu --part $(PART)
 
 fuzz: $(VENV)/.dev
 	@$(PY) -m tests.fuzz.readers 20000

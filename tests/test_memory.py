@@ -3,22 +3,20 @@
 import copy
 import re
 
-import hydra
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
 from maskclr_pl import preflight
-from maskclr_pl.backbones import Backbone, Transformer
-from maskclr_pl.checkpoint import build_method, clip_skeleton
+from maskclr_pl.backbones import Transformer
 from maskclr_pl.config import config_dir
 from maskclr_pl.evaluation.estimate import checkpoint_bytes, duration
 from maskclr_pl.evaluation.memory import step_loss, training_memory
 from maskclr_pl.methods import Method
-from maskclr_pl.skeletons import SKELETONS
 from tests.commands import in_process
 from tests.protocol_tools import shared, state_of, toy_data, toy_store, trainer
+from tests.step_tools import batch_of, clips_of_a_step, composed
 from tests.test_cost import TINY
 
 SMALL = {
@@ -59,56 +57,6 @@ RECIPES = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yam
 
 def _marked(case):
     return pytest.param(case, marks=() if case in QUICK else pytest.mark.slow)
-
-
-def composed(*overrides):
-    """A configuration with the sizes that a store would fill in, its skeleton, method, masking."""
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        cfg = hydra.compose("train", [*overrides, "clip.classes=60", "init_from=null"])
-    source = SKELETONS["coco17" if cfg.augment.coordinates == "pixels" else "ntu25"]
-    target = clip_skeleton(cfg.clip.skeleton, source)
-    left, right = (target.joints.index(f"{side}_shoulder") for side in ("left", "right"))
-    cfg.clip.update(
-        joints=len(target),
-        channels=3,
-        parts=[list(part) for part in target.parts.values()],
-        pairs=[list(pair) for pair in target.pairs],
-        root=target.root,
-        center=target.root,
-        shoulders=[left, right],
-    )
-    method = build_method(cfg, source)
-    for module in method.modules():
-        if isinstance(module, Backbone):
-            module.checkpointing = cfg.checkpointing
-    strategy = None
-    if "masking" in cfg:
-        callback = hydra.utils.instantiate(cfg.masking, _convert_="all")
-        strategy = getattr(callback, "strategy", None)
-    return cfg, source, method, strategy
-
-
-def batch_of(cfg, source, persons, device="cpu"):
-    """Clips of random poses, of which so many persons exist."""
-    size = cfg.data.batch_size
-    if cfg.data.balanced:
-        size = cfg.data.balanced.classes * cfg.data.balanced.samples
-    frames = 300 if cfg.augment.sampling == "whole" else cfg.clip.frames
-    present = torch.zeros(2 * size, dtype=torch.bool)
-    rows = torch.arange(persons)
-    present[rows] = True
-    clip = torch.empty(3, size, 2, frames, len(source), device=device)
-    if device == "cpu":
-        clip = torch.rand_like(clip) + 0.1
-    batch = {
-        "clip": clip.movedim(0, -1),
-        "present": present.view(size, 2),
-        "sequence": rows,
-        "frame": torch.zeros(size, frames, dtype=torch.int64),
-        "label": torch.arange(size) % 3,
-        "index": torch.arange(size),
-    }
-    return {key: value.to(device) for key, value in batch.items()}
 
 
 def measured(method, batch, masking, half):
@@ -168,10 +116,7 @@ def test_recipes_fit_a_card_of_80_gb(recipe):
     With two persons in every clip, which is more than in any benchmark (NTU RGB+D: 1.2).
     """
     cfg, source, made, masking = composed(f"experiment={recipe}")
-    size = cfg.data.batch_size
-    if cfg.data.balanced:
-        size = cfg.data.balanced.classes * cfg.data.balanced.samples
-    batch = batch_of(cfg, source, 2 * size, "meta")
+    batch = batch_of(cfg, source, 2 * clips_of_a_step(cfg), "meta")
     assert 1e8 < training_memory(made, batch, masking).peak < 80e9
 
 

@@ -319,7 +319,8 @@ def test_each_process_continues_its_own_random_state(monkeypatch, rank):
 
 
 def trainer(epoch: int) -> L.Trainer:
-    return Mock(spec=L.Trainer, current_epoch=epoch, max_epochs=6)
+    alone = Mock(reduce=lambda values, reduce_op: values)
+    return Mock(spec=L.Trainer, current_epoch=epoch, max_epochs=6, strategy=alone)
 
 
 def test_masking_starts_and_ramps():

@@ -1,16 +1,21 @@
 """What train says and refuses about held-out clips, batches and devices."""
 
+import logging
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from omegaconf import OmegaConf
 
 from maskclr_pl.settings import complete_validation
+from maskclr_pl.train import _refuse_processes
+from maskclr_pl.training import DeadRank
 from maskclr_pl.types import InputError
 from tests.commands import SMALL, in_process, refused
-from tests.protocol_tools import toy_data, toy_store
+from tests.protocol_tools import toy_data, toy_store, trainer
 
 DDP = ["trainer.accelerator=cpu", "trainer.strategy=ddp"]
 
@@ -103,6 +108,36 @@ def test_what_is_refused(
     line = refused("train", *args, cwd=tmp_path, capsys=capsys)
     assert re.search(message, line), line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dead_process_is_named(capsys):
+    """Kind: a training that ends without a word because one of its processes died."""
+    DeadRank.report(Path("runs/mine"))
+    logging.getLogger(DeadRank.SOURCE).info(
+        "[rank: 1] Child process with PID 7 terminated with code -9."
+    )
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: process 7 of this training ended with code -9, so the others")
+    assert "pass resume=runs/mine" in line
+
+
+def test_the_line_is_about_what_lightning_logs():
+    child = Mock(returncode=-9, pid=7)
+    observer = _ChildProcessObserver(1, [child])
+    observer._terminate_all = lambda: None
+    with pytest.MonkeyPatch.context() as patch:
+        seen = []
+        patch.setattr(DeadRank, "emit", lambda self, record: seen.append(record.getMessage()))
+        DeadRank.report(Path("runs/mine"))
+        observer._run()
+    assert "PID 7 terminated with code -9" in seen[0]
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "ddp_spawn"])
+def test_strategies_that_do_not_fit(strategy):
+    """Kind: a strategy that fails at its first checkpoint."""
+    with pytest.raises(InputError, match=rf"trainer.strategy={strategy} keeps .*strategy=ddp"):
+        _refuse_processes(trainer(), strategy)
 
 
 def test_lines_about_batches(tmp_path):

@@ -230,6 +230,30 @@ def test_a_job_that_another_process_trains_is_left_alone(sweeps):
     assert [seed for seed, _ in sweeps.ran] == [1]
 
 
+def test_a_search_goes_on_from_its_database(sweeps):
+    """Kind: a search that is lost with its process, and that no other process can share."""
+    optuna, sql = pytest.importorskip("optuna"), pytest.importorskip("sqlalchemy")
+    if int(sql.__version__.split(".")[0]) >= 2:
+        pytest.skip(
+            "Optuna 2 does not find its tables again with SQLAlchemy 2 (see pyproject.toml)"
+        )
+    tried = []
+
+    def trial(cfg: DictConfig) -> float:
+        tried.append(cfg.optim.lr)
+        return float(cfg.optim.lr)
+
+    words = ("hparams_search=optuna", "hydra.sweeper.n_trials=2")
+    storage = f"sqlite:///{sweeps.folder}/study.db"
+    for seed in (0, 1):  # of another process, or of the same on another day
+        key = f"hydra.sweeper.sampler.seed={seed}"
+        code = sweeps(*words, f"hydra.sweeper.storage={storage}", key, main=trial)
+        assert code == 0, sweeps.err
+    study = optuna.load_study(study_name="maskclr_pl", storage=storage)
+    assert [one.value for one in study.trials] == tried
+    assert len(set(tried)) == 4
+
+
 def test_a_failed_trial_does_not_end_a_search(sweeps):
     """Kind of mistake: the first trial that failed ended the search."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

@@ -45,7 +45,7 @@ from maskclr_pl.preflight import check_only, state_needs
 from maskclr_pl.progress import Progress, resume_lines
 from maskclr_pl.resuming import folder_to_resume
 from maskclr_pl.saving import make_durable
-from maskclr_pl.training import fit_and_test
+from maskclr_pl.training import DeadRank, fit_and_test
 from maskclr_pl.types import InputError
 
 
@@ -96,6 +96,8 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     if cfg.compile:
         method.compile_backbone()
     start = None if done is None else done.path
+    if trainer.world_size > 1:
+        DeadRank.report(folder)
     with logged(trainer.loggers, folder, plain(cfg)):
         metrics = fit_and_test(trainer, method, data, folder, start, planned)
     if trainer.is_global_zero:
@@ -150,6 +152,12 @@ def _refuse_processes(trainer: L.Trainer, strategy: str) -> None:
         raise InputError(
             f"trainer.strategy={strategy} keeps what it learns in processes that end with the "
             "training; type trainer.strategy=ddp"
+        )
+    if any(way in strategy for way in ("fsdp", "deepspeed", "model_parallel")):
+        raise InputError(
+            f"trainer.strategy={strategy} keeps a part of the weights on each device, but "
+            "checkpoints and key networks need them whole, and the models fit one device; pass "
+            "trainer.strategy=ddp"
         )
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError(

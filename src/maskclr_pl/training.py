@@ -1,5 +1,8 @@
 """Fit a method, test the chosen checkpoint, and write what a run folder holds."""
 
+import logging
+import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +26,38 @@ from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.pictures import draw_records
 from maskclr_pl.plan import Plan, outcome
 from maskclr_pl.saving import LAST
+
+
+class DeadRank(logging.Handler):
+    """Says on stderr that a process died, of which Lightning only kills the others.
+
+    Args:
+        folder: Of the run.
+    """
+
+    SOURCE = "lightning.fabric.strategies.launchers.subprocess_script"
+
+    def __init__(self, folder: Path):
+        super().__init__(logging.INFO)
+        self.folder = folder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Translate the line about the process that died."""
+        if found := re.search(r"PID (\d+) terminated with code (-?\d+)", record.getMessage()):
+            sys.stderr.write(
+                f"error: process {found[1]} of this training ended with code {found[2]}, so the "
+                "others are ended too; its own message is above, if it had one; pass "
+                f"resume={self.folder} to go on from the last epoch\n"
+            )
+            sys.stderr.flush()  # this process is killed next
+
+    @classmethod
+    def report(cls, folder: Path) -> None:
+        """Do so from now on, for one run."""
+        logger = logging.getLogger(cls.SOURCE)
+        logger.handlers = [cls(folder)]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def fit_and_test(

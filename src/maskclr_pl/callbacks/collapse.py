@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from maskclr_pl.distributed import of_all_ranks, place
 from maskclr_pl.methods import FeatureQueue
 
 log = logging.getLogger("maskclr_pl")
@@ -31,7 +32,7 @@ class CollapseCallback(L.Callback):
     in double precision. A warning is given when one of the first two is below its threshold.
 
     Args:
-        samples: Rows that are looked at, of each rank.
+        samples: Rows that are looked at, of all ranks together.
         min_std: Threshold of the standard deviation. 0.05 is a mean cosine of about 0.997 between
             clips.
         min_rank: Threshold of the effective rank.
@@ -66,15 +67,16 @@ class CollapseCallback(L.Callback):
         for module in pl_module.modules():
             if isinstance(module, FeatureQueue):
                 pl_module.log("train/queue_age", module.age.float().mean())
-        if not self._last:
+        if not self._last:  # of a method without embeddings, on all ranks
             return
-        rows = torch.cat(tuple(self._last))[-self.samples :].cpu()
+        own = torch.cat(tuple(self._last))[-(self.samples // place()[1]) :].cpu()
+        rows = torch.cat(of_all_ranks(own))
         if not rows.isfinite().all():
             log.warning("features of epoch %d are not finite", trainer.current_epoch + 1)
             return
         std, rank = feature_std(rows), effective_rank(rows)
         values = {"train/feature_std": std, "train/effective_rank": rank}
-        pl_module.log_dict(values, sync_dist=True)
+        pl_module.log_dict(values, sync_dist=True)  # equal on all ranks
         if (
             trainer.is_global_zero
             and len(rows) > 1

@@ -43,8 +43,7 @@ class MaskingCallback(L.Callback):
         keys = "masking.start_epoch", "masking.ramp_epochs"
         self._stage = Stage("masking", keys[0], start_epoch, ramp_epochs, keys[1])
         self.strategy, self.stages = strategy, (self._stage,)
-        self._hidden: Tensor | None = None
-        self._batches = 0.0
+        self._hidden: Tensor | None = None  # (V + 1) of this rank: sums of shares, sequences
         self._classes: Sequence[str] = ()
         self._epoch: Tensor | None = None  # (K, V + 1) of this rank: sums of shares, sequences
         self._total: Tensor | None = None  # the same of all ranks and epochs
@@ -71,13 +70,14 @@ class MaskingCallback(L.Callback):
         self._stage.settle(trainer.max_epochs or 1)
         # a plain attribute of the method, which torch's type of a module does not know
         setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
-        if self._hidden is not None and self._epoch is not None:  # from a checkpoint
-            device = pl_module.device
-            self._hidden, self._epoch = self._hidden.to(device), self._epoch.to(device)
+        if self._hidden is not None:  # from a checkpoint
+            self._hidden = self._hidden.to(pl_module.device)
+        if self._epoch is not None:
+            self._epoch = self._epoch.to(pl_module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill or empty the slot, and count from zero."""
-        self._hidden, self._batches, self._epoch = None, 0.0, None
+        self._hidden, self._epoch = None, None
         self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
@@ -86,23 +86,27 @@ class MaskingCallback(L.Callback):
         """Add up what was hidden, on the device."""
         mask = outputs.get("mask")
         if mask is not None and len(mask):
-            share = mask.float().mean((0, 1))
-            self._hidden = share if self._hidden is None else self._hidden + share
-            self._batches += 1
+            share = mask.float().mean(1)
+            sums = torch.cat((share, torch.ones_like(share[:, :1])), dim=1).sum(0)
+            self._hidden = sums if self._hidden is None else self._hidden + sums
             if self._classes:
                 sums = hidden_by_class(mask, batch, len(self._classes))
                 self._epoch = sums if self._epoch is None else self._epoch + sums
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the share of each joint; add the epoch to the record by class."""
-        if self._classes and pl_module.masking is not None:
-            self._keep(trainer, pl_module)
-        if self._hidden is None:
+        if pl_module.masking is None:
             return
-        shares = (self._hidden / self._batches).cpu()
+        if self._classes:
+            self._keep(trainer, pl_module)
+        joints = len(pl_module.skeleton)  # type: ignore[arg-type]
+        sums = _sum(trainer, pl_module, self._hidden, (joints + 1,))
+        if not sums[-1]:
+            return  # nobody was there
         names: tuple[str, ...] = pl_module.skeleton.joints  # type: ignore[union-attr,assignment]
+        shares = (sums[:-1] / sums[-1]).float()
         values = {f"masked/{name}": share for name, share in zip(names, shares, strict=True)}
-        pl_module.log_dict(values, sync_dist=True)
+        pl_module.log_dict(values, sync_dist=True)  # equal on all ranks
 
     def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         joints = len(pl_module.skeleton)  # type: ignore[arg-type]
@@ -117,8 +121,7 @@ class MaskingCallback(L.Callback):
             return
         joints = len(pl_module.skeleton)  # type: ignore[arg-type]
         parts = {
-            "hidden": (self._hidden, (joints,)),
-            "batches": (torch.tensor(self._batches, device=pl_module.device), ()),
+            "hidden": (self._hidden, (joints + 1,)),
             "by_class": (self._epoch, (len(self._classes), joints + 1)),
         }
         checkpoint[_SO_FAR] = {
@@ -130,10 +133,8 @@ class MaskingCallback(L.Callback):
     ) -> None:
         """See `on_save_checkpoint`: every rank goes on with its share."""
         if so_far := checkpoint.get(_SO_FAR):
-            ranks = trainer.world_size
-            self._batches = float(so_far["batches"]) / ranks
-            self._hidden = so_far["hidden"] / ranks if self._batches else None
-            self._epoch = so_far["by_class"] / ranks if self._batches else None
+            self._hidden = so_far["hidden"] / trainer.world_size
+            self._epoch = so_far["by_class"] / trainer.world_size
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the record by class: also if nothing was left to train."""

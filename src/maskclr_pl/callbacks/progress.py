@@ -58,7 +58,9 @@ class EpochLines(L.Callback):
             return
         self._spoke = now
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        shown = "" if loss is None else f"   loss {float(loss):.3f}"  # waits for the device, seldom
+        shown = ""
+        if loss is not None and trainer.world_size == 1:  # the loss of one rank says little
+            shown = f"   loss {float(loss):.3f}"  # waits for the device, seldom
         left = self._left(trainer.current_epoch + done / batches)
         parts = [self._name(trainer), f"batch {done}/{batches}{shown}", left]
         log.log(self._level, "   ".join(parts))

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from torch import distributed
 from torch.utils.data import Sampler
 
+from maskclr_pl.distributed import place
 from maskclr_pl.types import InputError
 
 Key = tuple[int, int]
@@ -89,9 +89,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.epoch = epoch
 
     def _share(self) -> tuple[int, int]:
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return 0, 1
+        return place()
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also where a continued one starts in the middle."""

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 from maskclr_pl.masking import Masking
 from maskclr_pl.methods import Method
 from maskclr_pl.types import Batch
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Memory(NamedTuple):
@@ -103,10 +105,8 @@ def training_memory(
         masking: Of the masked pathway, where the method has one.
         half: Type of mixed precision; None is float32.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        tensors = (*method.parameters(), *method.buffers())
-        fakes = {id(tensor): _fake(tensor) for tensor in tensors}
-    fake = copy.deepcopy(method, fakes)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    fake = fake_copy(method, mode)
     fake.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
     if masking is not None:
         setattr(fake, "masking", masking)  # noqa: B010  # see MaskingCallback
@@ -130,9 +130,17 @@ def training_memory(
     return Memory(model, storages.peak - model)
 
 
-def _fake(tensor: Any) -> Tensor:
-    """A tensor of the same shape and layout on the CPU, inside of a fake mode."""
-    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+def fake_copy(module: _Module, mode: FakeTensorMode, device: torch.device | str = "cpu") -> _Module:
+    """A copy whose parameters and buffers are fake; to be called outside of the mode."""
+    tensors = (*module.parameters(), *module.buffers())
+    with mode:
+        fakes = {id(tensor): _fake(tensor, device) for tensor in tensors}
+    return copy.deepcopy(module, fakes)
+
+
+def _fake(tensor: Any, device: torch.device | str = "cpu") -> Tensor:
+    """A tensor of the same shape and layout, inside of a fake mode."""
+    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)
     return fake

@@ -11,27 +11,14 @@ from typing import ParamSpec
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_gather
+from torch import Tensor, nn
 
+from maskclr_pl.distributed import gather
 from maskclr_pl.types import Prediction
 
 _P = ParamSpec("_P")
 # a zero vector has cosine 0 with everything; a smaller bound would give it an enormous gradient
 _EPS = 1e-4
-
-
-def gather(x: Tensor) -> Tensor:
-    """The rows of all ranks, with gradient; `x` itself in a single process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return x
-    if distributed.get_world_size() == 1:
-        return x
-    if x.requires_grad:
-        return torch.cat(all_gather(x.contiguous()))
-    parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, x.contiguous())
-    return torch.cat(parts)
 
 
 def in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
+from maskclr_pl.draws import for_persons
+
 Scope = Literal["clip", "frame", "tube"]
 
 
@@ -37,8 +39,8 @@ class Masking(Protocol):
 
 def gumbel(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Standard Gumbel noise, -log E with E ~ Exp(1), in float32 on the device of `like`."""
-    noise = torch.empty(shape, dtype=torch.float32, device=like.device)
-    return noise.exponential_(generator=generator).log_().neg_()
+    draw = for_persons(shape, like.device, lambda x, g: x.exponential_(generator=g), generator)
+    return draw.log_().neg_()
 
 
 def sample_mask(scores: Float[Tensor, "*pools P"], count: int) -> Bool[Tensor, "*pools P"]:

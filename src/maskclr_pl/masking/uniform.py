@@ -1,5 +1,6 @@
 """Masks drawn at random, whatever the clip shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from maskclr_pl.draws import for_persons
 from maskclr_pl.masking.base import Pools, sample_mask
+
+
+def uniform(shape: Sequence[int], device: torch.device, generator: Generator | None) -> Tensor:
+    """Uniform numbers for the sequences of the first axis."""
+    return for_persons(shape, device, lambda x, g: x.uniform_(generator=g), generator)
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class RandomMasking(Pools):
         generator: Generator | None = None,
     ) -> Bool[Tensor, "N S V"]:
         """See `Masking`."""
-        draws = torch.rand(x.shape[:3], device=x.device, generator=generator)
+        draws = uniform(x.shape[:3], x.device, generator)
         # the mean of uniform draws is exchangeable, so that its order is uniform as well
         pools = self.gather(draws, stride)
         mask = sample_mask(pools, round(self.ratio * pools.shape[-1]))
@@ -67,7 +74,7 @@ class FrameJointMasking:
     ) -> Bool[Tensor, "N S V"]:
         """See `Masking`."""
         steps, joints = x.shape[1] // stride, x.shape[2]
-        draws = torch.rand(len(x), steps, joints + 1, device=x.device, generator=generator)
+        draws = uniform((len(x), steps, joints + 1), x.device, generator)
         frames = sample_mask(draws[..., 0], round(self.frame_ratio * steps))
         return frames.unsqueeze(-1) | sample_mask(draws[..., 1:], round(self.ratio * joints))
 

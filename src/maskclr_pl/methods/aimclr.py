@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.backbones.layers import running_stats
+from maskclr_pl.distributed import share_of
 from maskclr_pl.heads import Projector
-from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.momentum import (
     FeatureQueue,
     MomentumCopy,
@@ -100,6 +101,7 @@ class AimCLR(Method):
         stage.settle(self.trainer.max_epochs or 1)
         self.mining = self.current_epoch >= stage.first
 
+    @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Three queries, a key, the losses; the queue is read before it is written."""
         clips = len(batch["label"])
@@ -122,9 +124,7 @@ class AimCLR(Method):
         losses = aimclr_loss(query, *strong, key, self.queue.read(), self.temperature, topk)
         self.queue.enqueue(key)
 
-        logged = {f"train/{name}": value.detach() for name, value in losses.items()}
-        logged["train/dropped"] = dropped
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=clips)
+        self.log_step({**losses, "dropped": dropped}, clips)
         return {"loss": losses["loss"], "mask": None, "embedding": query.detach()}
 
 
@@ -191,7 +191,8 @@ def energy_drop(
         # both can be partial and leave nothing together
         some = (scale > 0).any(3, keepdim=True).any(2, keepdim=True).any(1, keepdim=True)
         scale = torch.where(some, scale, 1.0)
-        share = (scale == 0).float().sum() / max(1, scale.numel())
+        values = torch.full((), scale.numel(), device=scale.device)
+        share = (scale == 0).float().sum() / share_of(values)
     return tokens * scale.to(tokens.dtype), share
 
 

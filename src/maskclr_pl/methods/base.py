@@ -1,14 +1,20 @@
 """What every method shares: backbone, optimiser, augmentation, person packing, random state."""
 
+import functools
 import math
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 import lightning as L
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from maskclr_pl import draws
 from maskclr_pl.backbones import Backbone, Transformer
+from maskclr_pl.distributed import of_all_ranks
 from maskclr_pl.heads import pool_persons
 from maskclr_pl.optim import Optim
 from maskclr_pl.skeletons import Skeleton
@@ -29,13 +35,20 @@ def shown_persons(clip: Float[Tensor, "B M T V C"]) -> Bool[Tensor, "B M"]:
     return (clip.movedim(-1, 0) != 0).flatten(3).any(-1).any(0)
 
 
-def of_all_ranks(value: Any) -> list[Any]:
-    """The value of each process of this run, on all of them."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values
+_P = TypeVar("_P", bound="Method")
+
+
+def per_clip(
+    step: Callable[[_P, Batch, int], dict[str, Any]],
+) -> Callable[[_P, Batch, int], dict[str, Any]]:
+    """A training step whose augmentation and masks do not depend on the process (see `draws`)."""
+
+    @functools.wraps(step)
+    def wrapped(self: _P, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        with draws.per_clip(batch, self.seed_of(batch_idx)):
+            return step(self, batch, batch_idx)
+
+    return wrapped
 
 
 class Method(L.LightningModule):
@@ -118,6 +131,24 @@ class Method(L.LightningModule):
         """
         x, owner = self.pack(self.preprocess(batch["clip"]), batch)
         return features_of(self.encode(x).tokens, owner, len(batch["label"]))
+
+    def seed_of(self, batch_idx: int) -> int:
+        """Seed of a training step, the same on all ranks: by the run, the epoch and the batch."""
+        run = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # kept by Lightning for its processes
+        key = (run, self.current_epoch, batch_idx)
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+    def log_step(self, values: Mapping[str, Tensor], clips: int) -> None:
+        """Log values of a training step; those of an epoch are the means over all ranks.
+
+        Nothing is sent or waited for before the end of the epoch.
+
+        Args:
+            values: By name, without `train/`.
+            clips: Of this rank.
+        """
+        logged = {f"train/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=clips)
 
     def check_clips(self, clips: int) -> str | None:
         """Why a number of training clips does not fit, in one line; None if it does."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.heads import Projector
-from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.momentum import (
     FeatureQueue,
     MomentumCopy,
@@ -121,6 +121,7 @@ class CrosSCLR(Method):
         stage.settle(self.trainer.max_epochs or 1)
         self.crossing = self.current_epoch >= stage.first
 
+    @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """A query and a key per stream, the losses; the queue is read before it is written."""
         clips = len(batch["label"])
@@ -138,8 +139,7 @@ class CrosSCLR(Method):
         losses = crossclr_loss(queries, keys, negatives, self.temperature, topk, self.context)
         self.queue.enqueue(torch.stack(tuple(keys.values()), dim=1))
 
-        logged = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=clips)
+        self.log_step(losses, clips)
         embedding = next(iter(queries.values())).detach()
         return {"loss": losses["loss"], "mask": None, "embedding": embedding}
 

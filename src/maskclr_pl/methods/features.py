@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.methods.base import Method, of_all_ranks
+from maskclr_pl.distributed import of_all_ranks
+from maskclr_pl.methods.base import Method
 from maskclr_pl.types import Batch
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.methods.base import Method
+from maskclr_pl.distributed import share_of
+from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.transforms import project
 from maskclr_pl.types import Batch, InputError
 
@@ -63,6 +64,7 @@ class Lift(Method):
         self.coordinates = coordinates
         self.head = nn.Linear(backbone.dim, 3)
 
+    @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Project, corrupt, lift, compare."""
         clip = self.augment(batch["clip"])
@@ -80,9 +82,8 @@ class Lift(Method):
         losses = self.losses(pose, truth)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         clips = len(batch["label"])
-        logged = {f"train/loss_{name}": value.detach() for name, value in losses.items()}
-        logged["train/loss"] = loss.detach()
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=clips)
+        terms = {f"loss_{name}": value for name, value in losses.items()}
+        self.log_step({**terms, "loss": loss}, clips)
         return {"loss": loss, "mask": None, "embedding": tokens.detach().mean((1, 2))}
 
     def losses(
@@ -108,7 +109,7 @@ def joint_error(
 ) -> Float[Tensor, ""]:
     """MPJPE: mean distance over the joints that are there; 0 if none is."""
     distance = torch.linalg.vector_norm(pose - target, dim=-1)
-    return (distance * there).sum() / there.sum().clamp_min(1)
+    return (distance * there).sum() / share_of(there.sum())
 
 
 def scaled_joint_error(
@@ -138,4 +139,5 @@ def projection_error(
 ) -> Float[Tensor, ""]:
     """Mean over all joints of confidence times distance in the image; 0 for nobody."""
     distance = torch.linalg.vector_norm(pose - target, dim=-1)
-    return (distance * score).sum() / max(1, distance.numel())
+    joints = torch.full((), distance.numel(), device=distance.device)
+    return (distance * score).sum() / share_of(joints)

@@ -74,8 +74,7 @@ class LinearProbe(Classifier):
         """Cross-entropy on the features of the clips."""
         logits = self.head(self._features["train"][batch["index"]])
         loss = F.cross_entropy(logits.float(), batch["label"])
-        logged = {"train/loss": loss.detach(), "train/loss_ce": loss.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log_step({"loss": loss, "loss_ce": loss}, len(logits))
         return {"loss": loss}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.backbones.layers import BatchNorm2d, running_stats
+from maskclr_pl.distributed import share_of
 from maskclr_pl.masking import Masking, visible_tokens
-from maskclr_pl.methods.base import Method
+from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.decoders import TransformerDecoder
 from maskclr_pl.types import Batch, InputError
 
@@ -75,6 +76,7 @@ class MaskedAutoencoder(Method):
                 f"{type(backbone).__name__} replaces them: type decoder=sttformer or decoder=linear"
             )
 
+    @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Hide, encode what is left, predict what was hidden."""
         if self.masking is None:
@@ -89,9 +91,7 @@ class MaskedAutoencoder(Method):
         target = self.target_of(points, there)
         counted = mask & patches(there.unsqueeze(-1), self.backbone.stride).all(-1)
         loss = masked_error(prediction, target, counted)
-        clips = len(batch["label"])
-        logged = {"train/loss": loss.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=clips)
+        self.log_step({"loss": loss}, len(batch["label"]))
         return {"loss": loss, "mask": mask, "embedding": embedding.detach()}
 
     def points(
@@ -150,6 +150,6 @@ def masked_error(
     target: Float[Tensor, "N S V P"],
     counted: Bool[Tensor, "N S V"],
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the tokens that count; 0 if none does."""
+    """Mean squared error over the tokens that count, of all ranks; 0 if none does."""
     error = (prediction.float() - target).square().mean(-1)
-    return (error * counted).sum() / counted.sum().clamp_min(1)
+    return (error * counted).sum() / share_of(counted.sum())

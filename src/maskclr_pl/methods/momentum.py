@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl.losses.contrastive import gather, in_float32
+from maskclr_pl.distributed import gather
+from maskclr_pl.losses.contrastive import in_float32
 
 
 class MomentumCopy(nn.Module):

@@ -16,7 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.losses.contrastive import gather, supervised_contrast_of
+from maskclr_pl.distributed import gather
+from maskclr_pl.losses.contrastive import supervised_contrast_of
+from maskclr_pl.methods.base import per_clip
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.methods.features import Bank, embed_all
 from maskclr_pl.types import Batch, Prediction
@@ -80,14 +82,14 @@ class OneShot(Classifier):
         self.temperature, self.base_temperature = temperature, base_temperature
         self.bank = Bank()
 
+    @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Clips of a class together, those of other classes apart."""
         rows = self.place(self.augment(batch["clip"]), batch)
         loss = supervised_contrast_of(
             *(gather(rows), gather(batch["label"])), *(self.temperature, self.base_temperature)
         )
-        logged = {"train/loss": loss.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(rows))
+        self.log_step({"loss": loss}, len(rows))
         return {"loss": loss, "embedding": rows.detach()}
 
     def place(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Float[Tensor, "B E"]:

@@ -13,6 +13,7 @@ from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.backbones.layers import running_stats
 from maskclr_pl.losses import WeightedSum
 from maskclr_pl.masking import Masking, visible_tokens
+from maskclr_pl.methods.base import per_clip
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.types import Batch, InputError, Prediction
 
@@ -95,6 +96,7 @@ class Recognizer(Classifier):
         places = keep.unsqueeze(-1).expand_as(visible)
         return tokens.scatter(1, places, visible).unflatten(1, mask.shape[1:])
 
+    @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Standard pathway, masked pathway, losses over both."""
         clips = len(batch["label"])
@@ -106,8 +108,7 @@ class Recognizer(Classifier):
             mask = self.masking(x, standard.importance, self.backbone.stride)
             masked = self.view(x, owner, clips, mask=mask)
         losses = self.loss(standard, masked, batch["label"])
-        logged = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=clips)
+        self.log_step(losses, clips)
         return {"loss": losses["loss"], "mask": mask}
 
     def classify(

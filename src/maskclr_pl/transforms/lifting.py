@@ -12,7 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskclr_pl.transforms.augment import visible_box
-from maskclr_pl.transforms.base import chosen, join, planes, seen, uniform
+from maskclr_pl.transforms.base import (
+    chosen,
+    join,
+    normal_like,
+    planes,
+    seen,
+    uniform,
+    uniform_like,
+)
 from maskclr_pl.transforms.spatial3d import SpatialFlip
 
 _NEAR, _FAR, _BIAS, _SPREAD = 0.028, 1.1, -0.00459, 0.1431
@@ -115,7 +123,7 @@ class PoseNoise(nn.Module):
         channels = planes(clip)
         shift = self.displacement(channels[:2])
         score = self.confidence(shift.norm(dim=0))
-        moved = channels[:2] + shift + self.jitter * torch.randn_like(shift)
+        moved = channels[:2] + shift + self.jitter * normal_like(shift, 1)
         known = channels[2].sign() * score.sign()
         return join(torch.cat((moved, score.unsqueeze(0))) * known)
 
@@ -123,8 +131,9 @@ class PoseNoise(nn.Module):
         """The slow part of the noise."""
         *lead, frames, joints = like.shape
         keys = like.new_empty(*lead, joints, self.key_frames)
-        narrow, wide = torch.randn_like(keys) * self.std, (torch.rand_like(keys) - 0.5) * self.wide
-        noise = torch.where(torch.rand_like(keys[0]) < self.weight, narrow, wide)
+        narrow = normal_like(keys, 1) * self.std
+        wide = (uniform_like(keys, 1) - 0.5) * self.wide
+        noise = torch.where(uniform_like(keys[0], 0) < self.weight, narrow, wide)
         noise = F.interpolate(noise.flatten(0, -3), frames, mode="linear", align_corners=True).view(
             *lead, joints, frames
         )
@@ -134,7 +143,7 @@ class PoseNoise(nn.Module):
     def confidence(distance: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """Confidence in [0, 1] of points that far from the truth."""
         fit = _NEAR / (distance + _NEAR) + _FAR * distance
-        return (fit + _BIAS + _SPREAD * torch.randn_like(distance)).clamp(0, 1)
+        return (fit + _BIAS + _SPREAD * normal_like(distance, 0)).clamp(0, 1)
 
 
 class DropJoints(nn.Module):
@@ -154,6 +163,6 @@ class DropJoints(nn.Module):
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The clip with zeros where something is lost."""
         channels = planes(clip)
-        kept = torch.rand_like(channels[0]) >= self.joint_p
+        kept = uniform_like(channels[0], 0) >= self.joint_p
         frames = uniform(clip, 0, 1, 1, clip.shape[-3], 1) >= self.frame_p
         return join(channels * (kept & frames))

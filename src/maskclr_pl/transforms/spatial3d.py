@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl.transforms.base import chosen, join, need_joints, planes, seen, uniform
+from maskclr_pl.transforms.base import chosen, join, need_joints, normal_like, planes, seen, uniform
 
 
 def linear(
@@ -121,7 +121,7 @@ class GaussianNoise(nn.Module):
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The noisy clip."""
         level = self.sigma * chosen(clip, self.p)
-        return self.add(clip, torch.randn_like(clip) * level[..., None, None, None, None])
+        return self.add(clip, normal_like(clip, 0) * level[..., None, None, None, None])
 
     @staticmethod
     def add(

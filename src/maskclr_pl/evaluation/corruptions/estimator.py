@@ -74,8 +74,10 @@ class SideSwap(Corruption):
         order = list(range(clip.shape[3]))
         for left, right in poses.skeleton.pairs:
             order[left], order[right] = right, left
+        index = torch.tensor(order).to(clip.device, non_blocking=True)
         swapped = of_frames(draws, frame) < level
-        return torch.where(swapped[:, None, :, None, None], clip[..., order, :], clip)
+        exchanged = clip.index_select(3, index)
+        return torch.where(swapped[:, None, :, None, None], exchanged, clip)
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,9 @@ class PartOcclusion(Corruption):
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
         """See `Corruption`."""
-        joints = torch.zeros(clip.shape[3], dtype=torch.bool, device=clip.device)
+        joints = torch.zeros(clip.shape[3], dtype=torch.bool)
         joints[self._joints(poses)] = True
+        joints = joints.to(clip.device, non_blocking=True)
         hidden = window(frame, level, draws).unsqueeze(-1) & joints
         return clip * ~hidden[:, None, :, :, None]
 
