@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study pretraining setup dev test test-slow lint format bench gpu fuzz clean
+.PHONY: help demo study pretraining setup dev test test-slow lint format bench gpu faults fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make gpu     checks and figures of a GPU, in eight minutes; PART=smoke, run, memory, compile, bench"
 	@echo "make fuzz    20,000 damaged files for readers and commands (many minutes)"
+	@echo "make faults  kills commands at random moments and writes, and compares (twenty minutes)"
 	@echo "make setup   only install into $(VENV)"
 	@echo "make clean   remove $(VENV) and caches (runs/ and data/ stay)"
 
@@ -113,6 +114,9 @@ gpu: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	@$(PY) -m tests.fuzz.readers 20000
+
+faults: $(VENV)/.dev
+	@$(PY) -m tests.faults.campaign
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -105,7 +105,7 @@ def test_from_the_checkpoint_of_a_signal(
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    store = toy_store(tmp_path)
+    store, before = toy_store(tmp_path), signal.getsignal(signal.SIGUSR1)
     whole = fit(store, tmp_path / "whole")
     sent = Signal(number, step, validating), CheckpointOnSignal(tmp_path)
     if number == signal.SIGTERM:
@@ -116,7 +116,7 @@ def test_from_the_checkpoint_of_a_signal(
     else:
         assert fit(store, tmp_path, callbacks=sent) == whole  # it goes on
         assert (tmp_path / "asked").read_text() == "requeue 42\n"
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGUSR1) == before
     last = tmp_path / "last.ckpt"
     written = step + (not validating)
     assert torch.load(last, weights_only=True)["global_step"] == written

@@ -16,7 +16,12 @@ from maskclr_pl.backbones import Transformer
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.heads import ActionHead, LinearHead
 from maskclr_pl.losses import ClassContrast, CrossEntropy, SampleContrast, WeightedSum
-from maskclr_pl.masking import AttentionGuidedMasking, PartMasking, visible_tokens
+from maskclr_pl.masking import (
+    AttentionGuidedMasking,
+    PartMasking,
+    RandomMasking,
+    visible_tokens,
+)
 from maskclr_pl.methods import Recognizer
 from maskclr_pl.optim import Optim
 from maskclr_pl.skeletons import Skeleton
@@ -149,19 +154,20 @@ def test_packed_is_padded_without_the_absent(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_step(name: str, masked: bool) -> None:
     model = recognizer(name, masked)
+    if masked:  # by attention, another joint may be hidden where importances nearly tie
+        model.masking = RandomMasking(ratio=0.4)
     clips = batch(MIXED, frames_of(model))
     expected, state = step(model, clips)
     with torch.autocast("cpu", torch.bfloat16):
         loss, other = step(model, clips)
     assert loss.dtype == torch.float32
-    # eight bits of mantissa: 0.4 % a number; the mask may differ where importances nearly tie, so
-    # that a masked step has no sharp bound (16 draws: median 0.97, these 0.85)
+    # eight bits of mantissa: 0.4 % a number
     torch.testing.assert_close(loss, expected, rtol=0.1, atol=0.05)
     whole, rounded = (
         torch.cat([one[key].flatten() for key, _ in model.named_parameters() if key in one])
         for one in (state, other)
     )
-    assert torch.nn.functional.cosine_similarity(whole, rounded, dim=0) > (0.8 if masked else 0.98)
+    assert torch.nn.functional.cosine_similarity(whole, rounded, dim=0) > 0.98
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ import pytest
 
 from maskclr_pl.data.poses import read_poses
 from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
-from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash, read_json
+from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
 from maskclr_pl.data.sources.labels import read_labels
 from maskclr_pl.data.sources.pickles import load_pickle
 from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
+from maskclr_pl.reading import read_json
 from maskclr_pl.types import InputError, printable
 
 

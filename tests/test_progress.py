@@ -14,6 +14,7 @@ class Rank(L.Trainer):
     current_epoch = 0
     max_epochs, max_steps = 2, -1
     num_training_batches, accumulate_grad_batches = 100, 1
+    world_size = 1
 
     def __init__(self, first: bool):
         self.is_global_zero, self.asked = first, 0

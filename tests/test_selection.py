@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from maskclr_pl.callbacks import BestCheckpoint, EarlyStopping, MaskingCallback, too_few
 from maskclr_pl.evaluation.runs import marked_epochs
 from maskclr_pl.figures.curves import training_curves
+from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.masking import RandomMasking
 from maskclr_pl.stages import Stage, check_stages, planned_epochs
 from maskclr_pl.types import InputError
@@ -55,7 +56,7 @@ def test_callbacks_have_stages_too(tmp_path: Path) -> None:
     masking = MaskingCallback(RandomMasking(), start_epoch=3)
     assert [stage.full for stage in masking.stages] == [3]
     module = Scripted(SCORES)
-    module.masking = None
+    module.masking, module.skeleton = None, load_skeleton("coco17")
     fit(module, tmp_path, masking, BestCheckpoint(tmp_path))
     assert chosen(tmp_path) == 4
 

@@ -59,7 +59,7 @@ def run(composed: Any, tmp_path: Path) -> dict[str, Any]:
 
 def resumed(config: Any, composed: Any, folder: Path) -> Any:
     (folder / "run/config.yaml").write_text(yaml.safe_dump(config))
-    return saved_settings(folder / "run", composed, [])
+    return saved_settings(folder / "run", composed, [])[0]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -132,8 +132,8 @@ def _saved_config(folder: Path, composed: DictConfig) -> tuple[DictConfig, list[
     """The content of config.yaml, or of the newest checkpoint if that file is damaged."""
     file = folder / "config.yaml"
     damage = InputError(
-        f"resume={folder}: no config.yaml in this folder, and no checkpoint; pass a run folder, or "
-        "start the run again with output_dir="
+        f"resume={folder}: no config.yaml in this folder, or a damaged one, and no checkpoint; "
+        "pass a run folder, or start the run again with output_dir="
     )
     if file.is_file() and file.stat().st_size:
         try:

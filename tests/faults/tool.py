@@ -7,7 +7,7 @@ In a test:
 
 For a command in a process of its own, which is killed indeed:
 
-    python -m tests.faults.tool FOLDER kill|full AT maskclr_pl.train resume=run
+    python -m tests.faults.tool FOLDER kill|full|count AT maskclr_pl.train resume=run
 
 Operations are what changes a folder: opening a file to write, renaming, linking, removing, making a
 folder. Python tells of them by its audit events, whichever library asks for them (not those that
@@ -105,8 +105,14 @@ def main() -> None:
     """See the module."""
     folder, way, at, module, *args = sys.argv[1:]
     sys.argv = [module, *args]
-    with fault(Path(folder), int(at), {"kill": kill_process, "full": full}[way]):
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    if way == "count":
+        at = str(sys.maxsize)
+    with fault(Path(folder), int(at), full if way == "full" else kill_process) as seen:
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        finally:
+            if way == "count":
+                print(f"operations: {len(seen)}")
 
 
 if __name__ == "__main__":

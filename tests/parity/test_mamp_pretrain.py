@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import maskclr_pl.masking.base
+import maskclr_pl.masking.uniform
 from maskclr_pl.backbones import Transformer
 from maskclr_pl.checkpoint import load_published_weights
 from maskclr_pl.masking import MotionAwareMasking, RandomMasking
@@ -82,7 +83,8 @@ def recorded(monkeypatch):
     uniform = GOLDEN.tensor("in/uniform_random").view(GOLDEN["out/mae/mask"].shape)
     monkeypatch.setattr(maskclr_pl.masking.base, "gumbel", gumbel_of_the_reference)
     # of each frame of a patch, of which the strategy takes the mean
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: uniform.repeat_interleave(STRIDE, 1))
+    draws = uniform.repeat_interleave(STRIDE, 1)
+    monkeypatch.setattr(maskclr_pl.masking.uniform, "uniform", lambda *_, **__: draws)
 
 
 def test_motion_score_and_probabilities():
