@@ -81,7 +81,8 @@ pretraining: $(VENV)/.base
 	@$(PY) -m tests.studies.pretraining "$(DATA)" --epochs $(EPOCHS)
 
 test: $(VENV)/.dev
-	@$(PY) -m pytest -n 2 --dist loadfile tests
+	@# in the order of their names: by default, long files with few tests would come last
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-slow: $(VENV)/.dev
 	@$(PY) -m pytest -v -m slow tests

@@ -86,7 +86,7 @@ def in_subprocess(
 
 
 def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """A command line as it stands, but with little toy data, short trainings and evaluations."""
+    """A command line as it stands, but with few and short clips, and shortened by `debug=fast`."""
     words = shlex.split(line)
     with pytest.MonkeyPatch.context() as patch:
         while "=" in words[0]:
@@ -103,6 +103,8 @@ def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
             args += ["debug=fast"]
         if name == "train" and not any(a.startswith(("data=", "init_from=")) for a in args):
             args += ["source.clips=96"]
+        if name == "train" and "data=custom" in args and "debug=check" not in args:
+            args += ["clip.frames=16"]
         if name == "evaluate":
             args = [word for word in args if not word.startswith("draws=")] + ["draws=1"]
         return in_process(name, *args, cwd=cwd, capsys=capsys)

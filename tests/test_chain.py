@@ -19,8 +19,6 @@ from maskclr_pl.evaluation.results import read_table
 from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
 from tests.pose_tools import alphapose, truth
 
-pytestmark = pytest.mark.figures  # what a user sees
-
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared/samples/estimator_samples"
 Command = Callable[..., str]
@@ -49,7 +47,7 @@ def check_run_folder(run: Path, clips: int, classes: int) -> dict[str, float]:
     assert sum(int(row["clips"]) for row in rows) == clips
     assert len(rows) == classes
     for figure in ("training_curves.png", "training_curves.svg", "confusion.png"):
-        assert (run / "figures" / figure).stat().st_size > 1000
+        assert (run / "figures" / figure).is_file()
     return metrics
 
 
@@ -65,7 +63,14 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert last_line(printed) == "a"
     assert "\x1b" not in printed, "control characters in the output of a command without terminal"
     check_run_folder(folder / "a", clips=8, classes=2)
-    for figure in ("masked_epochs", "masked_classes", "masked_joints", "epoch_002/attention"):
+    for figure in (
+        "training_curves",
+        "confusion",
+        "masked_epochs",
+        "masked_classes",
+        "masked_joints",
+        "epoch_002/attention",
+    ):
         assert (folder / "a/figures" / f"{figure}.png").stat().st_size > 1000
     assert [row["class"] for row in read_table(folder / "a/masked_by_class.csv")] == ["0", "1"]
     command("evaluate", "ckpt_path=a", "draws=2", "device=cpu")
@@ -83,6 +88,7 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
 
 
+@pytest.mark.figures
 def test_chain(tmp_path: Path, command: Command) -> None:
     run_chain(tmp_path, command)
 
@@ -138,7 +144,7 @@ def test_chain_from_the_wheel(tmp_path: Path) -> None:
 def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> None:
     run = last_line(command("train", "debug=fast"))
     check_run_folder(tmp_path / run, clips=64, classes=8)
-    assert (tmp_path / run / "figures" / "masked_joints.png").stat().st_size > 1000
+    assert (tmp_path / run / "figures" / "masked_joints.png").is_file()
 
 
 def test_resume_continues_exactly(tmp_path: Path, command: Command) -> None:
@@ -223,7 +229,7 @@ def test_a_sweep_of_several_processes_is_refused(
     assert not list(tmp_path.glob("runs/**/config.yaml"))
 
 
-def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:
+def test_interrupted_training_can_be_continued(tmp_path: Path, command: Command) -> None:
     """SIGTERM to all processes of a job, as batch systems send it: the loader's workers, too."""
     args = ["source.clips=64", "trainer.max_epochs=500", "output_dir=run", *SMALL]
     args += ["data.num_workers=1", "masking.start_epoch=0"]
@@ -248,7 +254,7 @@ def test_interrupted_training_can_be_continued(tmp_path: Path) -> None:
     assert "python -m maskclr_pl.train resume=run" in out
     assert err == "stopped\n"
     done = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"]
-    in_subprocess("train", "resume=run", f"trainer.max_epochs={done + 2}", cwd=tmp_path)
+    command("train", "resume=run", f"trainer.max_epochs={done + 2}", "data.num_workers=0")
     check_run_folder(tmp_path / "run", clips=16, classes=8)
 
 
@@ -273,9 +279,10 @@ def test_real_pyskl_file(tmp_path: Path, command: Command) -> None:
     command("train", *data, *SMALL, *epochs, "output_dir=run")
     metrics = check_run_folder(tmp_path / "run", clips=113, classes=16)
     assert metrics["test/top1"] > 20  # chance is 6.25
-    command("evaluate", "ckpt_path=run", "draws=1")
+    command("evaluate", "ckpt_path=run", "corruption=none")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (ROOT.parent / "shared/data/penn_action").is_dir(), reason="real data not here"
 )

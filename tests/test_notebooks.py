@@ -51,7 +51,14 @@ def test_stored_outputs(path):
     assert not MACHINE.search(printed(book))
 
 
-@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+LONG = [path for path in BOOKS if path.stem == "robustness_study"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path in LONG)) for path in BOOKS],
+    ids=lambda path: path.stem,
+)
 def test_runs_as_it_stands(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(maskclr_pl.__file__).parents[1]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the notebook writes

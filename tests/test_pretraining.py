@@ -41,7 +41,7 @@ def test_a_run_in_the_middle_of_both_stages_continues_exactly(
     tmp_path: Path, command: Command, method: str
 ) -> None:
     """Stopped after two of four epochs: the same losses and weights as in one go."""
-    words = [*METHODS[method], *COMMON, MINING[method]]
+    words = [*METHODS[method], *COMMON, MINING[method], "source.clips=48"]
     command("train", *words, "output_dir=whole", "trainer.max_epochs=4")
     command("train", *words, "output_dir=part", "trainer.max_epochs=2")
     command("train", "resume=part", "trainer.max_epochs=4")
@@ -161,6 +161,7 @@ def test_what_does_not_fit_is_said(command: Command, words: list[str], message: 
     assert "Traceback" not in str(failure.value)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_queue(tmp_path: Path) -> None:
     """DDP on two CPU processes: every key of both is enqueued, a gradient for each parameter."""
     ddp = ["trainer.devices=2", "trainer.strategy=ddp", "output_dir=run", "trainer.max_epochs=2"]

@@ -438,7 +438,7 @@ def slow_pickle(tmp_path_factory):
     keypoint = np.ones((1, 1, 17, 2), np.float16)
     score = np.ones((1, 1, 17), np.float16)
     shared = {"label": 0, "img_shape": (9, 9), "keypoint": keypoint, "keypoint_score": score}
-    clips = [{"frame_dir": str(i), **shared} for i in range(400_000)]
+    clips = [{"frame_dir": str(i), **shared} for i in range(100_000)]
     path = tmp_path_factory.mktemp("slow") / "slow.pkl"
     path.write_bytes(pickle.dumps({"split": {"all": ["0"]}, "annotations": clips}))
     return path

@@ -183,7 +183,13 @@ class Campaign:
         ways: list[Sequence[str]] = [job.words]
         if job.verb == "train" and "resume=run" not in job.words:
             ways.insert(0, ["resume=run"])
-        return any(Command(job, place, again=words).wait() == 0 for words in ways)
+        for words in ways:
+            command = Command(job, place, again=words)
+            if command.wait() == 0:
+                return True
+        # killed when all was done: the result is there, and is not overwritten
+        last = command.output.read_text().rpartition("$ ")[2]
+        return job.verb != "train" and " already; " in last
 
 
 def _one_line(status: int | None, output: str) -> bool:
