@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from torchmetrics import Metric
 
-from maskclr_pl.evaluation.memory import fake_copy
+from maskclr_pl.analysis.memory import fake_copy
 
 _aten = torch.ops.aten
 _COPIES = (_aten._to_copy.default, _aten.copy_.default)

@@ -14,9 +14,7 @@ import torch
 from torch import nn
 
 from maskclr_pl.callbacks import CollapseCallback, FiniteTraining, MaskingCallback
-from maskclr_pl.config import config_dir
-from maskclr_pl.evaluation.adversarial import Adversarial
-from maskclr_pl.evaluation.corruptions import Poses, clip_rng
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.losses import ClassContrast, CrossEntropy, SupervisedContrast, WeightedSum
 from maskclr_pl.masking import (
     AttentionGuidedMasking,
@@ -27,6 +25,8 @@ from maskclr_pl.masking import (
     TopMasking,
 )
 from maskclr_pl.methods import KNN
+from maskclr_pl.robustness.adversarial import Adversarial
+from maskclr_pl.robustness.corruptions import Poses, clip_rng
 from maskclr_pl.types import InputError
 from tests import foreign
 from tests.commands import symbolic_sizes

@@ -13,7 +13,7 @@ import torch
 
 from maskclr_pl.heads import Projector
 from maskclr_pl.methods import Recognizer
-from maskclr_pl.methods.momentum import MomentumCopy
+from maskclr_pl.methods.pretrain.moco import MomentumCopy
 from tests.test_fast_paths import MIXED, batch, frames_of, recognizer, step
 
 NAMES = ("dstformer", "sttformer", "transformer")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 
 COCO = SKELETONS["coco17"].joints
 Truth = dict[int, list[np.ndarray]]

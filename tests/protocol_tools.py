@@ -12,7 +12,7 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Features
 
 CHAIN = Skeleton("chain", ("root", "left_hand", "right_hand"), (-1, 0, 0))

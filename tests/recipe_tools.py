@@ -11,17 +11,18 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from maskclr_pl.checkpoint import build_method, metadata
-from maskclr_pl.cli import plain
-from maskclr_pl.composition import Inherited, fit, passed_keys
-from maskclr_pl.config import config_dir
+from maskclr_pl.checkpoint.inheritance import inherit
+from maskclr_pl.checkpoint.load import metadata
+from maskclr_pl.checkpoint.transfer import init_from
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.composition import Inherited, fit, passed_keys
+from maskclr_pl.config.paths import config_dir
+from maskclr_pl.config.plain import plain
+from maskclr_pl.config.resolve import check, complete, open_store
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.inheritance import inherit
 from maskclr_pl.methods import Method
-from maskclr_pl.settings import check, complete, open_store
-from maskclr_pl.skeletons import SKELETONS, Skeleton
-from maskclr_pl.starting import init_from
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from tests.protocol_tools import trainer
 
 CLASSES = 4

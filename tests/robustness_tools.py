@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskclr_pl.evaluation.corruptions import Corruption, Poses, clip_rng
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.robustness.corruptions import Corruption, Poses, clip_rng
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Batch
 
 BODY = Skeleton(

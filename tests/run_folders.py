@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maskclr_pl.evaluation.results import write_predictions, write_table
+from maskclr_pl.runs.results import write_predictions, write_table
 
 CLASSES = ["sit down", "stand <up>", "wave & clap"]
 LEVELS = (0.1, 0.2)

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from maskclr_pl.stages import Stage
+from maskclr_pl.methods.stages import Stage
 
 BATCHES, CLIPS = 4, 2
 

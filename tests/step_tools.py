@@ -8,11 +8,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.checkpoint import build_method, clip_skeleton
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.build import build_method, clip_skeleton
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.masking import Masking
 from maskclr_pl.methods import Method
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 
 Composed = tuple[DictConfig, Skeleton, Method, Masking | None]
 

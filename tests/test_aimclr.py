@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import STTFormer
 from maskclr_pl.methods import AimCLR
-from maskclr_pl.methods.aimclr import aimclr_loss, energy_drop
+from maskclr_pl.methods.pretrain.aimclr import aimclr_loss, energy_drop
 from maskclr_pl.optim import Optim
 from maskclr_pl.transforms import CropScale, RandomMove
 from tests.reference import contrastive as oracle

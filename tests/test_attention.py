@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
-from maskclr_pl.evaluation.attention import (
+from maskclr_pl.analysis.attention import (
     activated_joints,
     clip_attention,
     read_from,
     red_joints,
     write_attention,
 )
+from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
 from maskclr_pl.methods import KNN
 from maskclr_pl.types import Batch, Features, InputError
 from tests.protocol_tools import CHAIN, Coordinates, shared

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from maskclr_pl.backbones import Backbone, DSTformer
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.types import InputError
 
 NAMES = sorted(path.stem for path in (config_dir() / "backbone").glob("*.yaml"))

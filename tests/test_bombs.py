@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.checkpoint import load_run, state_of
-from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
-from maskclr_pl.data.videos import Reading, entries
-from maskclr_pl.evaluation.runs import read_config, run_metrics
-from maskclr_pl.layouts import load_skeleton
+from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.checkpoint.load import load_run, state_of
+from maskclr_pl.inference.inputs import Reading, entries
 from maskclr_pl.reading import read_yaml
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.runs.read import read_config, run_metrics
+from maskclr_pl.skeletons.layouts import load_skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.ctrgcn import CtrGcnSource
 from maskclr_pl.types import InputError
 from tests.recipe_tools import kind_of_store, save, start
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.evaluation.bootstrap import paired_bootstrap
+from maskclr_pl.reporting.bootstrap import paired_bootstrap
 
 
 def outcomes(only_first, only_second, both, neither):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.data.sources.pickles import load_pickle
-from maskclr_pl.evaluation.results import read_table
+from maskclr_pl.runs.results import read_table
+from maskclr_pl.sources.io.pickles import load_pickle
 from tests.commands import SMALL, in_process, in_subprocess, last_line, pyskl_file
 from tests.pose_tools import alphapose, truth
 
@@ -194,7 +194,7 @@ def test_multirun_and_seeds(
         if folder.name == "seed_1":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("maskclr_pl.training._draw", stopped)
+    monkeypatch.setattr("maskclr_pl.training.fit._draw", stopped)
     with pytest.raises(AssertionError, match="130") as end:
         command("train", "-m", "seed=0,1", *args)
     monkeypatch.undo()

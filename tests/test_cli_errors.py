@@ -16,12 +16,14 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from maskclr_pl.checkpoint import build_method, metadata
-from maskclr_pl.cli import log, plain
-from maskclr_pl.config import config_dir
+from maskclr_pl.checkpoint.load import metadata
+from maskclr_pl.cli import log
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.paths import config_dir
+from maskclr_pl.config.plain import plain
+from maskclr_pl.config.resolve import complete, open_store
 from maskclr_pl.data import write_store
-from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource
-from maskclr_pl.settings import complete, open_store
+from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource
 
 
 class Payload:
@@ -478,7 +480,7 @@ ESCAPES = {
     "a class of the library": ("backbone", "subprocess.Popen", "subprocess.Popen"),
     "a module of ours that imports it": (
         "backbone",
-        "maskclr_pl.data.writing.os.system",
+        "maskclr_pl.data.store.writer.os.system",
         r"maskclr_pl\.data\.writing\.os\.system",
     ),
     "a class through a module of ours": (

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from maskclr_pl import train
 from maskclr_pl.command_line import command, hydra_value, override
-from maskclr_pl.evaluation.accuracy import accuracies
+from maskclr_pl.reporting.accuracy import accuracies
 from tests.commands import shell_line
 
 PARSER = OverridesParser.create()

@@ -6,12 +6,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.composition import is_passed, passed_keys
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.composition import is_passed, passed_keys
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.data.subsets import draw_novel
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.data.splits import draw_novel
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 from tests.protocol_tools import toy_store
 from tests.recipe_tools import kind_of_store, start

@@ -5,10 +5,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from maskclr_pl.checkpoint import build_method
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.methods import Method
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 
 CONF = config_dir()
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from maskclr_pl.evaluation.confusion import confused_pairs, confusion, per_class, write_per_class
-from maskclr_pl.evaluation.ensemble import Predictions
+from maskclr_pl.analysis.confusion import confused_pairs, confusion, per_class, write_per_class
 from maskclr_pl.figures import confusion as figures
 from maskclr_pl.figures.confusion import class_scores, confusion_matrix, wilson
+from maskclr_pl.runs.predictions import Predictions
 
 pytestmark = pytest.mark.figures
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.data import Recording, Store, write_store, writing
-from maskclr_pl.data.checking import check_recording
-from maskclr_pl.data.converting import convert
-from maskclr_pl.data.spool import Spool, Unusable
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.data import Recording, Store, write_store
+from maskclr_pl.data.store import writer as writing
+from maskclr_pl.data.store.checks import check_recording
+from maskclr_pl.data.store.spool import Spool, Unusable
+from maskclr_pl.skeletons.skeleton import Skeleton
+from maskclr_pl.sources.convert import convert
 from maskclr_pl.types import InputError
 
 CHAIN = Skeleton("chain", ("root", "left_hand", "right_hand"), (-1, 0, 0))

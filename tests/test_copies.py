@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.clips import MAX_FRAMES
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.data.dataset import MAX_FRAMES
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 
 CHAIN = Skeleton("chain", ("root", "hand"), (-1, 0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskclr_pl.evaluation.corruptions import (
+from maskclr_pl.robustness.corruptions import (
     PARTS,
     UNITS,
     BodyScale,
@@ -28,8 +28,8 @@ from maskclr_pl.evaluation.corruptions import (
     TimeCrop,
     clip_rng,
 )
-from maskclr_pl.evaluation.corruptions.base import window
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.robustness.corruptions.base import window
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import InputError
 from tests.robustness_tools import BODY, FLAT, SPACE, V, batch, corrupted, draws_of

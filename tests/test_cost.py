@@ -6,9 +6,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from maskclr_pl.analysis.flops import flops_per_clip
 from maskclr_pl.backbones import Transformer
 from maskclr_pl.callbacks import CostCallback, EpochTime, cost
-from maskclr_pl.evaluation.cost import flops_per_clip
 from maskclr_pl.heads import LinearHead
 from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.methods import Method, Recognizer

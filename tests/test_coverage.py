@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.coverage import nobody_notes, store_notes, training_notes
-from maskclr_pl.data.sources.dividing import Division
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.dividing import Division
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import STTFormer
 from maskclr_pl.methods import CrosSCLR
-from maskclr_pl.methods.crossclr import cross_view_loss, crossclr_loss
+from maskclr_pl.methods.pretrain.crossclr import cross_view_loss, crossclr_loss
 from maskclr_pl.optim import Optim
 from maskclr_pl.transforms import CropScale, Stream
 from tests.reference import contrastive as oracle

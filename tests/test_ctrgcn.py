@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from maskclr_pl.data import write_store
-from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.ctrgcn import CtrGcnSource
 from maskclr_pl.types import InputError
 
 
@@ -172,7 +172,7 @@ def test_the_hash_follows_the_content(tmp_path):
 
 PEAK = """
 import sys, tracemalloc
-from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
+from maskclr_pl.sources.ctrgcn import CtrGcnSource
 tracemalloc.start()
 for path in sys.argv[1:]:
     tracemalloc.reset_peak()

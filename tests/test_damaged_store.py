@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.data.inspection import inspect, lines
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.inspection.summary import inspect, lines
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 
 CHAIN = Skeleton("chain", ("root", "left_hand", "right_hand"), (-1, 0, 0))

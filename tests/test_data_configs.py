@@ -5,10 +5,10 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from maskclr_pl.config import config_dir
-from maskclr_pl.data.names import CLASS_NAMES
-from maskclr_pl.data.sources.ntu import PUBLISHED
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.config.paths import config_dir
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.names import CLASS_NAMES
+from maskclr_pl.sources.ntu.source import PUBLISHED
 
 FLAT = ["ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset", "kinetics400"]
 DEEP = [f"{name}_3d" for name in FLAT if name.startswith("ntu")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.checkpoint import load_run
+from maskclr_pl.checkpoint.load import load_run
 from tests.commands import SMALL, in_process, refused
 from tests.test_kinetics import annotation as annotated
 from tests.test_kinetics import index_file, save, skeletons_of

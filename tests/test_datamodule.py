@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.clips import ClipDataset, collate
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.data.dataset import ClipDataset, collate
 from maskclr_pl.data.holdout import hold_out
-from maskclr_pl.data.sampling import ClassBalancedBatches, EpochBatches
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.data.samplers import ClassBalancedBatches, EpochBatches
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 from tests.protocol_tools import Recorder
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.checkpoint import load_run
+from maskclr_pl.analysis.features import Embedded, read_features, write_features
+from maskclr_pl.checkpoint.load import load_run
+from maskclr_pl.checkpoint.restore import data_of
 from maskclr_pl.data import Store
-from maskclr_pl.evaluation.embedding import Embedded, read_features, write_features
 from maskclr_pl.methods import MaskedAutoencoder
-from maskclr_pl.trained import data_of
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused
 

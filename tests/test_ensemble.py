@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from maskclr_pl.evaluation.ensemble import Predictions, accuracy, ensemble, read_predictions
-from maskclr_pl.evaluation.results import write_predictions
+from maskclr_pl.runs.predictions import Predictions, accuracy, ensemble, read_predictions
+from maskclr_pl.runs.results import write_predictions
 from maskclr_pl.types import InputError
 
 CLIPS, CLASSES = 12, 7

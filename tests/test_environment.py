@@ -4,8 +4,8 @@ import subprocess
 import pytest
 import torch
 
-from maskclr_pl.evaluation import environment as module
-from maskclr_pl.evaluation.environment import (
+from maskclr_pl.runs import environment as module
+from maskclr_pl.runs.environment import (
     environment,
     read_environment,
     without_home,

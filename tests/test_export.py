@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
-from maskclr_pl.checkpoint import load_run
-from maskclr_pl.data.clips import MAX_FRAMES
-from maskclr_pl.evaluation import exporting
-from maskclr_pl.evaluation.exporting import (
+from maskclr_pl.checkpoint.load import load_run
+from maskclr_pl.data.dataset import MAX_FRAMES
+from maskclr_pl.heads import ActionHead, EmbeddingHead, LinearHead
+from maskclr_pl.inference import exporter as exporting
+from maskclr_pl.inference.export_wrapper import Portable
+from maskclr_pl.inference.exporter import (
     TOLERANCE,
     compare,
     describe,
     export,
     random_batch,
 )
-from maskclr_pl.heads import ActionHead, EmbeddingHead, LinearHead
 from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.methods import KNN, Classifier, LinearProbe, OneShot, Recognizer
-from maskclr_pl.methods.portable import Portable
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.transforms import Center, Convert, CropScale, FaceView, Stream, ValidCropResize
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused, symbolic_sizes

@@ -24,7 +24,7 @@ from maskclr_pl.masking import (
 )
 from maskclr_pl.methods import Recognizer
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.transforms import CropScale
 from maskclr_pl.types import Batch, InputError
 from tests.test_backbones import JOINTS, NAMES, small

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.inspection import inspect
 from maskclr_pl.figures import recordings as figures
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.recordings import animation, contact_sheet, examples, overview
 from maskclr_pl.figures.style import COLOURS
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.inspection.summary import inspect
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 
 pytestmark = pytest.mark.figures
 

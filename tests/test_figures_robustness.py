@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from maskclr_pl.evaluation.corruptions import PARTS, UNITS
-from maskclr_pl.evaluation.published_noise import published_noise
 from maskclr_pl.figures import class_scores, curves
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
+from maskclr_pl.reporting.published_noise import published_noise
+from maskclr_pl.robustness.corruptions import PARTS, UNITS
 
 pytestmark = pytest.mark.figures
 

@@ -2,13 +2,13 @@ import os
 
 import pytest
 
-from maskclr_pl.data.poses import read_poses
-from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
-from maskclr_pl.data.sources.files import file_hash, files_under, listing_hash
-from maskclr_pl.data.sources.labels import read_labels
-from maskclr_pl.data.sources.pickles import load_pickle
-from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
 from maskclr_pl.reading import read_json
+from maskclr_pl.sources.ctrgcn import CtrGcnSource
+from maskclr_pl.sources.io.files import file_hash, files_under, listing_hash
+from maskclr_pl.sources.io.pickles import load_pickle
+from maskclr_pl.sources.poses.labels import read_labels
+from maskclr_pl.sources.poses.video import read_poses
+from maskclr_pl.sources.stgcn import StgcnJsonSource
 from maskclr_pl.types import InputError, printable
 
 

@@ -9,10 +9,10 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
-from maskclr_pl.dashboard import dashboard
-from maskclr_pl.evaluation.results import write_table
-from maskclr_pl.handover import LONGEST, hand_over
-from maskclr_pl.loggers import run_loggers, share
+from maskclr_pl.runs.results import write_table
+from maskclr_pl.tracking.dashboard import dashboard
+from maskclr_pl.tracking.loggers import run_loggers, share
+from maskclr_pl.tracking.upload import LONGEST, hand_over
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused
 from tests.wandb_tools import events, offline_runs, stand_in

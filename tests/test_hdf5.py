@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from maskclr_pl.analysis.features import Embedded, read_features, write_features
 from maskclr_pl.data import Store
-from maskclr_pl.evaluation.embedding import Embedded, read_features, write_features
-from maskclr_pl.skeletons import SKELETONS, Skeleton, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
 from maskclr_pl.types import InputError
 from tests.recipe_tools import kind_of_store
 

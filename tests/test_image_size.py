@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from maskclr_pl.checkpoint import build_method
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.clips import clip_item, collate
-from maskclr_pl.data.store import Store
+from maskclr_pl.data.dataset import clip_item, collate
+from maskclr_pl.data.store.reader import Store
 from maskclr_pl.methods import Classifier
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import RandomMove
 from maskclr_pl.types import InputError
 from tests.protocol_tools import trainer

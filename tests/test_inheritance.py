@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from maskclr_pl.config import config_dir
-from maskclr_pl.inheritance import DERIVED, OWN, TAKEN, WHOLE
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.checkpoint.inheritance import DERIVED, OWN, TAKEN, WHOLE
+from maskclr_pl.config.paths import config_dir
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 from tests.recipe_tools import kind_of_store, save, start
 from tests.test_recipes import compose

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from maskclr_pl.data import Recording, Store, measuring, write_store
+from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.contents import held_out, protocols
-from maskclr_pl.data.inspection import inspect, lines, problems
-from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.inspection import measure as measuring
+from maskclr_pl.inspection.summary import inspect, lines, problems
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
+from maskclr_pl.sources.pyskl import PysklSource
 from tests.reference import inspection as reference
 
 BODY = Skeleton(

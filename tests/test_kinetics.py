@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 
 from maskclr_pl.data import write_store
-from maskclr_pl.data.sources import kinetics
-from maskclr_pl.data.sources.kinetics import KineticsSource, decompress
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources import kinetics
+from maskclr_pl.sources.kinetics import KineticsSource, decompress
 from maskclr_pl.types import InputError
 from tests.reference.kinetics import decompress as looped
 

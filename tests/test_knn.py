@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskclr_pl.methods import KNN
-from maskclr_pl.methods.knn import vote
+from maskclr_pl.methods.protocols.knn import vote
 from tests.protocol_tools import Coordinates, Noisy, shared, state_of, toy_data, toy_store, trainer
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.data.subsets import labelled_share
+from maskclr_pl.data.splits import labelled_share
 from maskclr_pl.types import InputError
 from tests.protocol_tools import toy_data, toy_store
 

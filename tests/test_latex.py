@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from maskclr_pl.evaluation.latex import escape, latex
-from maskclr_pl.evaluation.tables import Best, aligned
+from maskclr_pl.reporting.latex import escape, latex
+from maskclr_pl.reporting.paper_table import Best, aligned
 
 ROWS = [
     {"run": "ours_50%", "clean": Best("80.1 ± 0.2"), "note": "a & b"},

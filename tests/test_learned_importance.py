@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
-from maskclr_pl.data.synthetic import ACTIONS, SKELETON, SyntheticSource, cue_joints
 from maskclr_pl.heads import LinearHead
 from maskclr_pl.losses import ClassContrast, CrossEntropy, SampleContrast, WeightedSum
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import Method, Recognizer
 from maskclr_pl.optim import Optim
+from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource, cue_joints
 from maskclr_pl.transforms import CropScale, RandomMove
 from maskclr_pl.types import Batch
 

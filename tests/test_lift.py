@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import DSTformer, Transformer
 from maskclr_pl.methods import Lift, Method
-from maskclr_pl.methods.lift import (
+from maskclr_pl.methods.pretrain.lifting import (
     joint_error,
     projection_error,
     scaled_joint_error,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from maskclr_pl.data import Store
-from maskclr_pl.data.clips import collate
+from maskclr_pl.data.dataset import collate
 from maskclr_pl.methods import LinearProbe
 from tests.protocol_tools import Coordinates, Noisy, shared, state_of, toy_data, toy_store, trainer
 

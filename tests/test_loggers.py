@@ -15,8 +15,8 @@ import yaml
 from matplotlib.image import imread
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from maskclr_pl.dashboard import dashboard
-from maskclr_pl.evaluation.results import read_table, series
+from maskclr_pl.runs.results import read_table, series
+from maskclr_pl.tracking.dashboard import dashboard
 from maskclr_pl.types import InputError
 from tests.commands import in_process, in_subprocess
 from tests.wandb_tools import SHORT, environment, events, offline_runs, stand_in

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from maskclr_pl.callbacks import MaskingCallback
 from maskclr_pl.callbacks.masking import hidden_by_class
-from maskclr_pl.evaluation.runs import masked_by_class, masked_history, masked_shares
 from maskclr_pl.figures import masked as figures
 from maskclr_pl.figures.masked import masked_classes, masked_over_epochs, masking_stages
 from maskclr_pl.masking import AttentionGuidedMasking
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.runs.read import masked_by_class, masked_history, masked_shares
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from tests.protocol_tools import CHAIN
 from tests.test_attention import batch_of
 

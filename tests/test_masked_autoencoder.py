@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
 from maskclr_pl.masking import FrameJointMasking, Masking, MotionAwareMasking, RandomMasking
 from maskclr_pl.methods import MaskedAutoencoder, Method
-from maskclr_pl.methods.decoders import LinearDecoder, STTFormerDecoder, TransformerDecoder
+from maskclr_pl.methods.pretrain.decoders import LinearDecoder, STTFormerDecoder, TransformerDecoder
 from maskclr_pl.optim import Optim
 from maskclr_pl.types import Batch, InputError
 from tests.test_recognizer import MIXED, SKELETON, batch_of, make_batch

@@ -8,12 +8,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
-from maskclr_pl import preflight
+from maskclr_pl.analysis.estimate import checkpoint_bytes, duration
+from maskclr_pl.analysis.memory import step_loss, training_memory
 from maskclr_pl.backbones import Transformer
-from maskclr_pl.config import config_dir
-from maskclr_pl.evaluation.estimate import checkpoint_bytes, duration
-from maskclr_pl.evaluation.memory import step_loss, training_memory
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.methods import Method
+from maskclr_pl.training import preflight
 from tests.commands import in_process
 from tests.protocol_tools import shared, state_of, toy_data, toy_store, trainer
 from tests.step_tools import batch_of, clips_of_a_step, composed

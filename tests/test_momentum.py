@@ -11,7 +11,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from maskclr_pl.backbones import STTFormer
 from maskclr_pl.heads import Projector
-from maskclr_pl.methods.momentum import (
+from maskclr_pl.methods.pretrain.moco import (
     FeatureQueue,
     MomentumCopy,
     check_contrast,

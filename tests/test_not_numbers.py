@@ -11,20 +11,20 @@ import torch
 
 from maskclr_pl.callbacks import BestCheckpoint
 from maskclr_pl.cli import refuse_links
-from maskclr_pl.data.checking import check_recording
-from maskclr_pl.data.store import Recording
-from maskclr_pl.data.videos import Reading, entries
-from maskclr_pl.evaluation.ensemble import accuracy, read_predictions
-from maskclr_pl.evaluation.results import (
+from maskclr_pl.data.store.checks import check_recording
+from maskclr_pl.data.store.reader import Recording
+from maskclr_pl.finite import with_wrong_answers
+from maskclr_pl.inference.inputs import Reading, entries
+from maskclr_pl.methods.classifier import Classifier
+from maskclr_pl.robustness.runner import _recognised
+from maskclr_pl.runs.predictions import accuracy, read_predictions
+from maskclr_pl.runs.results import (
     read_table,
     write_predictions,
     write_run_metrics,
     write_table,
 )
-from maskclr_pl.evaluation.robustness import _recognised
-from maskclr_pl.finite import with_wrong_answers
-from maskclr_pl.methods.classifier import Classifier
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.types import InputError
 from tests.protocol_tools import Coordinates, shared
 from tests.scripted import Scripted, fit

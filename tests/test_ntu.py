@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.data.names import CLASS_NAMES, class_names
-from maskclr_pl.data.sources.ntu import (
+from maskclr_pl.sources.names import CLASS_NAMES, class_names
+from maskclr_pl.sources.ntu.source import (
     MISSING,
     NTU_NAME,
     PUBLISHED,

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from maskclr_pl.data.sources.ntu_bodies import actors, assemble
-from maskclr_pl.data.sources.ntu_text import parse
+from maskclr_pl.sources.ntu.actors import actors, assemble
+from maskclr_pl.sources.ntu.parser import parse
 from tests.reference import ntu_skeleton as reference
 from tests.reference.ntu_skeleton import person
 

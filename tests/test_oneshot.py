@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from maskclr_pl.data.clips import collate
+from maskclr_pl.data.dataset import collate
 from maskclr_pl.heads import EmbeddingHead
 from maskclr_pl.losses.contrastive import supervised_contrast, supervised_contrast_of
 from maskclr_pl.methods import OneShot
-from maskclr_pl.methods.oneshot import nearest_exemplar
+from maskclr_pl.methods.protocols.one_shot import nearest_exemplar
 from maskclr_pl.types import InputError
 from tests.protocol_tools import CHAIN, Noisy, shared, toy_data, toy_store, trainer
 

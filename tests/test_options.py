@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from maskclr_pl.data.sources.options import check_number, image_size, one_path
+from maskclr_pl.sources.options import check_number, image_size, one_path
 from maskclr_pl.types import InputError
 
 
@@ -53,12 +53,12 @@ def test_numbers_of_the_range():
 
 
 WRONG = """
-from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
-from maskclr_pl.data.sources.kinetics import KineticsSource
-from maskclr_pl.data.sources.ntu_skeleton import NtuSkeletonSource
-from maskclr_pl.data.sources.poses import PosesSource
-from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
+from maskclr_pl.sources.ctrgcn import CtrGcnSource
+from maskclr_pl.sources.kinetics import KineticsSource
+from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
+from maskclr_pl.sources.poses.source import PosesSource
+from maskclr_pl.sources.pyskl import PysklSource
+from maskclr_pl.sources.stgcn import StgcnJsonSource
 from maskclr_pl.types import InputError
 for source, options in [
     *((source, {"path": path}) for path in (7, None, [[1]], [], {"a": 1}) for source in

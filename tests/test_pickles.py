@@ -11,9 +11,9 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 import pytest
 
-from maskclr_pl.data.sources import pickles
-from maskclr_pl.data.sources.pickles import load_pickle
-from maskclr_pl.data.sources.pyskl import PysklSource
+from maskclr_pl.sources.io import pickles
+from maskclr_pl.sources.io.pickles import load_pickle
+from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.types import InputError
 
 
@@ -78,7 +78,7 @@ ATTACKS = {
     "numpy.memmap": lambda m: Call(np.memmap, str(m), "u1", "w+", 0, (1,)),
     "runstring": lambda m: Name("numpy.testing._private.utils", "runstring"),
     "dotted": lambda m: Name("builtins", "list.__class__"),
-    "through our module": lambda m: Name("maskclr_pl.data.sources.pyskl", "os.system"),
+    "through our module": lambda m: Name("maskclr_pl.sources.pyskl", "os.system"),
     "builtins of python 2": lambda m: Name("__builtin__", "eval"),
 }
 
@@ -139,7 +139,7 @@ class Forged:
 
 READ = """
 import sys
-from maskclr_pl.data.sources.pyskl import PysklSource
+from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.types import InputError
 for path in sys.argv[1:]:
     try:

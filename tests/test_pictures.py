@@ -11,13 +11,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from maskclr_pl import pictures
+from maskclr_pl.analysis import model_figures as pictures
+from maskclr_pl.analysis.attention import importance_of
+from maskclr_pl.analysis.examples import example_clips, model_poses, pose_of
+from maskclr_pl.analysis.model_figures import (
+    DEFAULT,
+    PICTURES,
+    available,
+    draw,
+    draw_records,
+    masking_of,
+)
 from maskclr_pl.callbacks import FiguresCallback
 from maskclr_pl.data import Recording, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.attention import importance_of
-from maskclr_pl.evaluation.results import read_table, write_predictions
-from maskclr_pl.evaluation.seen import example_clips, model_poses, pose_of
 from maskclr_pl.figures import attention as figures
 from maskclr_pl.figures.attention import (
     Attended,
@@ -31,7 +38,7 @@ from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import KNN, Recognizer
 from maskclr_pl.methods.base import Method
-from maskclr_pl.pictures import DEFAULT, PICTURES, available, draw, draw_records, masking_of
+from maskclr_pl.runs.results import read_table, write_predictions
 from maskclr_pl.transforms import Stream
 from maskclr_pl.types import InputError
 from tests.protocol_tools import (

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from maskclr_pl.data.pose_tables import joint_name, read_table, table_videos
-from maskclr_pl.data.poses import read_poses
-from maskclr_pl.data.sources.poses import PosesSource
+from maskclr_pl.sources.poses.source import PosesSource
+from maskclr_pl.sources.poses.tables import joint_name, read_table, table_videos
+from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.types import InputError
 from tests.pose_tools import COCO, table, truth
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from maskclr_pl.data import pose_files
-from maskclr_pl.data.poses import LAYOUTS, link, read_poses
-from maskclr_pl.skeletons import SKELETONS, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
+from maskclr_pl.sources.poses import files as pose_files
+from maskclr_pl.sources.poses.video import LAYOUTS, link, read_poses
 from maskclr_pl.types import InputError
 from tests.pose_tools import FORMATS, alphapose, alphapose_open, coco, flat, stgcn, truth, write
 from tests.reference.poses import link as oracle_link

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
-from maskclr_pl.data.converting import convert
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.data.poses import read_poses
-from maskclr_pl.data.sources.base import Source
-from maskclr_pl.data.sources.dividing import Span, choose_test, window_length
-from maskclr_pl.data.sources.labels import Row, numbered, read_labels
-from maskclr_pl.data.sources.poses import PosesSource
+from maskclr_pl.sources.base import Source
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.dividing import Span, choose_test, window_length
+from maskclr_pl.sources.poses.labels import Row, numbered, read_labels
+from maskclr_pl.sources.poses.source import PosesSource
+from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.types import InputError
 from tests.pose_tools import alphapose, openpifpaf_video, openpose, truth
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 from maskclr_pl import predict
 from maskclr_pl.data import Recording, Store
-from maskclr_pl.data.poses import read_poses
-from maskclr_pl.data.videos import inputs
-from maskclr_pl.evaluation.answers import clock
-from maskclr_pl.evaluation.prediction import Predictor, softmax
-from maskclr_pl.skeletons import SKELETONS, conversion
+from maskclr_pl.inference.inputs import inputs
+from maskclr_pl.inference.predictor import Predictor, softmax
+from maskclr_pl.inference.results import clock
+from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
+from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused
 from tests.pose_tools import FORMATS, alphapose, openpose, stgcn, table, truth

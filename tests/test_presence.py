@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from maskclr_pl.analysis.attention import importance_of
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
 from maskclr_pl.backbones.layers import BatchNorm2d
-from maskclr_pl.evaluation.attention import importance_of
 from maskclr_pl.heads import EmbeddingHead, LinearHead
+from maskclr_pl.inference.export_wrapper import Portable
 from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.masking import RandomMasking
 from maskclr_pl.methods import (
@@ -23,8 +24,7 @@ from maskclr_pl.methods import (
     OneShot,
     Recognizer,
 )
-from maskclr_pl.methods.decoders import LinearDecoder
-from maskclr_pl.methods.portable import Portable
+from maskclr_pl.methods.pretrain.decoders import LinearDecoder
 from maskclr_pl.optim import Optim
 from maskclr_pl.transforms import Center, TemporalCrop, ValidCropResize
 from maskclr_pl.types import Batch

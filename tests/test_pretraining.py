@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskclr_pl.checkpoint import load_run
+from maskclr_pl.checkpoint.load import load_run
 from tests.commands import SILENT, in_process, in_subprocess, last_line, refused
 from tests.test_chain import Command, weights
 

@@ -34,7 +34,7 @@ def test_every_rank_asks_for_the_metrics_and_one_speaks(
     first: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the ranks wait for each other for ever, where a method gathers at the epoch's end."""
-    monkeypatch.setattr("maskclr_pl.callbacks.progress.log.propagate", True)
+    monkeypatch.setattr("maskclr_pl.callbacks.console.log.propagate", True)
     rank, lines = Rank(first), EpochLines()
     with caplog.at_level("INFO", "maskclr_pl"):
         lines.on_train_start(rank, Masked())
@@ -66,9 +66,9 @@ def test_progress_within_a_long_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Hours without a line. At most ten an epoch, and none in one that takes a minute."""
-    monkeypatch.setattr("maskclr_pl.callbacks.progress.log.propagate", True)
+    monkeypatch.setattr("maskclr_pl.callbacks.console.log.propagate", True)
     clock = Clock()
-    monkeypatch.setattr("maskclr_pl.callbacks.progress.time", clock)
+    monkeypatch.setattr("maskclr_pl.callbacks.console.time", clock)
     rank, lines = Rank(True), EpochLines()
     lines.on_train_start(rank, Masked())
     lines.on_train_epoch_start(rank, Masked())

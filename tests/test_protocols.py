@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from maskclr_pl.evaluation.runs import run_metrics
+from maskclr_pl.runs.read import run_metrics
 from tests.commands import SILENT, in_process, in_subprocess, last_line, pyskl_file, refused
 from tests.protocol_tools import toy_store
 from tests.test_chain import weights

@@ -12,12 +12,12 @@ import yaml
 from hypothesis import example, given, settings
 
 from maskclr_pl.data import write_store
-from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.data.converting import convert
-from maskclr_pl.data.sources.pickles import load_pickle
-from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.layouts import load_skeleton
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.skeletons.layouts import load_skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.io.pickles import load_pickle
+from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.types import InputError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

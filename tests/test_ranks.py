@@ -9,7 +9,7 @@ from torch import Tensor, distributed, multiprocessing
 
 from maskclr_pl import draws
 from maskclr_pl.backbones.layers import DropPath
-from maskclr_pl.data.clips import collate
+from maskclr_pl.data.dataset import collate
 from maskclr_pl.distributed import share_of
 from maskclr_pl.heads import ActionHead
 from tests.commands import symbolic_sizes

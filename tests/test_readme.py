@@ -54,7 +54,7 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_skeleton_example(tmp_path: Path) -> None:
-    from maskclr_pl.layouts import load_skeleton
+    from maskclr_pl.skeletons.layouts import load_skeleton
 
     [text] = [block for block in blocks("yaml") if block.startswith("joints:")]
     (tmp_path / "mine.yaml").write_text(text)
@@ -67,7 +67,7 @@ def test_overrides_compose(row: tuple[str, str], monkeypatch: pytest.MonkeyPatch
     """Each override in the tables is one that the command knows."""
     import hydra
 
-    from maskclr_pl.config import config_dir
+    from maskclr_pl.config.paths import config_dir
 
     skipped = ("init_from", "resume")
     for code in re.findall(r"`([^`]+)`", row[1]):

@@ -8,10 +8,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from maskclr_pl.config import config_dir
-from maskclr_pl.evaluation.runs import run_metrics
+from maskclr_pl.config.paths import config_dir
+from maskclr_pl.config.resolve import complete_validation
 from maskclr_pl.methods import OneShot
-from maskclr_pl.settings import complete_validation
+from maskclr_pl.runs.read import run_metrics
 from tests.commands import in_process, refused
 from tests.recipe_tools import kind_of_store, one_step, save, start
 

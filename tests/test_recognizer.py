@@ -19,7 +19,7 @@ from maskclr_pl.losses import (
 from maskclr_pl.masking import AttentionGuidedMasking, PartMasking, RandomMasking, TopMasking
 from maskclr_pl.methods import Method, Recognizer
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.transforms import Convert, CropScale, RandomMove
 from maskclr_pl.types import Batch
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from maskclr_pl.checkpoint import build_method
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.data import Recording, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.prediction import Predictor
+from maskclr_pl.inference.predictor import Predictor
 from maskclr_pl.methods import Classifier
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import CropScale, RandomMove, uniform_frames
 from tests.reference import released as oracle
 from tests.reference import transforms as right

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from maskclr_pl.evaluation.models import CORRUPTED, Model
-from maskclr_pl.evaluation.page import Section, page, pictures_in, smallest_form
-from maskclr_pl.evaluation.results import read_table, write_table
+from maskclr_pl.reporting.html import Section, page, pictures_in, smallest_form
+from maskclr_pl.reporting.run_groups import CORRUPTED, Model
+from maskclr_pl.runs.results import read_table, write_table
 from tests.browser import CHROMIUM, Outline, visit
 from tests.commands import in_process, refused
 from tests.run_folders import CLASSES, run_folder
@@ -226,7 +226,7 @@ def test_seeds_tested_on_other_clips_are_no_seeds(tmp_path, report):
 
 
 def test_what_a_reader_has_to_know(tmp_path, report):
-    toy = {"_target_": "maskclr_pl.data.synthetic.SyntheticSource"}
+    toy = {"_target_": "maskclr_pl.sources.synthetic.SyntheticSource"}
     run_folder(tmp_path / "toy", source=toy)
     run_folder(tmp_path / "chosen", select_on="test")
     run_folder(tmp_path / "again", select_on="test", loss={"weights": {"ce": 0.5}})

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from maskclr_pl.checkpoint import build_method
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.data.converting import convert
-from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.evaluation.adversarial import Adversarial
-from maskclr_pl.evaluation.corruptions import (
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.methods import Classifier
+from maskclr_pl.reporting.published_noise import published_noise
+from maskclr_pl.robustness.adversarial import Adversarial
+from maskclr_pl.robustness.corruptions import (
     BodyScale,
     ConfidenceDropout,
     FrameDrop,
@@ -39,26 +39,26 @@ from maskclr_pl.evaluation.corruptions import (
     SpatiotemporalNoise,
     TimeCrop,
 )
-from maskclr_pl.evaluation.published_noise import published_noise
-from maskclr_pl.evaluation.robustness import (
+from maskclr_pl.robustness.runner import (
     Passes,
     area,
     mean_over_levels,
     robustness,
     summarise,
 )
-from maskclr_pl.evaluation.robustness_tables import (
+from maskclr_pl.robustness.second_sensor import matching
+from maskclr_pl.robustness.tables import (
     class_rows,
     class_scores,
     set_aside,
     summary_rows,
     write_robustness,
 )
-from maskclr_pl.evaluation.runs import run_metrics
-from maskclr_pl.evaluation.second_store import matching
-from maskclr_pl.layouts import load_skeleton
-from maskclr_pl.methods import Classifier
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.runs.read import run_metrics
+from maskclr_pl.skeletons.layouts import load_skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.types import Batch, InputError
 from tests.commands import SILENT, SMALL, in_process, refused
 from tests.robustness_tools import FLAT, SPACE, V, batch
@@ -617,7 +617,7 @@ def test_mistakes_end_in_one_line(
     group = world / "own/corruption"
     group.mkdir(parents=True, exist_ok=True)
     for name, text in OWN.items():
-        target = "maskclr_pl.evaluation.corruptions"
+        target = "maskclr_pl.robustness.corruptions"
         (group / f"{name}.yaml").write_text(text.replace("TARGET", target))
     body_store(world / "strange.h5", ["z"], [0])
     space = [Recording("z", 0, np.ones((1, 2, V, 3), np.float32))]

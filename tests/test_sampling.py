@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from maskclr_pl.data.sampling import (
+from maskclr_pl.data.samplers import (
     ClassBalancedBatches,
     EpochBatches,
     check_balanced,

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskclr_pl.callbacks import BestCheckpoint, EarlyStopping, MaskingCallback, too_few
-from maskclr_pl.evaluation.runs import marked_epochs
 from maskclr_pl.figures.curves import training_curves
-from maskclr_pl.layouts import load_skeleton
 from maskclr_pl.masking import RandomMasking
-from maskclr_pl.stages import Stage, check_stages, planned_epochs
+from maskclr_pl.methods.stages import Stage, check_stages, planned_epochs
+from maskclr_pl.runs.read import marked_epochs
+from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.types import InputError
 from tests.scripted import Scripted, fit
 

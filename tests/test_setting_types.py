@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from maskclr_pl.cli import check_values
 from maskclr_pl.cli.setting_types import SETTINGS
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.types import InputError
 from tests.commands import SMALL, in_process, refused
 

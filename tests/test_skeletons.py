@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.joint_names import canonical_names
-from maskclr_pl.layouts import layout_notes, load_skeleton, read_layout
-from maskclr_pl.skeletons import SKELETONS, Skeleton, conversion
+from maskclr_pl.skeletons.joint_names import canonical_names
+from maskclr_pl.skeletons.layouts import layout_notes, load_skeleton, read_layout
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
 from maskclr_pl.types import InputError
 
 LAYOUTS = sorted(SKELETONS)

@@ -10,9 +10,9 @@ import yaml
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from omegaconf import OmegaConf
 
-from maskclr_pl.settings import complete_validation
+from maskclr_pl.config.resolve import complete_validation
 from maskclr_pl.train import _refuse_processes
-from maskclr_pl.training import DeadRank
+from maskclr_pl.training.fit import DeadRank
 from maskclr_pl.types import InputError
 from tests.commands import SMALL, in_process, refused
 from tests.protocol_tools import toy_data, toy_store, trainer

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 
 from maskclr_pl.data import write_store
-from maskclr_pl.data.converting import convert
-from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
-from maskclr_pl.data.units import Form
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.stgcn import StgcnJsonSource
+from maskclr_pl.sources.units import Form
 from maskclr_pl.types import InputError
 from tests.reference.kinetics import openpose_clip
 

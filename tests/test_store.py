@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.data.store import FORMAT_VERSION
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.data.store.reader import FORMAT_VERSION
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 
 CHAIN = Skeleton("chain", ("root", "left_hand", "right_hand"), (-1, 0, 0))

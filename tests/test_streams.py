@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.transforms import Center, RandomRotation, Stream
 from maskclr_pl.types import InputError
 from tests.reference import transforms3d as oracle

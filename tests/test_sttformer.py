@@ -12,7 +12,7 @@ from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.masking import RandomMasking
 from maskclr_pl.methods import Method, Recognizer
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.transforms import CropScale
 from maskclr_pl.types import Batch, InputError
 from tests.reference import backbones as reference

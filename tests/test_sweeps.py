@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 import maskclr_pl
 from maskclr_pl.cli import log, one_line, run_folder, verb
 from maskclr_pl.cli.command import _guarded
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.types import InputError
 from tests.commands import in_process
 from tests.wandb_tools import SHORT, offline_runs

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskclr_pl.data.synthetic import ACTIONS, FRAME_SIZE, SKELETON, SyntheticSource, cue_joints
+from maskclr_pl.sources.synthetic import ACTIONS, FRAME_SIZE, SKELETON, SyntheticSource, cue_joints
 
 QUIET = {"jitter": 0.0, "dropout": 0.0, "bystander": 0.0}
 

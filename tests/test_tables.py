@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
-from maskclr_pl.evaluation.identity import Row, benchmark_of, identify, published_clips, row_of
-from maskclr_pl.evaluation.results import write_predictions
-from maskclr_pl.evaluation.runs import runs_below
-from maskclr_pl.evaluation.seeds import groups, training_settings
-from maskclr_pl.evaluation.tables import Table, published
+from maskclr_pl.reporting.paper_table import Table, published
+from maskclr_pl.runs.describe import Row, benchmark_of, identify, published_clips, row_of
+from maskclr_pl.runs.read import runs_below
+from maskclr_pl.runs.results import write_predictions
+from maskclr_pl.runs.seeds import groups, training_settings
 from maskclr_pl.types import InputError
 
 RECOGNIZER = {

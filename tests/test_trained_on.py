@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.backbones.weights import read_weights
+from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.checkpoint.trained_on import ClipSet, TrainingRecord, check_start, start_advice
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.data.trained_on import ClipSet, TrainingRecord, check_start, start_advice
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 from tests.commands import SMALL, in_process, refused
 

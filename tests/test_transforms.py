@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskclr_pl.skeletons import SKELETONS, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
 from maskclr_pl.transforms import (
     Convert,
     CropScale,

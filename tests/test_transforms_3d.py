@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import (
     AxisMask,
     Center,
@@ -21,8 +21,8 @@ from maskclr_pl.transforms import (
     TemporalFlip,
     ValidCropResize,
 )
+from maskclr_pl.transforms.augment3d import linear, rotation
 from maskclr_pl.transforms.base import join, planes
-from maskclr_pl.transforms.spatial3d import linear, rotation
 from maskclr_pl.types import InputError
 from tests.reference import transforms3d as oracle
 

@@ -8,9 +8,9 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from maskclr_pl.loggers import run_loggers
-from maskclr_pl.resuming import saved_settings
-from maskclr_pl.trust import refuse_untrusted, trusted_packages
+from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
+from maskclr_pl.tracking.loggers import run_loggers
+from maskclr_pl.training.resume import saved_settings
 from maskclr_pl.types import InputError
 from tests.recipe_tools import kind_of_store, save, start
 from tests.test_recipes import compose
@@ -20,8 +20,8 @@ CALLS = {
     "torch.load": {"_target_": "torch.load", "f": "evil.pkl", "weights_only": False},
     "numpy.load": {"_target_": "numpy.load", "file": "evil.pkl", "allow_pickle": True},
     "builtins.open": {"_target_": "builtins.open", "file": "notes.txt", "mode": "w"},
-    "a function of ours": {"_target_": "maskclr_pl.backbones.weights.read_weights", "path": "x"},
-    "through ours": {"_target_": "maskclr_pl.data.store.os.system", "command": "touch ran"},
+    "a function of ours": {"_target_": "maskclr_pl.backbones.pretrained.read_weights", "path": "x"},
+    "through ours": {"_target_": "maskclr_pl.data.store.reader.os.system", "command": "touch ran"},
     "a class of a library": {"_target_": "lightning.pytorch.cli.LightningCLI"},
     "no name": {"_target_": ["os.system"]},
 }

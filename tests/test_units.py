@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.data.converting import convert
-from maskclr_pl.data.image_fit import image_size_notes
-from maskclr_pl.data.inspection import inspect
-from maskclr_pl.data.recognition import doubt, recognize
-from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.data.units import Form
-from maskclr_pl.data.videos import Reading, entries
-from maskclr_pl.skeletons import SKELETONS, Skeleton
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.inference.inputs import Reading, entries
+from maskclr_pl.inspection.image_fit import image_size_notes
+from maskclr_pl.inspection.summary import inspect
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.pyskl import PysklSource
+from maskclr_pl.sources.recognition import doubt, recognize
+from maskclr_pl.sources.units import Form
 from maskclr_pl.transforms import image_normalize
 from maskclr_pl.types import InputError
 from tests.commands import in_process, refused

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
-from maskclr_pl.backbones.weights import load_published_weights, read_weights, save_weights
+from maskclr_pl.backbones.pretrained import load_published_weights, read_weights, save_weights
 from maskclr_pl.heads import ActionHead, LinearHead
 from maskclr_pl.types import InputError
 from tests.reference import published

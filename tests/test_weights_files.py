@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from maskclr_pl.backbones.weights import read_weights
+from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.types import InputError
 from tests.commands import in_process, last_line
 from tests.reference import published

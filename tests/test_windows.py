@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 
 from maskclr_pl.data import Recording
-from maskclr_pl.data.poses import PoseVideo, read_poses
-from maskclr_pl.data.windows import found_share, pieces, poses_at
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.inference.windows import found_share, pieces, poses_at
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.poses.video import PoseVideo, read_poses
 from tests.pose_tools import alphapose, truth
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from maskclr_pl.checkpoint import checkpoint_path, load_run
-from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.analysis.features import Embedded, embed, facts_of, write_features
+from maskclr_pl.checkpoint.load import checkpoint_path, load_run
+from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.cli import log, verb
 from maskclr_pl.command_line import command
-from maskclr_pl.data.clips import ClipDataset
+from maskclr_pl.config.plain import plain
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.embedding import Embedded, embed, facts_of, write_features
-from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.types import InputError
 
 _PARTS = ("test", "train", "val")

@@ -10,28 +10,29 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from maskclr_pl.checkpoint import checkpoint_path, load_run
-from maskclr_pl.cli import log, plain, refuse_links, verb
+from maskclr_pl.analysis.model_figures import DEFAULT, available, check_names, draw
+from maskclr_pl.checkpoint.load import checkpoint_path, load_run
+from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.cli import log, refuse_links, verb
 from maskclr_pl.command_line import command
+from maskclr_pl.config.plain import plain
 from maskclr_pl.data import Store
-from maskclr_pl.evaluation.accuracy import accuracies
-from maskclr_pl.evaluation.adversarial import Adversarial
-from maskclr_pl.evaluation.corruptions import UNITS, Corruption, Poses
-from maskclr_pl.evaluation.robustness import robustness, summarise
-from maskclr_pl.evaluation.robustness_tables import (
+from maskclr_pl.figures.class_scores import class_score_dots
+from maskclr_pl.figures.curves import robustness_curves
+from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.robustness.adversarial import Adversarial
+from maskclr_pl.robustness.corruptions import UNITS, Corruption, Poses
+from maskclr_pl.robustness.runner import robustness, summarise
+from maskclr_pl.robustness.second_sensor import matched, second_passes
+from maskclr_pl.robustness.tables import (
     NOISY,
     class_rows,
     class_scores,
     summary_rows,
     write_robustness,
 )
-from maskclr_pl.evaluation.second_store import matched, second_passes
-from maskclr_pl.figures.class_scores import class_score_dots
-from maskclr_pl.figures.curves import robustness_curves
-from maskclr_pl.loggers import run_loggers, share
-from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.pictures import DEFAULT, available, check_names, draw
-from maskclr_pl.trained import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.tracking.loggers import run_loggers, share
 from maskclr_pl.types import InputError
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from maskclr_pl.checkpoint import checkpoint_path, load_run
+from maskclr_pl.checkpoint.load import checkpoint_path, load_run
+from maskclr_pl.checkpoint.restore import run_folder_of
 from maskclr_pl.cli import log, verb
 from maskclr_pl.command_line import command
-from maskclr_pl.evaluation.exporting import BATCHES, SUFFIX, check_installed, describe, export
+from maskclr_pl.inference.exporter import BATCHES, SUFFIX, check_installed, describe, export
 from maskclr_pl.methods import Classifier
-from maskclr_pl.trained import run_folder_of
 from maskclr_pl.types import InputError
 
 

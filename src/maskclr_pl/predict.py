@@ -12,21 +12,22 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from maskclr_pl.checkpoint import checkpoint_path, load_run
-from maskclr_pl.cli import log, new_results, plain, refuse_results, run_folder, verb
+from maskclr_pl.checkpoint.load import checkpoint_path, load_run
+from maskclr_pl.checkpoint.restore import device_named
+from maskclr_pl.cli import log, new_results, refuse_results, run_folder, verb
 from maskclr_pl.command_line import command
+from maskclr_pl.config.plain import plain
 from maskclr_pl.data import Recording
-from maskclr_pl.data.sources.options import check_number
-from maskclr_pl.data.units import check_unit
-from maskclr_pl.data.videos import Entry, Reading, Video, entries, inputs
-from maskclr_pl.data.windows import frames_of, pieces, poses_at
-from maskclr_pl.evaluation.answers import Answer, Answered, clock, lines, nested, records
-from maskclr_pl.evaluation.prediction import MOST_MISSING, Predictor, best, softmax
-from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.figures.predictions import Caption, annotated
 from maskclr_pl.files import write_atomically
+from maskclr_pl.inference.inputs import Entry, Reading, Video, entries, inputs
+from maskclr_pl.inference.predictor import MOST_MISSING, Predictor, best, softmax
+from maskclr_pl.inference.results import Answer, Answered, clock, lines, nested, records
+from maskclr_pl.inference.windows import frames_of, pieces, poses_at
 from maskclr_pl.methods import Classifier
-from maskclr_pl.trained import device_named
+from maskclr_pl.runs.results import write_table
+from maskclr_pl.sources.options import check_number
+from maskclr_pl.sources.units import check_unit
 from maskclr_pl.types import InputError
 
 _SHOWN = 40  # lines of answers on the screen

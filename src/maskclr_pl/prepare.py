@@ -16,21 +16,23 @@ import hydra
 from omegaconf import DictConfig
 from rich.progress import track
 
-from maskclr_pl.check_report import report_folder, show_left_out, write_refusal, write_report
-from maskclr_pl.cli import log, plain, verb
+from maskclr_pl.cli import log, verb
 from maskclr_pl.command_line import command, override
+from maskclr_pl.config.plain import plain
 from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
-from maskclr_pl.data.converting import convert, form_of
 from maskclr_pl.data.coverage import store_notes
-from maskclr_pl.data.image_fit import image_size_notes
-from maskclr_pl.data.names import given_names
-from maskclr_pl.data.sources import Source, ntu
-from maskclr_pl.data.sources.dividing import Division
-from maskclr_pl.data.sources.options import check_number
-from maskclr_pl.data.units import Form, check_unit
-from maskclr_pl.data.writing import Table
-from maskclr_pl.layouts import layout_notes, read_layout
+from maskclr_pl.data.store.writer import Table
+from maskclr_pl.inspection.image_fit import image_size_notes
+from maskclr_pl.inspection.report import report_folder, show_left_out, write_refusal, write_report
+from maskclr_pl.skeletons.layouts import layout_notes, read_layout
+from maskclr_pl.sources import Source
+from maskclr_pl.sources.convert import convert, form_of
+from maskclr_pl.sources.dividing import Division
+from maskclr_pl.sources.names import given_names
+from maskclr_pl.sources.ntu import source as ntu
+from maskclr_pl.sources.options import check_number
+from maskclr_pl.sources.units import Form, check_unit
 from maskclr_pl.types import InputError
 
 

@@ -9,10 +9,17 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl import __version__
-from maskclr_pl.cli import log, new_results, plain, run_folder, verb
+from maskclr_pl.analysis.features import read_features
+from maskclr_pl.cli import log, new_results, run_folder, verb
 from maskclr_pl.command_line import command
-from maskclr_pl.evaluation.accuracy import accuracies
-from maskclr_pl.evaluation.comparing import (
+from maskclr_pl.config.plain import plain
+from maskclr_pl.figures.class_scores import class_score_dots
+from maskclr_pl.figures.curves import robustness_curves, training_curves
+from maskclr_pl.figures.features import Kind, features_plane
+from maskclr_pl.files import write_atomically
+from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.reporting.caveats import cost_rows, no_seeds, setting_rows, warnings
+from maskclr_pl.reporting.comparison import (
     Rows,
     class_rows,
     comparison_rows,
@@ -20,32 +27,26 @@ from maskclr_pl.evaluation.comparing import (
     pairs,
     robustness_rows,
 )
-from maskclr_pl.evaluation.corruptions import UNITS
-from maskclr_pl.evaluation.embedding import read_features
-from maskclr_pl.evaluation.ensemble import accuracy, ensemble, read_predictions
-from maskclr_pl.evaluation.identity import identify
-from maskclr_pl.evaluation.latex import latex
-from maskclr_pl.evaluation.models import Model, comparable, read_models
-from maskclr_pl.evaluation.page import notes, page
-from maskclr_pl.evaluation.provenance import cost_rows, no_seeds, setting_rows, warnings
-from maskclr_pl.evaluation.published_noise import PublishedCurves, published_noise
-from maskclr_pl.evaluation.results import (
+from maskclr_pl.reporting.html import notes, page
+from maskclr_pl.reporting.latex import latex
+from maskclr_pl.reporting.paper_table import NOTE, Table, aligned
+from maskclr_pl.reporting.published_noise import PublishedCurves, published_noise
+from maskclr_pl.reporting.run_groups import Model, comparable, read_models
+from maskclr_pl.reporting.sections import Part, Picture, sections
+from maskclr_pl.robustness.corruptions import UNITS
+from maskclr_pl.robustness.runner import summarise
+from maskclr_pl.robustness.tables import NOISY, class_scores
+from maskclr_pl.runs.describe import identify
+from maskclr_pl.runs.predictions import accuracy, ensemble, read_predictions
+from maskclr_pl.runs.read import curves, marked_epochs, read_config, runs_below
+from maskclr_pl.runs.read import robustness_rows as run_rows
+from maskclr_pl.runs.results import (
     read_table,
     write_predictions,
     write_run_metrics,
     write_table,
 )
-from maskclr_pl.evaluation.robustness import summarise
-from maskclr_pl.evaluation.robustness_tables import NOISY, class_scores
-from maskclr_pl.evaluation.runs import curves, marked_epochs, read_config, runs_below
-from maskclr_pl.evaluation.runs import robustness_rows as run_rows
-from maskclr_pl.evaluation.sections import Part, Picture, sections
-from maskclr_pl.evaluation.tables import NOTE, Table, aligned
-from maskclr_pl.figures.class_scores import class_score_dots
-from maskclr_pl.figures.curves import robustness_curves, training_curves
-from maskclr_pl.figures.features import Kind, features_plane
-from maskclr_pl.files import write_atomically
-from maskclr_pl.loggers import save_dashboard
+from maskclr_pl.tracking.loggers import save_dashboard
 from maskclr_pl.types import InputError
 
 _SCORES = (

@@ -18,7 +18,6 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from maskclr_pl.assembly import assemble
 from maskclr_pl.callbacks import (
     CheckpointOnSignal,
     EpochLines,
@@ -26,26 +25,28 @@ from maskclr_pl.callbacks import (
     FiniteTraining,
     RowInCheckpoint,
 )
-from maskclr_pl.checkpoint import metadata
-from maskclr_pl.cli import held, log, log_to, plain, refuse_run, run_folder, verb
+from maskclr_pl.checkpoint.load import metadata
+from maskclr_pl.cli import held, log, log_to, refuse_run, run_folder, verb
 from maskclr_pl.command_line import command
+from maskclr_pl.config.plain import plain
 from maskclr_pl.data.coverage import nobody_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.evaluation.accuracy import accuracies
-from maskclr_pl.evaluation.environment import environment, write_environment
-from maskclr_pl.evaluation.history import keep_history
-from maskclr_pl.evaluation.results import write_lines
-from maskclr_pl.evaluation.runs import begun
 from maskclr_pl.files import write_atomically
-from maskclr_pl.layouts import layout_notes
-from maskclr_pl.loggers import logged, make_loggers
 from maskclr_pl.methods import Classifier, Method, OneShot
-from maskclr_pl.plan import chosen, monitored, plan
-from maskclr_pl.preflight import check_only, state_needs
-from maskclr_pl.progress import Progress, resume_lines
-from maskclr_pl.resuming import folder_to_resume
-from maskclr_pl.saving import make_durable
-from maskclr_pl.training import DeadRank, fit_and_test
+from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.runs.checkpoints import make_durable
+from maskclr_pl.runs.environment import environment, write_environment
+from maskclr_pl.runs.history import keep_history
+from maskclr_pl.runs.read import begun
+from maskclr_pl.runs.results import write_lines
+from maskclr_pl.skeletons.layouts import layout_notes
+from maskclr_pl.tracking.loggers import logged, make_loggers
+from maskclr_pl.training.assemble import assemble
+from maskclr_pl.training.fit import DeadRank, fit_and_test
+from maskclr_pl.training.plan import chosen, monitored, plan
+from maskclr_pl.training.preflight import check_only, state_needs
+from maskclr_pl.training.progress import Progress, resume_lines
+from maskclr_pl.training.resume import folder_to_resume
 from maskclr_pl.types import InputError
 
 

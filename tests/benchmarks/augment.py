@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import Convert, CropScale, RandomMove
 
 CLIPS, PERSONS, FRAMES, JOINTS = 32, 2, 243, 17

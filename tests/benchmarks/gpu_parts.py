@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskclr_pl.config import config_dir
-from maskclr_pl.evaluation.memory import learns, step_loss, training_memory
-from maskclr_pl.evaluation.runs import run_metrics
+from maskclr_pl.analysis.memory import learns, step_loss, training_memory
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.methods import KNN
+from maskclr_pl.runs.read import run_metrics
 from tests.benchmarks import step
 from tests.commands import in_process
 from tests.step_cases import EVERY, PERSONS, case_of, evaluate, ready

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from maskclr_pl.data import write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from tests.benchmarks.store import CLIPS, recordings
 
 BATCH, BATCHES = 32, 60

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.data.sources.ntu_text import parse
+from maskclr_pl.sources.ntu.parser import parse
 from tests.reference.ntu_skeleton import write
 
 CLIPS, FRAMES, REPEATS = 12, 100, 15

@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from maskclr_pl.backbones.layers import Attention, attention_received
-from maskclr_pl.checkpoint import build_method
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import Recognizer
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 
 FRAMES = {"dstformer_lite": 81, "dstformer": 243, "transformer": 120, "sttformer": 120}
 VARIANTS = ("baseline", "fused attention", "+ packed persons", "+ compiled", "+ bf16")

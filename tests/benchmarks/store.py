@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 
 CLIPS = 113_945
 
@@ -24,7 +24,7 @@ def resident():
     return pages * 4096 / 1e6
 bare = resident()
 start = time.perf_counter()
-from maskclr_pl.data.store import Store
+from maskclr_pl.data.store.reader import Store
 imported = time.perf_counter() - start
 start = time.perf_counter()
 store = Store(sys.argv[1])

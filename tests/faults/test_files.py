@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskclr_pl.backbones.weights import read_weights
+from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.cli import held
-from maskclr_pl.evaluation.history import MetricsTable, keep_history, read_rows
-from maskclr_pl.evaluation.results import write_predictions
 from maskclr_pl.files import remove_leftovers, write_atomically
-from maskclr_pl.saving import BEFORE, BEST, LAST, DurableCheckpoints, newest
+from maskclr_pl.runs.checkpoints import BEFORE, BEST, LAST, DurableCheckpoints, newest
+from maskclr_pl.runs.history import MetricsTable, keep_history, read_rows
+from maskclr_pl.runs.results import write_predictions
 from maskclr_pl.types import InputError
 from tests.faults.tool import Killed, fault, full
 

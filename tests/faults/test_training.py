@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from maskclr_pl.cli import held
-from maskclr_pl.evaluation.history import read_rows
+from maskclr_pl.runs.history import read_rows
 from tests.commands import in_process, refused
 from tests.faults.tool import Killed, fault, full
 from tests.test_resuming import WORDS

@@ -19,23 +19,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from maskclr_pl import train
-from maskclr_pl.assembly import assemble
-from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.checkpoint import load_run
-from maskclr_pl.cli import plain
-from maskclr_pl.config import config_dir
-from maskclr_pl.data.trained_on import TrainingRecord
-from maskclr_pl.data.videos import Reading, inputs
-from maskclr_pl.evaluation.corruptions import Poses
-from maskclr_pl.evaluation.identity import identify
-from maskclr_pl.evaluation.prediction import Predictor, softmax
-from maskclr_pl.evaluation.robustness import robustness
-from maskclr_pl.evaluation.tables import Table
-from maskclr_pl.inheritance import inherit
-from maskclr_pl.plan import monitored, plan
+from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.checkpoint.inheritance import inherit
+from maskclr_pl.checkpoint.load import load_run
+from maskclr_pl.checkpoint.restore import batches_of, data_of
+from maskclr_pl.checkpoint.trained_on import TrainingRecord
+from maskclr_pl.checkpoint.transfer import init_from
+from maskclr_pl.config.paths import config_dir
+from maskclr_pl.config.plain import plain
+from maskclr_pl.inference.inputs import Reading, inputs
+from maskclr_pl.inference.predictor import Predictor, softmax
 from maskclr_pl.predict import _asked, _nothing, _readable, _write
-from maskclr_pl.starting import init_from
-from maskclr_pl.trained import batches_of, data_of
+from maskclr_pl.reporting.paper_table import Table
+from maskclr_pl.robustness.corruptions import Poses
+from maskclr_pl.robustness.runner import robustness
+from maskclr_pl.runs.describe import identify
+from maskclr_pl.training.assemble import assemble
+from maskclr_pl.training.plan import monitored, plan
 from maskclr_pl.types import InputError
 from tests.fuzz.samples import Sample, samples
 

@@ -25,10 +25,10 @@ import numpy as np
 
 from maskclr_pl.cli.errors import WRONG, one_line
 from maskclr_pl.data import Store
-from maskclr_pl.data.converting import convert
-from maskclr_pl.data.inspection import inspect, lines, problems
-from maskclr_pl.data.sources import ntu
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.inspection.summary import inspect, lines, problems
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.ntu import source as ntu
 from maskclr_pl.types import InputError
 from tests.commands import toy_commands
 from tests.fuzz.commands import command_samples

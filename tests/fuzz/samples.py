@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.sources import Source
-from maskclr_pl.data.sources.ctrgcn import CtrGcnSource
-from maskclr_pl.data.sources.kinetics import KineticsSource
-from maskclr_pl.data.sources.ntu_skeleton import NtuSkeletonSource
-from maskclr_pl.data.sources.poses import PosesSource
-from maskclr_pl.data.sources.pyskl import PysklSource
-from maskclr_pl.data.sources.stgcn_json import StgcnJsonSource
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
+from maskclr_pl.sources import Source
+from maskclr_pl.sources.ctrgcn import CtrGcnSource
+from maskclr_pl.sources.kinetics import KineticsSource
+from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
+from maskclr_pl.sources.poses.source import PosesSource
+from maskclr_pl.sources.pyskl import PysklSource
+from maskclr_pl.sources.stgcn import StgcnJsonSource
 from tests.commands import pyskl_file
 from tests.pose_tools import FORMATS, table, truth
 from tests.reference import ntu_skeleton

@@ -108,8 +108,8 @@ def hostile(marker: Path, rng: Random) -> dict[str, Any]:
         {"_target_": "pathlib.Path.touch", "self": str(marker)},
         {"_target_": "numpy.save", "file": str(marker), "arr": 1},
         {"_target_": "torch.save", "obj": 1, "f": str(marker)},
-        {"_target_": "maskclr_pl.data.store.os.system", "command": command},
-        {"_target_": "maskclr_pl.evaluation.results.write_lines", "path": f"{marker}", "lines": []},
+        {"_target_": "maskclr_pl.data.store.reader.os.system", "command": command},
+        {"_target_": "maskclr_pl.runs.results.write_lines", "path": f"{marker}", "lines": []},
         {"_target_": "torch.nn.Sequential", "a": [{"_target_": "os.system", "command": command}]},
         {"_target_": "builtins.exec", "_args_": [f"open({str(marker)!r}, 'w')"]},
     )  # fmt: skip

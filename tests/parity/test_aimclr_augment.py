@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import (
     AxisMask,
     GaussianBlur,
@@ -13,8 +13,8 @@ from maskclr_pl.transforms import (
     TemporalCrop,
     TemporalFlip,
 )
-from maskclr_pl.transforms.placement import NUDGE
-from maskclr_pl.transforms.spatial3d import linear
+from maskclr_pl.transforms.alignment import NUDGE
+from maskclr_pl.transforms.augment3d import linear
 from tests.parity.golden import Golden, assert_close
 
 GOLDEN = Golden("aimclr_augment")

@@ -5,9 +5,9 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskclr_pl.methods.aimclr import aimclr_loss, energy_drop
-from maskclr_pl.methods.crossclr import cross_view_loss, crossclr_loss
-from maskclr_pl.methods.momentum import (
+from maskclr_pl.methods.pretrain.aimclr import aimclr_loss, energy_drop
+from maskclr_pl.methods.pretrain.crossclr import cross_view_loss, crossclr_loss
+from maskclr_pl.methods.pretrain.moco import (
     FeatureQueue,
     MomentumCopy,
     distribution_target,

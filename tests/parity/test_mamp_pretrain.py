@@ -11,10 +11,10 @@ from maskclr_pl.backbones import Transformer
 from maskclr_pl.checkpoint import load_published_weights
 from maskclr_pl.masking import MotionAwareMasking, RandomMasking
 from maskclr_pl.methods import MaskedAutoencoder
-from maskclr_pl.methods.decoders import TransformerDecoder
-from maskclr_pl.methods.masked_autoencoder import masked_error
+from maskclr_pl.methods.pretrain.decoders import TransformerDecoder
+from maskclr_pl.methods.pretrain.masked_autoencoder import masked_error
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from tests.parity.golden import Golden, assert_close
 
 GOLDEN = Golden("mamp_pretrain")

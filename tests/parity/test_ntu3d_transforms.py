@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import Stream, ValidCropResize
-from maskclr_pl.transforms.spatial3d import linear, rotation
+from maskclr_pl.transforms.augment3d import linear, rotation
 from maskclr_pl.transforms.temporal import shown_frames
 from tests.parity.golden import Golden, assert_close
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.data.clips import ClipDataset
-from maskclr_pl.data.store import Recording
-from maskclr_pl.data.writing import write_store
-from maskclr_pl.skeletons import SKELETONS
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.data.store.reader import Recording
+from maskclr_pl.data.store.writer import write_store
+from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import (
     Convert,
     CropScale,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
 from maskclr_pl.backbones.layers import MLP, Attention, hide
-from maskclr_pl.backbones.weights import load_published_weights, read_weights
+from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
 AttentionMap = Literal["st_spatial", "ts_spatial", "st_temporal", "ts_temporal"]

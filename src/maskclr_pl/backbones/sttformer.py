@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
 from maskclr_pl.backbones.layers import BatchNorm2d, hide
+from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
 from maskclr_pl.backbones.transformer import lengths_that_fit
-from maskclr_pl.backbones.weights import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
 Kind = Literal["contrib", "tuple", "slot"]

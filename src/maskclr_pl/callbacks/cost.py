@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from maskclr_pl.analysis.estimate import duration
 from maskclr_pl.callbacks.masking import MaskingCallback
-from maskclr_pl.evaluation.estimate import duration
 
 log = logging.getLogger("maskclr_pl")
 

@@ -6,9 +6,9 @@ from typing import cast
 
 import lightning as L
 
+from maskclr_pl.analysis.model_figures import check_names, draw
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method, OneShot
-from maskclr_pl.pictures import check_names, draw
 from maskclr_pl.types import InputError
 
 

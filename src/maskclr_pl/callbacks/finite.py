@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maskclr_pl.distributed import of_all_ranks
-from maskclr_pl.evaluation.results import write_lines
 from maskclr_pl.finite import not_finite
+from maskclr_pl.runs.results import write_lines
 from maskclr_pl.types import InputError
 
 CLIPS = "not_finite.txt"

@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 
-from maskclr_pl.evaluation.history import ROW, row_of_epoch
+from maskclr_pl.runs.history import ROW, row_of_epoch
 
 
 class RowInCheckpoint(L.Callback):

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maskclr_pl.evaluation.results import write_table
 from maskclr_pl.masking import Masking
-from maskclr_pl.stages import Stage
+from maskclr_pl.methods.stages import Stage
+from maskclr_pl.runs.results import write_table
 from maskclr_pl.types import Batch
 
 _SO_FAR = "hidden_in_epoch"

@@ -9,9 +9,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from maskclr_pl.backbones.weights import read_weights
-from maskclr_pl.saving import BEST, unreadable
-from maskclr_pl.stages import stages_of
+from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.methods.stages import stages_of
+from maskclr_pl.runs.checkpoints import BEST, unreadable
 from maskclr_pl.types import InputError
 
 log = logging.getLogger("maskclr_pl")

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from maskclr_pl.saving import LAST
+from maskclr_pl.runs.checkpoints import LAST
 from maskclr_pl.signals import Terminated, requeue
 
 log = logging.getLogger("maskclr_pl")

@@ -1,6 +1,6 @@
-"""The door of every command: Hydra, one-line errors, types of settings, sweeps, plain output."""
+"""The door of every command: Hydra, one-line errors, types of settings, sweeps output."""
 
-from maskclr_pl.cli.command import log_to, plain, verb
+from maskclr_pl.cli.command import log_to, verb
 from maskclr_pl.cli.errors import log, one_line
 from maskclr_pl.cli.folders import (
     held,
@@ -21,7 +21,6 @@ __all__ = [
     "log_to",
     "new_results",
     "one_line",
-    "plain",
     "refuse_links",
     "refuse_results",
     "refuse_run",

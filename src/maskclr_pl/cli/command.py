@@ -15,14 +15,14 @@ from typing import Any, TextIO
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from maskclr_pl.cli.errors import is_wrong, log, one_line
 from maskclr_pl.cli.help import help_text
 from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.paths import config_dir
 from maskclr_pl.signals import Terminated, ignore, listen
 
 Main = Callable[[DictConfig], Any]
@@ -127,8 +127,3 @@ def log_to(path: Path) -> None:
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.handlers = [log.handlers[0], handler]
-
-
-def plain(cfg: Any) -> Any:
-    """Plain dicts, lists and values of a configuration, interpolations resolved."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 
 from maskclr_pl.cli.jobs import job_folder
 from maskclr_pl.command_line import override
-from maskclr_pl.evaluation.runs import begun
 from maskclr_pl.files import locked, not_written, write_atomically
 from maskclr_pl.reading import check_no_device
+from maskclr_pl.runs.read import begun
 from maskclr_pl.types import InputError
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from maskclr_pl.config import config_dir
+from maskclr_pl.config.paths import config_dir
 
 
 def help_text(name: str) -> str:

@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from maskclr_pl.cli.errors import is_wrong, log, one_line
-from maskclr_pl.evaluation.runs import begun
 from maskclr_pl.files import alive, write_atomically
+from maskclr_pl.runs.read import begun
 from maskclr_pl.types import InputError
 
 CALL = "MASKCLR_SWEEP"

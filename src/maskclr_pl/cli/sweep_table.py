@@ -9,7 +9,7 @@ import numpy as np
 from maskclr_pl.cli.errors import log
 from maskclr_pl.cli.jobs import Job
 from maskclr_pl.command_line import command
-from maskclr_pl.evaluation.runs import run_metrics
+from maskclr_pl.runs.read import run_metrics
 
 
 def show(jobs: Sequence[Job], name: str) -> None:

@@ -3,7 +3,7 @@
 The data module is in `maskclr_pl.data.datamodule`; this package opens stores without Lightning.
 """
 
-from maskclr_pl.data.store import Recording, Store
-from maskclr_pl.data.writing import write_store
+from maskclr_pl.data.store.reader import Recording, Store
+from maskclr_pl.data.store.writer import write_store
 
 __all__ = ["Recording", "Store", "write_store"]

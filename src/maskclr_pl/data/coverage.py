@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from maskclr_pl.data.contents import held_out
-from maskclr_pl.data.store import Store
+from maskclr_pl.data.store.reader import Store
 
 _NAMED = 10  # classes or clips in a line
 

@@ -8,23 +8,23 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from maskclr_pl.data.clips import ClipDataset, Sampling, collate
+from maskclr_pl.data.dataset import ClipDataset, Sampling, collate
 from maskclr_pl.data.holdout import check_fraction, hold_out, hold_out_notes
 from maskclr_pl.data.loading import EpochLoader, batches_done
-from maskclr_pl.data.sampling import (
+from maskclr_pl.data.samplers import (
     ClassBalancedBatches,
     EpochBatches,
     check_balanced,
     clips_per_rank,
 )
-from maskclr_pl.data.store import Store
-from maskclr_pl.data.subsets import (
+from maskclr_pl.data.splits import (
     check_labelled,
     check_novel,
     draw_novel,
     labelled_share,
     named_clips,
 )
+from maskclr_pl.data.store.reader import Store
 from maskclr_pl.data.workers import leave_signals_to_the_parent
 from maskclr_pl.types import InputError
 

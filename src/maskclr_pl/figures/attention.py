@@ -22,7 +22,7 @@ from PIL import Image
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import any_letters, save, short
 from maskclr_pl.files import replacing
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 
 _FPS, _LONGEST = 15, 100  # of an animation, in frames
 _BONE = "0.72"

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 
 _INNER = {"spine_mid", "spine", "torso", "belly", "chest", "hip_center", "root", "mid_hip"}
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from maskclr_pl.figures.style import new_figure, save, short
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 
 _ROWS = 60  # classes that are shown at most
 _HATCHED: dict[str, Any] = {"facecolor": "0.93", "hatch": "////", "edgecolor": "0.7"}

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.style import COLOURS
 from maskclr_pl.files import replacing
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 
 _LONGER, _SHORTER = 460, 240  # sides in pixels: the longer one, and what the shorter has at least
 _TOP, _MARGIN = 46, 40  # pixels above for the caption, and around the bodies

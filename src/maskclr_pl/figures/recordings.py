@@ -14,12 +14,12 @@ from matplotlib.colors import to_rgb
 
 from maskclr_pl.data import Recording, Store
 from maskclr_pl.data.contents import Inspection, protocols
-from maskclr_pl.data.store import found_joints
+from maskclr_pl.data.store.reader import found_joints
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import COLOURS, any_letters
 from maskclr_pl.files import replacing
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 
 _SIDES = {"left": COLOURS[0], "right": COLOURS[1], "middle": "#404040"}
 _WHITE = np.array([0.0, 0.55, 0.75])  # mixed into the colour of the first, second, other persons

@@ -9,7 +9,7 @@ from matplotlib.figure import SubFigure
 
 from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.style import new_figure, save
-from maskclr_pl.skeletons import Skeleton
+from maskclr_pl.skeletons.skeleton import Skeleton
 
 
 def joint_shares(

@@ -16,9 +16,9 @@ from maskclr_pl import draws
 from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.distributed import of_all_ranks
 from maskclr_pl.heads import pool_persons
+from maskclr_pl.methods.stages import Stage
 from maskclr_pl.optim import Optim
-from maskclr_pl.skeletons import Skeleton
-from maskclr_pl.stages import Stage
+from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Batch, Features
 
 
@@ -83,7 +83,7 @@ class Method(L.LightningModule):
         self.backbone, self.optim, self.skeleton = backbone, optim, skeleton
         self.augment, self.preprocess, self.persons = augment, preprocess, persons
         self.metadata: dict[str, Any] = {}
-        """Plain values that make a checkpoint self-contained (see `maskclr_pl.checkpoint`)."""
+        """Plain values that make a checkpoint self-contained (see `maskclr_pl.checkpoint.load`)."""
         self._random_states: list[dict[str, Tensor]] = []
         """Of each rank, where a training is resumed."""
 

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.methods.base import Method
-from maskclr_pl.methods.features import gather_columns
+from maskclr_pl.methods.protocols.features import gather_columns
 from maskclr_pl.types import Batch, Prediction
 
 

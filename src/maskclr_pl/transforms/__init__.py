@@ -1,25 +1,25 @@
 """Transforms of clips; the same object works on one clip and on a batch on the device."""
 
-from maskclr_pl.transforms.augment import CropScale, RandomMove, as_released
-from maskclr_pl.transforms.base import Transform
-from maskclr_pl.transforms.lifting import (
-    CropScale3D,
-    DropJoints,
-    Mirror,
-    PoseNoise,
-    Project,
-    project,
-)
-from maskclr_pl.transforms.normalize import Convert, image_normalize, track
-from maskclr_pl.transforms.placement import Center, FaceView
-from maskclr_pl.transforms.sampling import jittered_frames, uniform_frames
-from maskclr_pl.transforms.spatial3d import (
+from maskclr_pl.transforms.alignment import Center, FaceView
+from maskclr_pl.transforms.augment2d import CropScale, RandomMove, as_released
+from maskclr_pl.transforms.augment3d import (
     AxisMask,
     GaussianNoise,
     RandomRotation,
     RotateMainAxis,
     Shear,
     SpatialFlip,
+)
+from maskclr_pl.transforms.base import Transform
+from maskclr_pl.transforms.frame_sampling import jittered_frames, uniform_frames
+from maskclr_pl.transforms.normalize import Convert, image_normalize, track
+from maskclr_pl.transforms.simulated_poses import (
+    CropScale3D,
+    DropJoints,
+    Mirror,
+    PoseNoise,
+    Project,
+    project,
 )
 from maskclr_pl.transforms.streams import Stream
 from maskclr_pl.transforms.temporal import (

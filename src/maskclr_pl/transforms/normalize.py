@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskclr_pl.skeletons import Skeleton, conversion
+from maskclr_pl.skeletons.skeleton import Skeleton, conversion
 from maskclr_pl.transforms.base import join, planes, seen
 from maskclr_pl.types import InputError
 

@@ -1,0 +1,1 @@
+"""What a trained model attends to, confuses, costs and needs."""

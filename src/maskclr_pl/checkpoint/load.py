@@ -1,0 +1,151 @@
+"""Self-contained checkpoints, and weights from elsewhere.
+
+A checkpoint holds, beside the weights, the plain values of the configuration, the skeleton of the
+data and the class names, so that the file alone is enough to evaluate. It opens with
+`torch.load(weights_only=True)`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskclr_pl import __version__
+from maskclr_pl.backbones.pretrained import is_weight, read_weights
+from maskclr_pl.config.build import build_method
+from maskclr_pl.config.trust import BoundedTensors, refuse_untrusted, trusted_packages
+from maskclr_pl.finite import refuse_not_finite
+from maskclr_pl.methods import Method
+from maskclr_pl.skeletons.skeleton import Skeleton
+from maskclr_pl.types import InputError
+
+_MOST = {"frames": 10_000, "persons": 100}
+"""Of a clip, by key of `data`: every clip would fill the memory."""
+
+
+def metadata(
+    config: Mapping[str, Any],
+    source: Skeleton,
+    class_names: list[str],
+    frames: Sequence[int] | np.ndarray = (),
+    trained_on: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The plain values that make a checkpoint self-contained.
+
+    Args:
+        config: The resolved configuration of the run.
+        source: Skeleton of the store that the model was trained on.
+        class_names: Names of the classes.
+        frames: Lengths of the recordings that the model is trained on; their median and the
+            largest say later into which windows a video is cut.
+        trained_on: The clips that the weights were trained on, see `TrainingRecord.plain`.
+    """
+    lengths = {"median": int(np.median(frames)), "longest": int(max(frames))} if len(frames) else {}
+    return {
+        "config": dict(config),
+        "source_skeleton": source.to_dict(),
+        "class_names": list(class_names),
+        "recording_frames": lengths,
+        **({} if trained_on is None else {"trained_on": dict(trained_on)}),
+        "versions": {"maskclr_pl": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def checkpoint_path(run_or_file: str | Path, which: str = "best") -> Path:
+    """A checkpoint file from a run folder or the file itself.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = Path(run_or_file)
+    if path.is_dir():
+        for folder in (path / "checkpoints", path):
+            if (folder / f"{which}.ckpt").is_file():
+                return folder / f"{which}.ckpt"
+        if (last := path / "checkpoints" / "last.ckpt").is_file():
+            raise InputError(
+                f"{path}: no {which}.ckpt yet: no epoch of this training had all its stages; pass "
+                f"{last} for the last epoch so far, or resume={path} to train on"
+            )
+        raise InputError(f"{path}: no checkpoints/{which}.ckpt in this folder; is it a run folder?")
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; type the run folder that train printed last")
+    return path
+
+
+def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str, Any]]:
+    """The trained method of one of our checkpoints, in eval mode, and its metadata.
+
+    Args:
+        path: Checkpoint file.
+        trusted: Further packages whose classes may be made.
+
+    Raises:
+        InputError: If the file is not ours, is damaged, or asks for a class that is not trusted.
+    """
+    content = read_weights(path)
+    if not content.get("maskclr_pl"):
+        raise InputError(f"{path}: not a checkpoint written by maskclr_pl.train")
+    try:
+        return _rebuilt(content, path, trusted)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error.__cause__, InputError):  # in what Hydra made
+            raise error.__cause__ from None
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: its settings and weights do not make a model ({type(error).__name__}: "
+            f"{reason}); expected a checkpoint of maskclr_pl.train, as this version writes them"
+        ) from error
+
+
+def _rebuilt(
+    content: Mapping[str, Any], path: Path, trusted: Iterable[str]
+) -> tuple[Method, dict[str, Any]]:
+    info = content["maskclr_pl"]
+    used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
+    used |= {key: info["config"][key] for key in ("augment", "optim", "clip")}
+    refuse_untrusted(used, path, trusted_packages(trusted))
+    names, data = info["class_names"], info["config"]["data"]
+    if not isinstance(names, list) or not isinstance(data["path"], str):
+        raise InputError(f"{path}: does not say what data and classes it was trained on")
+    for key, most in _MOST.items():
+        if not 1 <= data.get(key, 1) <= most:
+            raise InputError(f"{path}: data.{key} is {data[key]}, expected 1 to {most}")
+    lengths = info.get("recording_frames") or {}
+    if not isinstance(lengths, dict) or not all(type(one) is int for one in lengths.values()):
+        raise InputError(f"{path}: recording_frames is {str(lengths)[:80]}, expected whole numbers")
+    source = Skeleton.from_dict(info["source_skeleton"])
+    state = state_of(content, path)
+    with BoundedTensors(path, len(state)):
+        method = build_method(info["config"], source, with_weights=False)
+    method.load_state_dict(state)
+    method.metadata = info
+    return method.eval(), info
+
+
+def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The names and tensors of a checkpoint.
+
+    Raises:
+        InputError: If it holds none, or values that are not finite.
+    """
+    if "state_dict" not in content:
+        raise InputError(
+            f"{path}: not a checkpoint written by maskclr_pl.train; for weights that others "
+            f"published type backbone.weights={path}"
+        )
+    state = content["state_dict"]
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: its state_dict is a {type(state).__name__}, expected weights")
+    for name, value in state.items():
+        if not isinstance(name, str) or not is_weight(value):
+            raise InputError(
+                f"{path}: {name!r} in its state_dict is no weight ({type(value).__name__})"
+            )
+    refuse_not_finite(state, path)
+    return state

@@ -1,0 +1,104 @@
+"""What the commands that use a trained model share: device, data, run folder."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import OmegaConf
+
+from maskclr_pl.data import Store
+from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.data.splits import own_list
+from maskclr_pl.methods import Method
+from maskclr_pl.skeletons.skeleton import Skeleton
+from maskclr_pl.types import Batch, InputError
+
+
+def device_named(name: str | None) -> torch.device:
+    """A device; by default a GPU if there is one.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={name}: {str(error).splitlines()[0]}; type device=cpu") from None
+    return device
+
+
+def run_folder_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint lies in."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def data_of(
+    info: Mapping[str, Any], changes: Mapping[str, Any], run: Path | None = None
+) -> SkeletonDataModule:
+    """The data module of a checkpoint, with what the user changed.
+
+    Args:
+        info: The checkpoint's metadata.
+        changes: Settings of `data`; None leaves one as it was.
+        run: Its run folder, if the training and validation clips are needed: where a file named
+            the labelled clips, they are in its labelled.txt. None: without that file these two
+            parts are empty.
+
+    Raises:
+        InputError: If the store is missing, or has other joints, units or classes than the one
+            that the model was trained on.
+    """
+    settings = dict(info["config"]["data"])
+    settings |= {key: value for key, value in changes.items() if value is not None}
+    if not Path(settings["path"]).exists():
+        raise InputError(
+            f"{settings['path']}: no such file; type data.path=STORE.h5 for the data to evaluate on"
+        )
+    by_name = isinstance(settings.get("labelled"), str)
+    if by_name:
+        settings["labelled"] = own_list(settings["labelled"], run) if run else None
+    data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
+    if by_name and run is None:
+        data.train.rows, data.val.rows = data.train.rows[:0], data.val.rows[:0]
+    trained_on = Skeleton.from_dict(info["source_skeleton"])
+    if data.store.skeleton.joints != trained_on.joints:
+        raise InputError(
+            f"{data.store.path} has skeleton {data.store.skeleton.name} "
+            f"({len(data.store.skeleton)} joints), the model was trained on {trained_on.name} "
+            f"({len(trained_on)} joints)"
+        )
+    trained_in = info["config"]["augment"]["coordinates"]
+    if data.store.coordinates != trained_in:
+        raise InputError(
+            f"{data.store.path} holds {data.store.coordinates}, the model was trained on "
+            f"{trained_in}"
+        )
+    _same_classes(data.store, info["class_names"])
+    return data
+
+
+def _same_classes(store: Store, trained_on: list[str]) -> None:
+    names = store.class_names
+    if len(names) != len(trained_on):
+        raise InputError(
+            f"{store.path} has {len(names)} classes, the model was trained on {len(trained_on)}"
+        )
+    for number, (here, there) in enumerate(zip(names, trained_on, strict=True)):
+        if here != there:
+            raise InputError(
+                f"{store.path}: class {number} is {here!r}, the model was trained on {there!r}; "
+                "scores would mean nothing"
+            )
+
+
+def batches_of(
+    method: Method, data: SkeletonDataModule, part: ClipDataset, device: torch.device
+) -> Iterator[Batch]:
+    """Every clip of a part once, in order, on a device."""
+    for batch in data.in_order(part):
+        yield method.transfer_batch_to_device(batch, device, 0)

@@ -1,0 +1,226 @@
+"""Fit a composed configuration to the data file.
+
+A recipe (`experiment=`) says how a model learns, a data set which clips it learns from. The kind of
+the data (2D or 3D), its joints, splits and size are known only once the file is open; what follows
+from them is settled here, unless it was passed on the command line or taken over from another run.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from maskclr_pl.config.build import clip_skeleton
+from maskclr_pl.data import Store
+from maskclr_pl.data.contents import paired_splits
+from maskclr_pl.data.splits import draw_novel
+from maskclr_pl.methods import OneShot
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
+from maskclr_pl.types import InputError
+
+_MEANT = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
+"""Groups that set keys of others -> those keys."""
+_NOVEL_SHARE = 0.2
+"""New classes of a one-shot run on a store without exemplars; 20 of 120 in NTU RGB+D 120."""
+_QUEUE_SHARE = 0.8
+"""A contrastive queue, of the training clips, where the recipe's is larger."""
+
+
+class Inherited(NamedTuple):
+    """What a run took over from the run that it starts from."""
+
+    groups: Sequence[str] = ()
+    """Groups and keys that were inherited, for the log."""
+    notes: Sequence[str] = ()
+    skeleton: Skeleton | None = None
+    """Joints that the backbone was trained on; None where others were asked for."""
+    source: Skeleton | None = None
+    """Joints of the data that it was trained on."""
+    augment: DictConfig | None = None
+    """The augmentation of this run's own, which that of the origin replaced."""
+
+
+def passed_keys(overrides: Sequence[str]) -> frozenset[str]:
+    """Keys and groups that the overrides of the command line name or stand for."""
+    keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides}
+    return frozenset(keys.union(*(_MEANT.get(key, ()) for key in keys)))
+
+
+def is_passed(key: str, passed: frozenset[str]) -> bool:
+    """Whether a key, or the group that it is in, is among those of the command line."""
+    return any(key == one or key.startswith(f"{one}.") for one in passed)
+
+
+def fit(cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited) -> list[str]:
+    """Settle, in place, what follows from the data file.
+
+    Args:
+        cfg: As composed, with the inherited settings.
+        store: The data.
+        passed: Keys of the command line (`passed_keys`), which stand.
+        origin: Settings inherited from another run, which stand as well.
+
+    Returns:
+        A note for each decision.
+
+    Raises:
+        InputError: If the splits do not pair up, or the joints cannot be those of the origin.
+    """
+    return [
+        *_splits(cfg, store),
+        *_augmentation(cfg, store, passed, origin),
+        *_joints(cfg, store, passed, origin),
+        *_novel_classes(cfg, store, passed),
+        *_recipe_sizes(cfg, store, passed),
+    ]
+
+
+def _splits(cfg: DictConfig, store: Store) -> Iterator[str]:
+    """Name the splits that nobody named, as far as they pair up."""
+    data, keys = cfg.data, ("train_split", "test_split")
+    given = [None if OmegaConf.is_missing(data, key) else data[key] for key in keys]
+    if None not in given:
+        return
+    pairs = [
+        pair
+        for pair in paired_splits(list(store.splits))
+        if all(name in (None, one) for name, one in zip(given, pair, strict=True))
+    ]
+    if not pairs:
+        named = "".join(f" {key}={name}" for key, name in zip(keys, given, strict=True) if name)
+        raise InputError(
+            f"{store.path}: no pair of splits{f' with{named}' if named else ''} named NAME_train "
+            f"and NAME_test (or NAME_val); it has {', '.join(store.splits) or 'no splits'}: pass "
+            "data.train_split=... data.test_split=..."
+        )
+    (data.train_split, data.test_split), *others = pairs
+    more = f"; it also has {_listed([' with '.join(pair) for pair in others])}" if others else ""
+    yield f"data.train_split={data.train_split} data.test_split={data.test_split}{more}"
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _augmentation(
+    cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
+) -> Iterator[str]:
+    """Exchange an augmentation for the other kind of data for its counterpart."""
+    kind = cfg.augment.coordinates
+    if kind == store.coordinates or any(key.partition(".")[0] == "augment" for key in passed):
+        return
+    with open_dict(cfg):
+        if origin.augment is not None:
+            cfg.augment = origin.augment
+        name = cfg.augment.get("counterpart")
+        if cfg.augment.coordinates != store.coordinates and name:
+            cfg.augment = _composed("augment", name)
+            yield f"augment={name}: {store.path} holds {store.coordinates}"
+        elif origin.augment is not None:
+            yield f"the augmentation of {cfg.init_from} is for {kind} and is not taken over"
+
+
+def _composed(group: str, option: str) -> Any:
+    """Another option of a group, with all that was passed on the command line."""
+    hydra_config = HydraConfig.get()
+    overrides = [*hydra_config.overrides.task, f"{group}={option}"]
+    return hydra.compose(hydra_config.job.config_name, overrides)[group]
+
+
+def _joints(
+    cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
+) -> Iterator[str]:
+    """Convert to the joints of the recipe or of the origin, where the data has what it takes."""
+    data = store.skeleton
+    if origin.skeleton is not None:
+        yield from _joints_of_origin(cfg, store, origin.skeleton, origin.source)
+    elif cfg.clip.skeleton is not None and not is_passed("clip.skeleton", passed):
+        target = clip_skeleton(cfg.clip.skeleton, data)
+        if missing := conversion(data, target)[1]:
+            cfg.clip.skeleton = None
+            yield (
+                f"pose=native: {data.name} has no {_listed(missing)} for {target.name}; "
+                f"clip.skeleton={target.name} trains with zeros in their place"
+            )
+    center, target = cfg.clip.center, clip_skeleton(cfg.clip.skeleton, data)
+    if isinstance(center, str) and center not in target.joints and "clip.center" not in passed:
+        cfg.clip.center = None
+        if store.coordinates == "metres":
+            yield f"clip.center={target.joints[target.root]}: {target.name} has no {center}"
+
+
+def _joints_of_origin(
+    cfg: DictConfig, store: Store, skeleton: Skeleton, source: Skeleton | None
+) -> Iterator[str]:
+    """The joints that a backbone was trained on, made of those of the data."""
+    name = cfg.clip.skeleton
+    if name is None and store.skeleton.joints != skeleton.joints:
+        named = SKELETONS.get(skeleton.name)
+        name = skeleton.name if named and named.joints == skeleton.joints else None
+    reached = clip_skeleton(name, store.skeleton)
+    missing = conversion(store.skeleton, reached)[1]
+    same_data = source is not None and source.joints == store.skeleton.joints
+    if reached.joints != skeleton.joints or (missing and not same_data):
+        lacking = f" without {_listed(missing)}" if missing else ""
+        raise InputError(
+            f"{cfg.init_from}: its backbone was trained on the {len(skeleton)} joints of "
+            f"{skeleton.name}, and this run has the {len(store.skeleton)} of {store.skeleton.name}"
+            f"{lacking}; use data with these joints"
+            + (
+                f", or pass clip.skeleton={name} to train with zeros in place of those missing"
+                if missing and name
+                else ", or pass pose=native to give it other joints all the same"
+                if len(skeleton) == len(store.skeleton)
+                else ""
+            )
+        )
+    cfg.clip.skeleton = name
+    if not same_data and store.skeleton.joints != skeleton.joints:
+        yield (
+            f"joints are converted from {store.skeleton.name} to {skeleton.name}, those of "
+            f"{cfg.init_from}"
+        )
+
+
+def _novel_classes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iterator[str]:
+    """Draw the new classes of a one-shot run where the file has no exemplars."""
+    one_shot = hydra.utils.get_object(cfg.method._target_)
+    if not (isinstance(one_shot, type) and issubclass(one_shot, OneShot)):
+        return
+    data = cfg.data
+    if data.exemplar_split is not None or is_passed("data.novel_classes", passed - {"data"}):
+        return
+    data.novel_classes = _NOVEL_SHARE
+    yield (
+        f"data.novel_classes={_NOVEL_SHARE}: {store.path} has no exemplars by itself; a share of "
+        "the classes is not trained on and tested with one exemplar each"
+    )
+
+
+def _recipe_sizes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iterator[str]:
+    """Numbers of the recipe that exceed what the data has."""
+    data, labels = cfg.data, store.label[store.rows(cfg.data.train_split)]
+    if data.balanced is not None and not is_passed("data.balanced.classes", passed - {"data"}):
+        classes = np.unique(labels)
+        if data.novel_classes is not None and data.exemplar_split is None:
+            test = store.label[store.rows(data.test_split)]
+            classes = np.setdiff1d(classes, draw_novel(labels, test, data.novel_classes, data.seed))
+        if data.balanced.classes > len(classes):
+            yield (
+                f"data.balanced.classes={len(classes)}, all that are trained on; the recipe has "
+                f"{data.balanced.classes}"
+            )
+            data.balanced.classes = len(classes)
+    queue = cfg.method.get("queue_size")
+    if isinstance(queue, int) and not is_passed("method.queue_size", passed - {"method"}):
+        held = data.val_fraction if data.val_split is None else 0
+        most = max(1, int(_QUEUE_SHARE * (1 - held) * len(labels)))
+        if queue > most:
+            cfg.method.queue_size = most
+            yield (
+                f"method.queue_size={most}, fewer than the training clips; the recipe has {queue}"
+            )

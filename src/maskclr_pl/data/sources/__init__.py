@@ -1,5 +1,0 @@
-"""Readers of the forms in which data sets are published; each yields recordings for the store."""
-
-from maskclr_pl.data.sources.base import Source
-
-__all__ = ["Source"]

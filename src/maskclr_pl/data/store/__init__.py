@@ -1,0 +1,1 @@
+"""The HDF5 store that every data set ends in."""

@@ -1,1 +1,0 @@
-"""Corruptions, the robustness table, and the files that hold results."""

@@ -1,0 +1,1 @@
+"""Predictions for files of poses, and models exported to one file."""

@@ -1,0 +1,5 @@
+"""Readers of the forms in which data sets are published; each yields recordings for the store."""
+
+from maskclr_pl.sources.base import Source
+
+__all__ = ["Source"]

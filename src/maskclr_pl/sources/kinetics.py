@@ -1,0 +1,253 @@
+"""Kinetics-400 as pyskl and MMAction2 publish it: an index, and the skeletons apart from it.
+
+The index is a pyskl pickle whose annotations have, instead of keypoints, the frame number and the
+box score of each of the N skeletons of a clip. The skeletons, (N, 17, 3) per clip, are in a folder:
+either many clips to a pickle (pyskl's kpfiles, which the index names as `raw_file`), or
+`<frame_dir>.pkl` for each clip (MMAction2).
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskclr_pl.data.store.reader import Recording
+from maskclr_pl.sources.io.files import files_under, listing_hash
+from maskclr_pl.sources.io.pickles import load_pickle
+from maskclr_pl.sources.options import check_number, one_path
+from maskclr_pl.sources.pyskl import PysklSource, array_of, recording_of
+from maskclr_pl.types import InputError
+
+
+class KineticsSource(PysklSource):
+    """Recordings of the Kinetics-400 index (`k400_hrnet.pkl`, `k400_2d.pkl`) and its skeletons.
+
+    Only the persons whose box has a high enough score are read; the released loader does so only
+    where it also drops clips by their `valid_ratio`. Scores are compared in double precision, which
+    gives the published counts of frames (`valid`); in half precision a few more boxes would pass.
+
+    Args:
+        path: The index.
+        skeletons: Folder of the skeletons, of either form; the clips of one file come together,
+            so that each file is loaded once.
+        box_threshold: Lowest detector score of a person, from 0.5 to 0.9 (published: 0.5).
+        max_persons: Most persons in a frame, those with the highest summed joint scores (10).
+        valid_ratio: Clips in which a smaller part of the frames has a person are left out, and so
+            are those without any. A note counts them, and `splits` does not name them.
+        frame_size: (height, width) for annotations without `img_shape`.
+
+    Raises:
+        InputError: If the index cannot be read or is none, the skeletons are not there, or an
+            option is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        skeletons: str | Path | None = None,
+        box_threshold: float = 0.5,
+        max_persons: int = 10,
+        valid_ratio: float = 0.0,
+        frame_size: Sequence[int] | None = None,
+    ):
+        # no box of the index has a lower score than 0.5
+        check_number("source.box_threshold", box_threshold, 0.5, 0.9)
+        check_number("source.max_persons", max_persons, 1)
+        check_number("source.valid_ratio", valid_ratio, 0.0, 1.0)
+        self.path = one_path("input", path)
+        super().__init__(path, frame_size)
+        self.box_threshold, self.max_persons = box_threshold, max_persons
+        if not any("frame_inds" in item for item in self._annotations):
+            raise InputError(
+                f"{self.path}: no annotation has `frame_inds`, so it is no Kinetics index; a "
+                "pickle with the skeletons in it is read by source=pyskl"
+            )
+        if skeletons is None:
+            raise InputError(
+                f"{self.path}: an index without skeletons; download them (k400_kpfiles_2d.zip of "
+                "OpenMMLab Kinetics400-skeleton, or the kpfiles of pyskl), unpack them and type "
+                "source.skeletons=FOLDER"
+            )
+        self.skeletons = one_path("source.skeletons", skeletons)
+        if not os.path.isdir(self.skeletons):
+            raise InputError(f"{self.skeletons}: no such folder (source.skeletons)")
+        paths = files_under(self.skeletons, ".pkl")
+        self.hash = hashlib.sha256(f"{self.hash} {listing_hash(paths)}".encode()).hexdigest()
+        self._leave_out(valid_ratio)
+        self._find_files(paths)
+        self._loaded: tuple[Path, Any] | None = None
+
+    def _leave_out(self, valid_ratio: float) -> None:
+        enough = [self._covers(i, valid_ratio) for i in range(len(self))]
+        gone = {name for name, kept in zip(self._names, enough, strict=True) if not kept}
+        if gone:
+            self.notes = [
+                f"{len(gone)} of {len(self)} clips are left out: too few frames with a box score "
+                f"of {self.box_threshold:g} or more"
+            ]
+        self._reorder([i for i, kept in enumerate(enough) if kept])
+        self.splits = {
+            split: [name for name in names if name not in gone]
+            for split, names in self.splits.items()
+        }
+
+    def _covers(self, index: int, valid_ratio: float) -> bool:
+        """Whether enough frames have a person; True for what only reading can complain about."""
+        try:
+            frame, kept = self._boxes(index)
+            total = float(self._annotations[index]["total_frames"]) if valid_ratio > 0 else 1.0
+        except (InputError, KeyError, TypeError, ValueError, OverflowError):
+            return True
+        if valid_ratio == 0 or not kept.any():
+            return bool(kept.any())
+        return len(np.unique(frame[kept])) >= valid_ratio * total
+
+    def _find_files(self, paths: Sequence[Path]) -> None:
+        """Find the file of each clip, and bring the clips of a file together."""
+        named = defaultdict(list)
+        for path in paths:
+            named[path.name].append(path)
+        files = [
+            _file(named, name, item)
+            for name, item in zip(self._names, self._annotations, strict=True)
+        ]
+        if self._names and not any(files):
+            raise InputError(
+                f"{self.skeletons}: none of its {len(paths)} .pkl files belongs to a clip of "
+                f"{self.path}; expected e.g. {self._names[0]}.pkl, or the files that the index "
+                "names as `raw_file`"
+            )
+        order = sorted(range(len(files)), key=lambda i: (str(files[i] or ""), i))
+        self._reorder(order)
+        self._files = [files[i] for i in order]
+
+    def _reorder(self, order: Sequence[int]) -> None:
+        self._annotations = [self._annotations[i] for i in order]
+        self._names = [self._names[i] for i in order]
+        self._file_of = [self._file_of[i] for i in order]
+
+    def __getitem__(self, index: int) -> Recording:
+        """Read one clip; slots are no tracks, see `decompress`."""
+        frame, kept = self._boxes(index)
+        keypoint = self._skeletons(index, len(frame))
+        if not kept.any():
+            raise InputError(
+                f"{self.path}: clip {self._names[index]!r} has no box with a score of "
+                f"{self.box_threshold:g} or more"
+            )
+        poses, score = decompress(keypoint[kept], frame[kept], self.max_persons)
+        item = {**self._annotations[index], "keypoint": poses, "keypoint_score": score}
+        return recording_of(self.path, self._names[index], item, self.frame_size)
+
+    def _boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame number of each skeleton, and whether its box is good enough, both (N,)."""
+        name, item = self._names[index], self._annotations[index]
+        columns = []
+        for key, kinds in (("frame_inds", "iu"), ("box_score", "f")):
+            column = array_of(self.path, name, item.get(key))
+            if column.ndim != 1 or column.dtype.kind not in kinds:
+                raise InputError(
+                    f"{self.path}: clip {name!r} has no list of numbers `{key}`, one number for "
+                    "each skeleton"
+                )
+            columns.append(column)
+        frame, box_score = columns
+        if len(frame) != len(box_score):
+            raise InputError(
+                f"{self.path}: clip {name!r} has {len(frame)} frame_inds, but {len(box_score)} "
+                "box scores"
+            )
+        # in half precision the thresholds 0.8 and 0.9 would be rounded down
+        return frame, box_score.astype(np.float64) >= self.box_threshold
+
+    def _skeletons(self, index: int, count: int) -> np.ndarray:
+        """(N, V, 3) skeletons of a clip: x, y in pixels, and score."""
+        name, path = self._names[index], self._files[index]
+        if path is None:
+            raw = self._annotations[index].get("raw_file")
+            raise InputError(
+                f"{self.skeletons}: no skeletons of clip {name!r}; expected {name}.pkl"
+                + (f" or {raw!r}" if isinstance(raw, str) else "")
+            )
+        content = self._load(path)
+        entry = content.get(name, content) if isinstance(content, dict) else None
+        if not isinstance(entry, dict) or "keypoint" not in entry:
+            raise InputError(f"{path}: no skeletons of clip {name!r} in this file")
+        keypoint = array_of(path, name, entry["keypoint"])
+        if keypoint.dtype.kind not in "fiu" or keypoint.ndim != 3 or keypoint.shape[2] != 3:
+            raise InputError(
+                f"{path}: clip {name!r} has keypoints of shape {keypoint.shape} and type "
+                f"{keypoint.dtype}, expected numbers (skeletons, joints, 3)"
+            )
+        if len(keypoint) != count:
+            raise InputError(
+                f"{path}: clip {name!r} has {len(keypoint)} skeletons, but the index names {count}"
+            )
+        with np.errstate(over="ignore"):  # infinities are refused with all other recordings'
+            return keypoint if keypoint.dtype == np.float16 else keypoint.astype(np.float32)
+
+    def _load(self, path: Path) -> Any:
+        """The content of a file, or its error again: the last one is kept."""
+        if self._loaded is None or self._loaded[0] != path:
+            self._loaded = None  # never two files in memory
+            try:
+                self._loaded = path, load_pickle(path)
+            except InputError as error:
+                self._loaded = path, error
+        if isinstance(self._loaded[1], InputError):
+            raise self._loaded[1]
+        return self._loaded[1]
+
+
+def _file(named: dict[str, list[Path]], name: str, item: dict[str, Any]) -> Path | None:
+    """The file of a clip: `<name>.pkl`, else the one most like its `raw_file`."""
+    own = named.get(f"{name}.pkl")
+    if own:
+        return own[0]
+    given = item.get("raw_file")
+    raw = Path(given if isinstance(given, str) else "")
+
+    def alike(path: Path) -> int:
+        ends = zip(reversed(path.parts), reversed(raw.parts), strict=False)
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], ends)))
+
+    return max(named.get(raw.name, []), key=alike, default=None)
+
+
+def decompress(
+    keypoint: np.ndarray, frame: np.ndarray, max_persons: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Skeletons with frame numbers as an array, as published.
+
+    Frames without a skeleton vanish. Slot k of a frame is its k-th skeleton in the order of the
+    file (by falling box score): slots are no tracks. If a frame has more than `max_persons`,
+    every frame is sorted by summed joint score first.
+
+    Args:
+        keypoint: (N, V, 3) x, y and score, in any order of frames.
+        frame: (N,) frame number of each.
+        max_persons: Most persons that are kept in a frame.
+
+    Returns:
+        keypoint: (M, T, V, 2), M the largest number of persons in a frame, T the number of frames
+            that have any; zeros where a frame has fewer persons.
+        score: (M, T, V).
+    """
+    _, time, count = np.unique(frame, return_inverse=True, return_counts=True)
+    if count.max() > max_persons:
+        with np.errstate(all="ignore"):  # not-a-number ranks last, and is refused later
+            rank = -keypoint[..., 2].sum(axis=1, dtype=np.float32)
+        order = np.lexsort((rank, time))
+    else:
+        order = np.argsort(time, kind="stable")
+    slot = np.arange(len(order)) - np.repeat(count.cumsum() - count, count)
+    order, slot = order[slot < max_persons], slot[slot < max_persons]
+    shape = (min(int(count.max()), max_persons), len(count), *keypoint.shape[1:])
+    poses = np.zeros(shape, keypoint.dtype)
+    poses[slot, time[order]] = keypoint[order]
+    return poses[..., :2], poses[..., 2]

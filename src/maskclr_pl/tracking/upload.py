@@ -1,0 +1,151 @@
+"""What a finished run leaves in its folder, handed to the loggers that can show it.
+
+Figures and tables are files first, written without a thought of loggers; here they are only read.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.image import imread
+
+from maskclr_pl.reporting.paper_table import aligned
+from maskclr_pl.robustness.runner import summarise
+from maskclr_pl.runs.read import masked_shares, run_metrics
+from maskclr_pl.runs.results import read_table
+
+Rows = Sequence[Mapping[str, Any]]
+
+LONGEST = 500
+"""Rows of a table that TensorBoard is given as text."""
+
+
+class Figure(NamedTuple):
+    """A file with a picture."""
+
+    path: Path
+    key: str
+    """Where a logger shows it: figures/<name>, or epochs/<name> for one drawn while training."""
+    epoch: int | None
+
+
+@rank_zero_only
+def hand_over(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> None:
+    """Give figures, tables and results of a run folder to its loggers.
+
+    * W&B: `figures/<name>` as image (PNG) or video (GIF), `epochs/<name>` of those drawn while
+      training, `tables/<name>` of each CSV file, top-1 over the level of each corruption as a
+      curve `robust/<corruption>`, metrics.json as summary.
+    * TensorBoard: PNG images, tables of up to 500 rows as text, and `result/<name>` of metrics.json
+      beside the hyper-parameters that it was given. It has no place for a GIF.
+    * Both, and any other logger: `robust/<corruption>_<measure>` of robustness_summary.csv.
+    * CSV: nothing, it has these files beside it.
+
+    Args:
+        loggers: Of the run.
+        folder: The run folder.
+        since: Time of modification (seconds since 1970) from which on files are handed over.
+    """
+    figures = _figures(folder, since)
+    tables = {name: rows for name, rows in _tables(folder, since) if rows}
+    robust = _robust_measures(tables.get("robustness_summary", []))
+    for logger in loggers:
+        if isinstance(logger, CSVLogger):
+            continue
+        if robust:
+            logger.log_metrics(robust)
+        if isinstance(logger, WandbLogger):
+            _to_wandb(logger, folder, figures, tables)
+        elif isinstance(logger, TensorBoardLogger):
+            _to_tensorboard(logger, folder, figures, tables)
+        logger.save()
+
+
+def _figures(folder: Path, since: float) -> list[Figure]:
+    """Pictures of a folder, in order of epochs."""
+    found = []
+    for path in sorted((folder / "figures").rglob("*")):
+        if path.suffix in (".png", ".gif") and path.stat().st_mtime >= since:
+            while_training = re.fullmatch(r"epoch_(\d+)", path.parent.name)
+            epoch = int(while_training[1]) if while_training else None
+            name = path.stem if path.suffix == ".png" else f"{path.stem}_gif"
+            found.append(Figure(path, f"{'figures' if epoch is None else 'epochs'}/{name}", epoch))
+    return found
+
+
+def _tables(folder: Path, since: float) -> Iterable[tuple[str, Rows]]:
+    """Name and rows of the tables of a folder, but not of older ones (`robustness.1.csv`)."""
+    curves = folder / "metrics.csv"
+    for path in sorted(folder.glob("*.csv")):
+        if path != curves and "." not in path.stem and path.stat().st_mtime >= since:
+            yield path.stem, read_table(path)
+    if curves.is_file() and curves.stat().st_mtime >= since:
+        shares = masked_shares(folder).items()
+        yield "masked_joints", [{"joint": joint, "hidden": share} for joint, share in shares]
+
+
+def _robust_measures(rows: Rows) -> dict[str, float]:
+    return {
+        f"robust/{row['corruption']}_{measure}": float(value)
+        for row in rows
+        for measure, value in row.items()
+        if measure != "corruption" and value not in ("", "nan")
+    }
+
+
+def _to_wandb(
+    logger: WandbLogger, folder: Path, figures: Iterable[Figure], tables: Mapping[str, Rows]
+) -> None:
+    for path, key, epoch in figures:
+        caption = [path.stem if epoch is None else f"epoch {epoch}"]
+        if path.suffix == ".gif":
+            logger.log_video(key, [str(path)], caption=caption, format=["gif"])
+        else:
+            logger.log_image(key, [str(path)], caption=caption)
+    for name, rows in tables.items():
+        columns = {column: _numbers([row[column] for row in rows]) for column in rows[0]}
+        data = [list(row) for row in zip(*columns.values(), strict=True)]
+        logger.log_table(f"tables/{name}", columns=list(columns), data=data)
+    run = logger.experiment
+    passes = [dict(row) for row in tables.get("robustness", []) if row["corruption"] != "clean"]
+    for corruption, levels in summarise(passes).items():
+        run.define_metric(f"level/{corruption}", hidden=True)
+        run.define_metric(f"robust/{corruption}", step_metric=f"level/{corruption}")
+        for level, (mean, _) in levels.items():
+            run.log({f"level/{corruption}": level, f"robust/{corruption}": mean})
+    run.summary.update(_results(folder))
+
+
+def _to_tensorboard(
+    logger: TensorBoardLogger, folder: Path, figures: Iterable[Figure], tables: Mapping[str, Rows]
+) -> None:
+    for path, key, epoch in figures:
+        if path.suffix == ".png":
+            pixels = imread(path)[..., :3]
+            logger.experiment.add_image(key, pixels, epoch or 0, dataformats="HWC")
+    for name, rows in tables.items():
+        if len(rows) <= LONGEST:
+            logger.experiment.add_text(f"tables/{name}", aligned(rows))
+    results = {f"result/{name}": value for name, value in _results(folder).items()}
+    if logger.hparams and results:
+        logger.log_hyperparams(dict(logger.hparams), results)
+
+
+def _results(folder: Path) -> dict[str, float]:
+    """Numbers of metrics.json; of a run that is not finished, none."""
+    if not (folder / "metrics.json").is_file():
+        return {}
+    return {name: value for name, value in run_metrics(folder).items() if value is not None}
+
+
+def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
+    """The cells of a column as numbers (None for an empty one and nan), if all are."""
+    try:
+        numbers = [math.nan if cell == "" else float(cell) for cell in cells]
+    except ValueError:
+        return cells
+    return [None if math.isnan(number) else number for number in numbers]

@@ -1,0 +1,184 @@
+"""Lines about what a training will need, before it starts; `debug=check` ends after them."""
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from maskclr_pl.analysis.estimate import (
+    Load,
+    checkpoint_bytes,
+    duration,
+    fits,
+    free_memory,
+    is_small,
+    largest_batch,
+    seconds_per_step,
+    size,
+)
+from maskclr_pl.analysis.flops import flops_per_clip
+from maskclr_pl.analysis.memory import Memory, learns, training_memory
+from maskclr_pl.cli import log
+from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.masking import Masking
+from maskclr_pl.methods import Method
+from maskclr_pl.runs.environment import device_name
+
+_LONG = 1e13
+"""Operations of a step; a good processor does about 1e11 a second."""
+_MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+def state_needs(
+    cfg: DictConfig,
+    trainer: L.Trainer,
+    method: Method,
+    data: SkeletonDataModule,
+    epochs: int,
+    always: bool = False,
+) -> bool:
+    """Log the memory of a training step and the disk space of the checkpoints, with warnings.
+
+    Args:
+        cfg: Complete.
+        trainer: Says the device and the precision.
+        method: Not compiled yet; stays as it is.
+        data: Training clips.
+        epochs: Of the training.
+        always: Estimate the memory of small models, too.
+
+    Returns:
+        Whether a step fits into the memory that is free, as far as that is known.
+    """
+    roomy = True
+    load = largest_batch(method, data, trainer.world_size)
+    if always or not is_small(method, load):
+        roomy = _state_memory(cfg, trainer, method, load)
+    _state_disk(cfg, method, epochs)
+    return roomy
+
+
+def _state_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: Load) -> bool:
+    device, free = trainer.strategy.root_device, free_memory(trainer.strategy.root_device)
+    try:
+        memory = training_memory(method, load.batch, _masking(cfg), _MIXED.get(trainer.precision))
+    except Exception as error:  # a method from outside may look at values, which are not there
+        log.info("note       memory not estimated (%s: %s)", type(error).__name__, error)
+        return True
+    log.info("memory     %s", memory_text(memory, load, learns(method)))
+    room = "" if free is None else f"   {size(free)} free"
+    count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+    log.info("device     %s%s%s", count, device_name(device), room)
+    if fits(memory, free):
+        return True
+    assert free is not None
+    ways = [] if cfg.checkpointing or not learns(method) else ["checkpointing=true"]
+    ways += ["a smaller data.batch_size"]
+    ways += [] if trainer.precision in _MIXED else ["trainer.precision=bf16-mixed"]
+    log.info(
+        "warning: a step needs about %s and %s are free, so that it will probably fail; pass %s",
+        *(size(memory.peak), size(free), ", or ".join(ways)),
+    )
+    return False
+
+
+def memory_text(memory: Memory, load: Load, learning: bool = True) -> str:
+    """The estimate and the batch that it is for."""
+    what = "weights, gradients, optimizer" if learning else "weights"
+    kept = "activations" if learning else "a pass without gradients"
+    return (
+        f"about {size(memory.peak)} ({size(memory.model)} {what}; {size(memory.step)} {kept})   "
+        f"batches of {load.clips} clips with up to {load.persons} persons"
+    )
+
+
+def _state_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
+    folder = Path(cfg.output_dir or "runs")
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free, each, count = shutil.disk_usage(folder).free, checkpoint_bytes(method), 0
+    for callback in cfg.callbacks.values():
+        if str(callback.get("_target_")).endswith("Checkpoint"):
+            kept = callback.get("save_top_k", 1)
+            written = max(1, epochs // (callback.get("every_n_epochs") or 1))
+            count += written if kept < 0 else kept
+    count += "last" in cfg.callbacks  # the one before it is kept
+    total = (count + 1) * each
+    log.info(
+        "disk       %d checkpoints of %s, %s while one is replaced   %s free",
+        *(count, size(each), size(total), size(free)),
+    )
+    if total > free:
+        log.info("warning: the disk of %s has too little space for them; pass output_dir=", folder)
+
+
+def _masking(cfg: DictConfig) -> Masking | None:
+    if OmegaConf.select(cfg, "masking.strategy") is None:
+        return None
+    strategy: Masking = hydra.utils.instantiate(cfg.masking.strategy, _convert_="all")
+    return strategy
+
+
+def check_only(
+    cfg: DictConfig,
+    trainer: L.Trainer,
+    method: Method,
+    data: SkeletonDataModule,
+    epochs: int,
+    overrides: Sequence[str],
+) -> None:
+    """Log memory, disk space and the time of an epoch, and how to start the training for real.
+
+    Nothing is written. The time is measured on a few steps, where they fit.
+
+    Args:
+        cfg: Complete.
+        trainer: Says the device and the precision.
+        method: Is trained for these steps.
+        data: Training clips.
+        epochs: Of the training.
+        overrides: Overrides of the command line.
+    """
+    if not state_needs(cfg, trainer, method, data, epochs, always=True):
+        log.info("time       not measured: a step does not fit into the memory of this machine")
+    elif trainer.world_size > 1:
+        log.info("time       not measured with several devices; pass trainer.devices=1 for one")
+    elif (
+        trainer.strategy.root_device.type == "cpu" and (flops := _step_flops(method, data)) > _LONG
+    ):
+        log.info(
+            "time       not measured: a step of about %.1e operations takes minutes on a CPU", flops
+        )
+    else:
+        log.info("time       %s", _time(cfg, trainer, method, data, epochs))
+    words = [word for word in overrides if word.partition("=")[0] != "debug"]
+    log.info("next       %s", shlex.join(["python", "-m", "maskclr_pl.train", *words]))
+
+
+def _step_flops(method: Method, data: SkeletonDataModule) -> float:
+    """Operations of a training step of one pathway; the backward pass is twice the forward one."""
+    return 3.0 * data.step_clips * flops_per_clip(method, data.train)
+
+
+def _time(
+    cfg: DictConfig, trainer: L.Trainer, method: Method, data: SkeletonDataModule, epochs: int
+) -> str:
+    device, half = trainer.strategy.root_device, _MIXED.get(trainer.precision)
+    autocast: Any = torch.autocast(device.type, half) if half else nullcontext()
+    masking = _masking(cfg)
+    seconds = seconds_per_step(method, data, device, masking, autocast)
+    steps = len(data.train_dataloader())
+    if not learns(method):
+        return f"about {duration(steps * seconds)} to encode the training clips, which is done once"
+    pathway = ", with the masked pathway" if masking is not None else ""
+    return (
+        f"about {duration(steps * seconds)} an epoch ({steps} steps of {duration(seconds)}"
+        f"{pathway}), {duration(epochs * steps * seconds)} for {epochs} epochs, without validation"
+    )
