@@ -71,11 +71,12 @@ def refused(name: str, *args: str, cwd: Path, capsys: pytest.CaptureFixture[str]
 def in_subprocess(
     name: str, *args: str, cwd: Path, python: str = sys.executable, **env: str
 ) -> str:
-    """The same in a process of its own."""
+    """The same in a process of its own, with a W&B service of its own."""
+    inherited = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     run = subprocess.run(
         [python, "-m", f"maskclr_pl.{name}", *args],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        env={**inherited, "OMP_NUM_THREADS": "1", **env},
         capture_output=True,
         text=True,
         timeout=400,

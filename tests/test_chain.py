@@ -51,8 +51,8 @@ def check_run_folder(run: Path, clips: int, classes: int) -> dict[str, float]:
     return metrics
 
 
-def run_chain(folder: Path, command: Callable[..., str]) -> None:
-    """Every command once, on a small pyskl file."""
+def trained(folder: Path, command: Callable[..., str]) -> None:
+    """A run `a` on a small pyskl file."""
     pyskl_file(folder / "poses.pkl")
     source = ["source=pyskl", "input=poses.pkl", "output=poses.h5", "skeleton=coco17"]
     assert last_line(command("prepare", *source)) == "poses.h5"
@@ -73,6 +73,13 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     ):
         assert (folder / "a/figures" / f"{figure}.png").stat().st_size > 1000
     assert [row["class"] for row in read_table(folder / "a/masked_by_class.csv")] == ["0", "1"]
+
+
+@pytest.mark.figures
+def test_chain(tmp_path: Path, command: Command) -> None:
+    """Every command once."""
+    folder = tmp_path
+    trained(folder, command)
     command("evaluate", "ckpt_path=a", "draws=2", "device=cpu")
     header, *rows = (folder / "a/robustness.csv").read_text().splitlines()
     assert header == "corruption,level,draw,top1,top5"
@@ -86,11 +93,6 @@ def run_chain(folder: Path, command: Callable[..., str]) -> None:
     assert len({row["video"] for row in actions}) == (35 if poses == SAMPLES else 1)
     command("report", "runs=[a,a]", "labels=[one,other]", "output_dir=c")
     assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
-
-
-@pytest.mark.figures
-def test_chain(tmp_path: Path, command: Command) -> None:
-    run_chain(tmp_path, command)
 
 
 def test_a_reader_that_leaves_does_not_disturb(tmp_path: Path) -> None:
@@ -138,7 +140,10 @@ def test_chain_from_the_wheel(tmp_path: Path) -> None:
         check=True,
     )
     assert str(site) in where.stdout
-    run_chain(empty, partial(in_subprocess, cwd=empty, python=python, PYTHONPATH=""))
+    command = partial(in_subprocess, cwd=empty, python=python, PYTHONPATH="")
+    trained(empty, command)
+    command("predict", "ckpt_path=a", "input=poses.pkl", "output_dir=p", "device=cpu")
+    assert read_table(empty / "p/predictions.csv")
 
 
 def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> None:
@@ -265,6 +270,7 @@ def test_init_from_another_run(tmp_path: Path, command: Command) -> None:
     assert "backbone, head from first" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (ROOT.parent / "shared/data/custom16_hrnet").is_dir(), reason="real data not here"
 )

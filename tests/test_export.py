@@ -139,7 +139,10 @@ def test_every_person_computed_equals_packed(kind, persons):
 # --- files ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [flat, whole, turned])
+@pytest.mark.parametrize(
+    "model",
+    [flat, *(pytest.param(one, marks=pytest.mark.slow) for one in (whole, turned))],
+)
 def test_onnx_equals_torch(tmp_path: Path, model: Callable[..., Any]) -> None:
     method, info = model()
     path = tmp_path / "model.onnx"

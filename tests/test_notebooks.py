@@ -51,7 +51,7 @@ def test_stored_outputs(path):
     assert not MACHINE.search(printed(book))
 
 
-LONG = [path for path in BOOKS if path.stem == "robustness_study"]
+LONG = [path for path in BOOKS if path.stem in ("own_poses", "robustness_study")]
 
 
 @pytest.mark.parametrize(

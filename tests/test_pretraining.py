@@ -41,7 +41,7 @@ def test_a_run_in_the_middle_of_both_stages_continues_exactly(
     tmp_path: Path, command: Command, method: str
 ) -> None:
     """Stopped after two of four epochs: the same losses and weights as in one go."""
-    words = [*METHODS[method], *COMMON, MINING[method], "source.clips=48"]
+    words = [*METHODS[method], *COMMON, MINING[method], "source.clips=64"]
     command("train", *words, "output_dir=whole", "trainer.max_epochs=4")
     command("train", *words, "output_dir=part", "trainer.max_epochs=2")
     command("train", "resume=part", "trainer.max_epochs=4")

@@ -224,6 +224,7 @@ def test_report_of_several_runs(
     assert (tmp_path / "table" / "table.md").read_text() in text
 
 
+@pytest.mark.slow
 def test_two_processes_know_the_features_of_one(
     tmp_path: Path, command: Command, start: Path
 ) -> None:

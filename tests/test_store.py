@@ -444,7 +444,9 @@ def slow_pickle(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_prepare_keeps_the_earlier_store_and_its_progress(
     tmp_path, slow_pickle, number
 ):
