@@ -7,6 +7,7 @@ from maskclr_pl.command_line import override
 from maskclr_pl.reading import read_json, read_yaml
 from maskclr_pl.runs.checkpoints import BEFORE, BEST, LAST
 from maskclr_pl.runs.history import read_rows
+from maskclr_pl.runs.moved import renamed
 from maskclr_pl.runs.results import read_table, series
 from maskclr_pl.types import InputError
 
@@ -38,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise InputError(f"{folder}: no config.yaml; is it a run folder?")
-    return read_yaml(path)
+    return dict(renamed(read_yaml(path)))
 
 
 def begun(folder: Path) -> bool:

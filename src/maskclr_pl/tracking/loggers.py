@@ -20,7 +20,6 @@ from maskclr_pl.cli import log
 from maskclr_pl.config.plain import plain
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.runs.describe import benchmark_of, row_of
-from maskclr_pl.runs.history import MetricsTable
 from maskclr_pl.runs.read import read_config, run_metrics
 from maskclr_pl.tracking.dashboard import dashboard
 from maskclr_pl.tracking.upload import hand_over
@@ -48,15 +47,8 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
                     node[key] = value
     # Lightning would take last.ckpt for the best
     special: dict[str, dict[str, Any]] = {"wandb": {"log_model": False}}
-    # runs of earlier versions name Lightning's own, which cannot be relied on
-    table = {"_target_": f"{MetricsTable.__module__}.{MetricsTable.__qualname__}"}
-    old = "lightning.pytorch.loggers.CSVLogger"
     return [
-        hydra.utils.instantiate(
-            OmegaConf.merge(node, table) if node.get("_target_") == old else node,
-            save_dir=str(folder),
-            **special.get(name, {}),
-        )
+        hydra.utils.instantiate(node, save_dir=str(folder), **special.get(name, {}))
         for name, node in cfg.logger.items()
     ]
 

@@ -14,6 +14,7 @@ from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.reading import read_yaml
 from maskclr_pl.runs.checkpoints import LAST, newest
 from maskclr_pl.runs.environment import data_identity, read_environment, without_home
+from maskclr_pl.runs.moved import renamed
 from maskclr_pl.runs.read import begun
 from maskclr_pl.types import InputError
 
@@ -163,9 +164,10 @@ def _trusted(cfg: Any, file: Path, composed: DictConfig) -> DictConfig:
     Raises:
         InputError: If it asks for something else, or lacks a group of settings.
     """
-    typed = OmegaConf.to_container(composed)
+    typed, values = OmegaConf.to_container(composed), renamed(OmegaConf.to_container(cfg))
     trusted = trusted_packages(composed.trusted, whole_run=True, typed=typed)
-    refuse_untrusted(OmegaConf.to_container(cfg), file, trusted)
+    refuse_untrusted(values, file, trusted)
+    cfg = OmegaConf.create(values)
     for name, group in composed.items():
         found = cfg.get(str(name))
         given = found is not None or name in _NEEDED
