@@ -78,7 +78,7 @@ EPOCHS := 320
 
 pretraining: $(VENV)/.base
 	@test -n "$(DATA)" || { echo "error: type make pretraining DATA=FOLDER, with utd_mhad/ and gtu3d/ in it"; exit 1; }
-	@$(PY) -m tests.studies.pretraining "$(DATA)" --epochs $(EPOCHS)
+	@$(PY) -m benchmarks.pretraining "$(DATA)" --epochs $(EPOCHS)
 
 test: $(VENV)/.dev
 	@# in the order of their names: by default, long files with few tests would come last
@@ -98,20 +98,20 @@ format: $(VENV)/.dev
 	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
 
 bench: $(VENV)/.dev
-	@$(PY) -m tests.benchmarks.augment
-	@$(PY) -m tests.benchmarks.transforms3d
-	@$(PY) -m tests.benchmarks.ntu_text
-	@$(PY) -m tests.benchmarks.convert
-	@$(PY) -m tests.benchmarks.store
-	@$(PY) -m tests.benchmarks.loader
+	@$(PY) -m benchmarks.augment
+	@$(PY) -m benchmarks.transforms3d
+	@$(PY) -m benchmarks.ntu_text
+	@$(PY) -m benchmarks.convert
+	@$(PY) -m benchmarks.store
+	@$(PY) -m benchmarks.loader
 	@for backbone in dstformer_lite transformer sttformer; do \
-		$(PY) -m tests.benchmarks.step $$backbone || exit 1; done
-	@$(PY) -m tests.benchmarks.step dstformer_lite --growth
+		$(PY) -m benchmarks.step $$backbone || exit 1; done
+	@$(PY) -m benchmarks.step dstformer_lite --growth
 
 # with the torch that is installed: a CUDA build, which constraints.txt does not choose
 PART := all
 gpu: $(VENV)/.dev
-	@$(PY) -m tests.benchmarks.gpu --part $(PART)
+	@$(PY) -m benchmarks.gpu --part $(PART)
 
 fuzz: $(VENV)/.dev
 	@$(PY) -m tests.fuzz.readers 20000

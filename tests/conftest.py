@@ -8,16 +8,16 @@ from typing import Any
 import jaxtyping
 import pytest
 
-from tests import typechecker  # noqa: F401  # the hook looks it up in the package
+from tests.helpers import typechecker  # noqa: F401  # the hook looks it up in the package
 
-jaxtyping.install_import_hook("maskclr_pl", "tests.typechecker.check")
+jaxtyping.install_import_hook("maskclr_pl", "tests.helpers.typechecker.check")
 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from tests.commands import toy_commands  # noqa: E402
+from tests.helpers.commands import toy_commands  # noqa: E402
 
 torch.set_num_threads(1)  # reproducible sums; several cores gain nothing at these sizes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the commands that tests start
@@ -59,7 +59,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     """W&B without an account, and nothing written outside of temporary folders."""
     import wandb
 
-    from tests.wandb_tools import environment
+    from tests.helpers.wandb_tools import environment
 
     for name in ("WANDB_API_KEY", "WANDB_RUN_ID", "WANDB_ENTITY", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)

@@ -31,8 +31,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.commands import pyskl_file
 from tests.faults.jobs import JOBS, Content, Job, files
+from tests.helpers.commands import pyskl_file
 
 LIMIT = 240  # seconds until a command counts as one that hangs
 OUTCOMES = ("identical", "different", "lost", "stuck", "traceback")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import in_process, refused
 from tests.faults.tool import fault, full
-from tests.run_folders import run_folder
+from tests.helpers.commands import in_process, refused
+from tests.helpers.run_folders import run_folder
 
 
 def files(folder: Path) -> dict[str, bytes]:

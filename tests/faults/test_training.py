@@ -12,9 +12,9 @@ import torch
 
 from maskclr_pl.cli import held
 from maskclr_pl.runs.history import read_rows
-from tests.commands import in_process, refused
 from tests.faults.tool import Killed, fault, full
-from tests.test_resuming import WORDS
+from tests.helpers.commands import in_process, refused
+from tests.training.test_resuming import WORDS
 
 EPOCHS = 4
 ARGS = [*WORDS, f"trainer.max_epochs={EPOCHS}", "masking.start_epoch=1", "data.num_workers=0"]

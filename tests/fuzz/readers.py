@@ -30,10 +30,10 @@ from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.convert import convert
 from maskclr_pl.sources.ntu import source as ntu
 from maskclr_pl.types import InputError
-from tests.commands import toy_commands
 from tests.fuzz.commands import command_samples
 from tests.fuzz.mutations import mutate
 from tests.fuzz.samples import Sample, samples
+from tests.helpers.commands import toy_commands
 
 SECONDS = 60
 """A small file that takes longer hangs, also on a busy machine."""

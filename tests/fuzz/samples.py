@@ -18,8 +18,8 @@ from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
 from maskclr_pl.sources.poses.source import PosesSource
 from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.sources.stgcn import StgcnJsonSource
-from tests.commands import pyskl_file
-from tests.pose_tools import FORMATS, table, truth
+from tests.helpers.commands import pyskl_file
+from tests.helpers.pose_tools import FORMATS, table, truth
 from tests.reference import ntu_skeleton
 
 

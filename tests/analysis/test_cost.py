@@ -1,0 +1,152 @@
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from maskclr_pl.analysis.flops import flops_per_clip
+from maskclr_pl.backbones import Transformer
+from maskclr_pl.callbacks import CostCallback, EpochTime, cost
+from maskclr_pl.heads import LinearHead
+from maskclr_pl.losses import CrossEntropy, WeightedSum
+from maskclr_pl.methods import Method, Recognizer
+from tests.helpers.protocol_tools import shared, state_of, toy_data, toy_store, trainer
+
+TINY = {"dim": 8, "depth": 2, "heads": 2, "patch_frames": 2, "max_frames": 4, "joints": 3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_data(toy_store(tmp_path_factory.mktemp("cost")))
+
+
+def recognizer(**options):
+    backbone = Transformer(**TINY)
+    loss = WeightedSum({"ce": CrossEntropy()})
+    return Recognizer(backbone, LinearHead(8, 3), loss, 3, **shared(), **options)
+
+
+def by_hand(tokens=6, dim=8, depth=2, patch=6, classes=3):
+    """Products of the matrices that a transformer consists of, two operations a product."""
+    attention = 3 * tokens * dim**2 + 2 * tokens**2 * dim + tokens * dim**2
+    block = attention + 2 * tokens * dim * 4 * dim
+    return 2 * (tokens * patch * dim + depth * block + dim * classes)
+
+
+def test_operations_by_hand(data):
+    """Two token steps of three joints; a clip of one person whatever the data hold."""
+    assert flops_per_clip(recognizer(), data.test) == by_hand()
+    assert flops_per_clip(recognizer(persons="padded"), data.test) == by_hand()
+
+
+def test_a_compiled_method_costs_the_same(data):
+    method = recognizer()
+    method.compile_backbone()
+    assert flops_per_clip(method, data.test) == by_hand()
+
+
+def test_a_method_without_classes(data):
+    method = Method(Transformer(**TINY), **shared())
+    assert flops_per_clip(method, data.test) == by_hand(classes=0)
+
+
+def test_counting_changes_nothing(data):
+    method = recognizer().train()
+    before, random = state_of(method), torch.get_rng_state()
+    flops_per_clip(method, data.test)
+    assert method.training
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[name]) for name, value in state_of(method).items())
+
+
+class Slow(Callback):
+    """Steps of a known length, and pauses between epochs."""
+
+    def __init__(self, step, first=0.0, pause=0.0):
+        self.step, self.first, self.pause, self.steps = step, first, pause, 0
+
+    def on_train_batch_start(self, *args):
+        time.sleep(self.step if self.steps else self.first)
+        self.steps += 1
+
+    def on_validation_end(self, *args):
+        time.sleep(self.pause)
+
+    def on_train_epoch_end(self, *args):
+        time.sleep(self.pause)
+
+
+def cost_of(data, slow, **options):
+    callback = CostCallback(**options)
+    trainer(epochs=2, callbacks=[callback, slow]).fit(recognizer(), data)
+    return callback.cost
+
+
+def test_the_rate_is_that_of_the_steps(data):
+    """Neither a slow first step nor pauses count; a step of 5 clips takes 20 ms and its work."""
+    steps = len(data.train_dataloader())
+    clips = len(data.train)
+    found = cost_of(data, Slow(0.02, first=0.8, pause=0.3), warmup_steps=1)
+    # at least the sleep; at most what a busy machine may add to it
+    longest = 5 / 0.02
+    assert 0.2 * longest < found["train/samples_per_second"] < 1.01 * longest
+    assert steps == clips // 5
+    assert 50 < found["train/peak_memory_mb"] < 100_000
+
+
+def test_the_device_is_waited_for_at_the_ends_of_an_epoch_only(data, monkeypatch):
+    waits = []
+    clock = cost._now
+    monkeypatch.setattr(cost, "_now", lambda device: waits.append(device) or clock(device))
+    cost_of(data, Slow(0.0), warmup_steps=0)
+    assert len(data.train_dataloader()) > 2
+    assert len(waits) == 2 * 2  # epochs, ends
+
+
+def test_no_rate_of_steps_that_were_not_timed(data):
+    found = cost_of(data, Slow(0.0), warmup_steps=1000)
+    assert "train/samples_per_second" not in found
+    assert "train/peak_memory_mb" in found
+
+
+def test_the_memory_of_the_process_is_its_resident_size(data):
+    held = np.ones(60 * 2**20, np.uint8)
+    found = cost_of(data, Slow(0.0))
+    assert found["train/peak_memory_mb"] > held.nbytes / 2**20
+
+
+def test_a_second_run_starts_anew(data):
+    callback = CostCallback(warmup_steps=0)
+    for _ in range(2):
+        trainer(epochs=1, callbacks=[callback]).fit(recognizer(), data)
+        assert callback._steps == len(data.train_dataloader())
+
+
+def test_negative_warmup():
+    with pytest.raises(ValueError, match="warmup_steps must not be negative, got -1"):
+        CostCallback(warmup_steps=-1)
+
+
+def time_lines(data, monkeypatch, **options):
+    """What is logged about the time of an epoch, and how often the device was waited for."""
+    lines, waits = [], []
+    clock = cost._now
+    monkeypatch.setattr(cost, "_now", lambda device: waits.append(device) or clock(device))
+    monkeypatch.setattr(cost.log, "info", lambda text, *args: lines.append(text % args))
+    callbacks = [EpochTime(**options), Slow(0.2)]
+    trainer(epochs=100, max_steps=5, callbacks=callbacks).fit(recognizer(), data)
+    return lines, len(waits)
+
+
+def test_the_time_of_an_epoch_after_its_first_steps(data, monkeypatch):
+    """Kind: a training whose length is known at its end. A step sleeps 0.2 s."""
+    steps = len(data.train_dataloader())
+    assert steps == 3
+    [line], waits = time_lines(data, monkeypatch, warmup_steps=1, steps=1)
+    number = re.match(r"time       about (\d\.\d) s an epoch, ", line)
+    assert 0.2 * steps <= float(number[1]) < 3 * 0.2 * steps  # a busy machine may be slower
+    assert waits == 2
+    lines, _ = time_lines(data, monkeypatch, warmup_steps=3, steps=20)
+    assert lines == []  # the epoch was over before

@@ -1,0 +1,97 @@
+"""Pre-training as it is typed: it trains, goes on after a stop, and others take its backbone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.commands import in_process
+
+TINY = {
+    "mamp": ["backbone.dim=16", "backbone.depth=1", "backbone.heads=2", "method.decoder.width=16"],
+    "lift": ["backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1"],
+    "skeletonmae": ["backbone.blocks=[[8,8,4]]", "method.decoder.blocks=[[8,4]]"],
+}
+TOY = ["source.clips=64", "data.batch_size=16", "trainer.accelerator=cpu"]
+
+
+@pytest.mark.parametrize("method", TINY)
+def test_resume_continues_exactly(tmp_path: Path, capsys, method):
+    """Stopped after one epoch and resumed, the weights equal those of two in one go."""
+    # nothing that depends on the number of epochs, which differs
+    schedule = ["optim.schedule=constant", "optim.warmup_epochs=0"]
+    fixed = [f"method={method}", *TINY[method], *TOY, *schedule]
+    for out, *more in (
+        ("whole", *fixed, "trainer.max_epochs=2", "output_dir=whole"),
+        ("part", *fixed, "trainer.max_epochs=1", "output_dir=part"),
+        ("part", "resume=part", "trainer.max_epochs=2"),
+    ):
+        printed = in_process("train", *more, cwd=tmp_path, capsys=capsys)
+        assert printed.strip().splitlines()[-1] == out
+    whole, part = (
+        torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)
+        for run in ("whole", "part")
+    )
+    assert whole["epoch"] == part["epoch"] == 1
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(part["state_dict"][name], value), name
+    if method != "lift":
+        tables = [(tmp_path / run / "masked_by_class.csv").read_text() for run in ("whole", "part")]
+        assert tables[0] == tables[1]
+
+
+def test_backbone_goes_on_to_a_recognizer(tmp_path: Path, capsys):
+    small = [*TINY["mamp"][:3], *TOY, "trainer.max_epochs=1"]
+    command = ["method=mamp", TINY["mamp"][3], *small, "output_dir=first"]
+    in_process("train", *command, cwd=tmp_path, capsys=capsys)
+    # an evaluation of the same architecture starts from it
+    printed = in_process(
+        *("train", "backbone=transformer", "head=action_small", "loss=ce", "masking=none", *small),
+        *("init_from=first/checkpoints/last.ckpt", "output_dir=second"),
+        cwd=tmp_path,
+        capsys=capsys,
+    )
+    assert "backbone from first" in printed
+    # the probe reads features alone while it learns, and can draw nevertheless
+    words = ["method=linear_probe", "init_from=first", "trainer.max_epochs=1", "output_dir=probe"]
+    words += ["callbacks.figures.every_n_epochs=1"]
+    in_process("train", *words, cwd=tmp_path, capsys=capsys)
+    assert list((tmp_path / "probe/figures/epoch_001").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["masking=none"], "masking=frames_joints"),
+        (["masking=attention"], "masking=frames_joints"),
+        (["masking.start_epoch=1"], r"from the first epoch on"),
+        (["masking.strategy.ratio=1.0"], r"hides 102 of 102 tokens"),
+        (["masking.strategy.ratio=0.001"], r"hides 0 of 102 tokens"),
+        (["backbone=dstformer_tiny"], r"type decoder=sttformer or decoder=linear"),
+        (["loss=ce"], r"loss"),
+        (["method.decoder.heads=5"], r"multiple of heads 5"),
+        (
+            ["callbacks.figures.every_n_epochs=1", "callbacks.figures.names=[tsne,confusion]"],
+            r"figure confusion: MaskedAutoencoder tells no classes apart; there are attention,",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path: Path, capsys, words, message):
+    small = [] if "backbone=dstformer_tiny" in words else TINY["mamp"]
+    with pytest.raises(AssertionError, match=message) as error:
+        in_process("train", "method=mamp", *small, *TOY, *words, cwd=tmp_path, capsys=capsys)
+    assert "Traceback" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["masking=random"], r"Lift has no masked pathway; type masking=none"),
+        (["backbone=transformer"], r"spans 4; type backbone=dstformer"),
+    ],
+)
+def test_what_lifting_cannot_use(tmp_path: Path, capsys, words, message):
+    with pytest.raises(AssertionError, match=message):
+        in_process("train", "method=lift", *TOY, *words, cwd=tmp_path, capsys=capsys)
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,346 @@
+"""Pictures of a model: what is drawn is what the model was shown and attended to."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+
+from maskclr_pl.analysis import model_figures as pictures
+from maskclr_pl.analysis.attention import importance_of
+from maskclr_pl.analysis.examples import example_clips, model_poses, pose_of
+from maskclr_pl.analysis.model_figures import (
+    DEFAULT,
+    PICTURES,
+    available,
+    draw,
+    draw_records,
+    masking_of,
+)
+from maskclr_pl.callbacks import FiguresCallback
+from maskclr_pl.data import Recording, write_store
+from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.figures import attention as figures
+from maskclr_pl.figures.attention import (
+    Attended,
+    attention_animation,
+    attention_colours,
+    attention_sizes,
+    attention_strip,
+)
+from maskclr_pl.heads import LinearHead
+from maskclr_pl.losses import CrossEntropy, WeightedSum
+from maskclr_pl.masking import AttentionGuidedMasking
+from maskclr_pl.methods import KNN, Recognizer
+from maskclr_pl.methods.base import Method
+from maskclr_pl.runs.results import read_table, write_predictions
+from maskclr_pl.transforms import Stream
+from maskclr_pl.types import InputError
+from tests.backbones.test_backbones import NAMES as BACKBONES
+from tests.backbones.test_backbones import small
+from tests.helpers.protocol_tools import (
+    CHAIN,
+    NAMES,
+    Coordinates,
+    shared,
+    state_of,
+    toy_data,
+    toy_store,
+    trainer,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SkeletonDataModule:
+    store = toy_store(tmp_path_factory.mktemp("data"), clips=45)
+    return toy_data(store, frames=12)
+
+
+def recognizer(backbone: str = "dstformer", **options: Any) -> Recognizer:
+    model = small(backbone, joints=3)
+    return Recognizer(
+        backbone=model,
+        head=LinearHead(model.dim, 3),
+        loss=WeightedSum({"ce": CrossEntropy()}),
+        num_classes=3,
+        **shared(lr=0.01) | options,
+    ).eval()
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+BOTH = {f"figures/{n}{s}" for n in ("confusion", "per_class", "attention", "activated_joints")
+        for s in (".png", ".svg")}  # fmt: skip
+TABLES = {"per_class.csv", "attention.json"}
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_what_is_drawn_by_default(data, tmp_path, backbone):
+    files = draw(recognizer(backbone), data, CPU, tmp_path)
+    assert {str(file.relative_to(tmp_path)) for file in files} == files_below(tmp_path)
+    assert files_below(tmp_path) == BOTH | TABLES
+    assert all(file.stat().st_size > 5000 for file in (tmp_path / "figures").iterdir())
+    assert sum(int(row["clips"]) for row in read_table(tmp_path / "per_class.csv")) == 15
+
+
+@pytest.mark.parametrize("backbone", ["dstformer_tiny", "transformer"])
+def test_every_picture(data, tmp_path, backbone):
+    model = recognizer(backbone)
+    assert available(model) == list(PICTURES)
+    files = draw(model, data, CPU, tmp_path, list(PICTURES))
+    suffixes = dict.fromkeys(PICTURES, ("svg", "png")) | {"attention_gif": ()}
+    expected = {f"figures/{name}.{s}" for name, both in suffixes.items() for s in both}
+    assert files_below(tmp_path) == expected | TABLES | {"figures/attention.gif"}
+    assert len(files) == len(set(files)) == len(files_below(tmp_path))
+
+
+def test_a_method_without_classes_has_the_others(data, tmp_path):
+    model = Method(backbone=small("transformer", joints=3), **shared())
+    assert set(PICTURES) - set(available(model)) == {"confusion", "per_class"}
+    draw(model, data, CPU, tmp_path)
+    assert {path.split("/")[-1].split(".")[0] for path in files_below(tmp_path)} == {
+        "attention",
+        "activated_joints",
+    }
+    with pytest.raises(
+        InputError, match=r"^figure confusion: Method tells no classes apart; there"
+    ):
+        draw(model, data, CPU, tmp_path, ["confusion"])
+
+
+def test_names_that_are_none(data, tmp_path):
+    listed = ", ".join(PICTURES)
+    with pytest.raises(
+        InputError,
+        match=rf"no figure named 'atention' \(did you mean attention\?\); there are {listed}",
+    ):
+        draw(recognizer(), data, CPU, tmp_path, ["confusion", "atention"])
+    assert not files_below(tmp_path)
+    with pytest.raises(InputError, match="does not tell what it attends to"):
+        draw(
+            KNN(backbone=Coordinates(), num_classes=3, **shared()),
+            data,
+            CPU,
+            tmp_path,
+            ["attention"],
+        )
+    assert not draw(recognizer(), data, CPU, tmp_path, [])
+
+
+def test_no_clips_of_a_split(data, tmp_path):
+    whole = toy_data(data.store, frames=12, val_fraction=0)
+    with pytest.raises(InputError, match="there are no val clips"):
+        draw(recognizer(), whole, CPU, tmp_path, split="val")
+
+
+# --- what is on the pictures --------------------------------------------------------------------
+
+
+def kept(monkeypatch, module) -> list[Figure]:
+    figures_: list[Figure] = []
+    monkeypatch.setattr(module, "save", lambda figure, path: figures_.append(figure) or [path])
+    return figures_
+
+
+class Shown(Recognizer):
+    """Names class 2 of every clip."""
+
+    def predict_clips(self, clip, batch):
+        prediction = super().predict_clips(clip, batch)
+        return prediction._replace(logits=torch.eye(3)[[2]].expand(len(clip), 3))
+
+
+def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
+    """Places, colours and sizes of the dots of a strip, from the model's own importance."""
+    drawn = kept(monkeypatch, figures)
+    model = recognizer()
+    model.__class__ = Shown
+    draw(model, data, CPU, tmp_path, ["attention"])
+    axes = drawn[0].axes[0]
+    titles = [text.get_text() for text in axes.texts if "true:" in text.get_text()]
+    chosen = example_clips(data.test, 4)
+    assert len(chosen) == len(titles) == 4
+    assert {title.split()[-1] for title in titles} == {"c"}
+    # after the legend: bones and dots of each clip
+    dots = [one for one in axes.collections[1:] if isinstance(one, PathCollection)]
+    for index, title, one in zip(chosen, titles, dots, strict=True):
+        assert title.startswith(
+            f"{data.test.names[index]}   true: {NAMES[data.test.labels[index]]} "
+        )
+        batch = pictures.collate([data.test[index]])
+        with torch.no_grad():
+            importance, _ = importance_of(model, batch)
+        frames = np.linspace(0, 11, 8).round().astype(int)
+        relative = (importance / importance.max())[:, frames].flatten().numpy()
+        assert len(relative) == len(batch["sequence"]) * 8 * 3
+        assert np.allclose(one.get_facecolor()[:, :3], attention_colours(relative), atol=1e-6)
+        assert np.allclose(one.get_sizes(), attention_sizes(relative), atol=1e-4)
+        places = one.get_offsets().reshape(len(batch["sequence"]), 8, 3, 2)
+        seen = batch["clip"].flatten(0, 1)[batch["sequence"]][:, frames, :, :2].numpy()
+        for frame in range(8):  # the same shape as the clip, y up
+            a, b = places[:, frame].reshape(-1, 2), seen[:, frame].reshape(-1, 2) * (1, -1)
+            scale = np.ptp(a, axis=0).max() / np.ptp(b, axis=0).max()
+            assert np.allclose(a - a[0], scale * (b - b[0]), atol=1e-3)
+
+
+def attended(visible: np.ndarray, importance: np.ndarray) -> Attended:
+    points = np.random.default_rng(0).normal(size=(*visible.shape, 2))
+    return Attended("name$", "日本", None, points, visible, importance)
+
+
+def test_colours_and_sizes():
+    assert attention_colours(np.array([0, 0.25, 1.0])).tolist() == [
+        [0, 0, 1],
+        [0.25, 0, 0.75],
+        [1, 0, 0],
+    ]
+    poster = attention_colours(np.array([0, 1 / 6, 1 / 3, 1.0]), gain=3)
+    assert np.allclose(poster, [[0, 0, 1], [0.5, 0, 0.5], [1, 0, 0], [1, 0, 0]])
+    assert (np.diff(attention_sizes(np.linspace(0, 1, 9))) > 0).all()
+
+
+def test_joints_that_are_not_there_are_not_drawn(tmp_path, monkeypatch):
+    drawn = kept(monkeypatch, figures)
+    visible = np.ones((2, 4, 3), bool)
+    visible[1], visible[0, 2], visible[0, 3, 1] = False, False, False
+    attention_strip([attended(visible, np.ones((2, 4, 3)))], CHAIN, tmp_path / "x.png")
+    _, bones, dots, _ = drawn[0].axes[0].collections
+    assert len(dots.get_offsets()) == 3 + 3 + 2
+    assert len(bones.get_segments()) == 2 + 2 + 1
+
+
+@pytest.mark.parametrize("frames", [1, 7, 250])
+def test_the_animation(tmp_path, frames):
+    """As many frames as the clip has, at most 100; the same colours as the strip."""
+    visible = np.ones((1, frames, 3), bool)
+    importance = np.zeros((1, frames, 3))
+    importance[:, :, 1] = 1
+    clips = [attended(visible, importance), attended(visible[:, :1], importance[:, :1])]
+    [path] = attention_animation(clips, CHAIN, tmp_path / "x.gif")
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames", 1) == min(frames, 84 if frames == 250 else frames)
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert (pixels[0, 0] == 255).all()
+    red, blue = (np.abs(pixels - colour).max(-1) < 30 for colour in ([255, 0, 0], [0, 0, 255]))
+    assert red.sum() > 50
+    assert blue.sum() > 3
+
+
+def test_nobody_and_nothing_attended(tmp_path):
+    nothing = np.zeros((2, 3, 3))
+    clips = [attended(nothing.astype(bool), nothing), attended(nothing == 0, nothing)]
+    assert len(attention_strip(clips, CHAIN, tmp_path / "x.png")) == 2
+    assert attention_animation(clips, CHAIN, tmp_path / "x.gif")[0].stat().st_size > 1000
+
+
+def test_a_clip_of_nobody_is_not_an_example(tmp_path):
+    keypoint = np.random.default_rng(0).uniform(1, 9, (1, 6, 3, 2)).astype(np.float32)
+    clips = [Recording(f"c{i}", i % 2, keypoint * (i > 3), frame_size=(9, 9)) for i in range(8)]
+    names = [clip.name for clip in clips]
+    splits = {"train": names[:1], "test": names[1:]}
+    store = write_store(
+        tmp_path / "s.h5", clips, skeleton=CHAIN, splits=splits, class_names=["a", "b"]
+    )
+    part = toy_data(store, val_fraction=0, copies="keep").test
+    assert [part.names[i] for i in example_clips(part, 2)] == ["c4", "c5"]
+    assert [part.names[i] for i in example_clips(part, 4)] == ["c4", "c6", "c5", "c7"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_metres_point_up_and_streams_are_no_poses(data, stream):
+    """The poses are those before a stream is made of them, with z left out."""
+    batch = pictures.collate([data.test[0], data.test[1]])
+    steps = [Stream(CHAIN, "bone", confidence=False)] if stream else []
+    model = recognizer(preprocess=nn.Sequential(nn.Identity(), *steps))
+    flat = batch["clip"].flatten(0, 1)
+    points, visible = model_poses(model, batch, "metres")
+    assert np.array_equal(points, flat[..., :2])
+    assert np.array_equal(visible, (flat != 0).any(-1))
+    points, visible = model_poses(model, batch, "pixels")
+    assert np.array_equal(points, flat[..., :2] * torch.tensor([1, -1]))
+    assert np.array_equal(visible, flat[..., 2] > 0)
+    assert np.array_equal(pose_of(model, data.test), flat[0, 0, :, :2])
+
+
+def test_the_masking_of_a_run():
+    model = recognizer()
+    assert masking_of(model) == AttentionGuidedMasking()
+    strategy = {
+        "_target_": "maskclr_pl.masking.AttentionGuidedMasking",
+        "ratio": 0.2,
+        "scope": "frame",
+    }
+    model.metadata = {"config": {"masking": {"strategy": strategy}}}
+    assert masking_of(model) == AttentionGuidedMasking(ratio=0.2, scope="frame")
+    for other in ({"_target_": "maskclr_pl.masking.RandomMasking", "ratio": 0.2}, None):
+        model.metadata = {"config": {"masking": {"strategy": other}}}
+        assert masking_of(model) == AttentionGuidedMasking()
+
+
+# --- a run folder, a training ---------------------------------------------------------------------
+
+
+def test_records_of_a_run_folder(tmp_path):
+    """Only what there is a record of."""
+    assert draw_records(tmp_path, ["a", "b"], CHAIN) == []
+    logits = np.array([[2.0, 1], [2, 1], [0, 1]], np.float32)
+    write_predictions(tmp_path, np.array(["x", "y", "z"]), np.array([0, 1, 1]), logits)
+    files = draw_records(tmp_path, ["a", "b"], CHAIN)
+    assert {file.name for file in files} == {"per_class.csv", "confusion.png", "confusion.svg"}
+    assert [row["top1"] for row in read_table(tmp_path / "per_class.csv")] == ["100.0", "50.0"]
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,step,masked/root,masked/left_hand,masked/right_hand\n0,1,,,\n1,2,0.1,0.2,0.3\n"
+    )
+    (tmp_path / "masked_by_class.csv").write_text(
+        "class,sequences,root,left_hand,right_hand\na,2,0.1,0.2,0.3\nb,0,,,\n"
+    )
+    names = {file.name for file in draw_records(tmp_path, ["a", "b"], CHAIN)}
+    assert {"masked_epochs.png", "masked_classes.svg"} <= names
+
+
+def test_pictures_of_a_training_do_not_change_it(data, tmp_path):
+    def trained(*callbacks: FiguresCallback) -> Recognizer:
+        torch.manual_seed(0)
+        model = recognizer().train()
+        run = trainer(3, callbacks=list(callbacks), default_root_dir=str(tmp_path))
+        run.fit(model, datamodule=toy_data(data.store, frames=12))
+        return model
+
+    plain = state_of(trained(FiguresCallback()))
+    assert not files_below(tmp_path)
+    names = ["attention", "confusion", "activated_joints", "masking"]
+    drawn = state_of(trained(FiguresCallback(2, names)))
+    assert all(torch.equal(plain[name], drawn[name]) for name in plain)
+    folders = {path.split("/")[1] for path in files_below(tmp_path)}
+    assert folders == {"epoch_002", "epoch_003"}
+    for folder in folders:
+        there = files_below(tmp_path / "figures" / folder)
+        both = {f"{name}.{suffix}" for name in names for suffix in ("png", "svg")}
+        assert there == both | TABLES
+        rows = read_table(tmp_path / "figures" / folder / "per_class.csv")
+        assert sum(int(row["clips"]) for row in rows) == len(data.val), "validation clips"
+
+
+def test_pictures_that_a_training_cannot_have():
+    with pytest.raises(InputError, match="every_n_epochs=-1: expected 0"):
+        FiguresCallback(-1)
+    with pytest.raises(InputError, match="no figure named 'atention'"):
+        FiguresCallback(1, ["atention"])
+    model = Method(backbone=small("transformer", joints=3), **shared())
+    FiguresCallback(0, ["confusion"]).setup(trainer(), model, "fit")
+    with pytest.raises(InputError, match="tells no classes apart"):
+        FiguresCallback(1, ["confusion"]).setup(trainer(), model, "fit")
+
+
+def test_the_default_is_among_the_pictures():
+    assert set(DEFAULT) < set(PICTURES)

@@ -1,0 +1,342 @@
+"""The report: what it says, that it needs nothing else, that it runs nothing."""
+
+import json
+import re
+from functools import partial
+
+import pytest
+
+from maskclr_pl.reporting.html import Section, page, pictures_in, smallest_form
+from maskclr_pl.reporting.run_groups import CORRUPTED, Model
+from maskclr_pl.runs.results import read_table, write_table
+from tests.helpers.browser import CHROMIUM, Outline, visit
+from tests.helpers.commands import in_process, refused
+from tests.helpers.run_folders import CLASSES, run_folder
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def report(tmp_path, capsys):
+    """Runs the command; returns the folder that it wrote."""
+
+    def run(*args, output="report"):
+        in_process("report", *args, f"output_dir={output}", cwd=tmp_path, capsys=capsys)
+        return tmp_path / output
+
+    return run
+
+
+def labelled(*labels):
+    return f"labels=[{','.join(labels)}]"
+
+
+def two_models(folder, **options):
+    """Two seeds each; the second model is right where the first is and more."""
+    for label, right in (("twin", 0.5), ("ours", 0.9)):
+        for seed in (0, 1):
+            run_folder(folder / f"{label}_{seed}", right + seed / 60, seed=seed, **options)
+    return "runs=[twin_0,twin_1,ours_0,ours_1]", labelled("twin", "twin", "ours", "ours")
+
+
+def outline(folder):
+    return Outline((folder / "report.html").read_text())
+
+
+def check_page(folder):
+    """Complete in itself, and with what a screen reader needs."""
+    found = outline(folder)
+    ids = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in found.tags:
+        assert tag != "script"
+        assert not any(name.startswith("on") for name in attrs)
+        for name in ("src", "href"):
+            target = attrs.get(name) or "data:"
+            assert target.startswith("data:") or target.removeprefix("#") in ids, target
+    assert all(attrs["alt"] for attrs in found.all("img"))
+    assert len(found.all("table")) == len(found.all("caption"))
+    assert all(attrs.get("scope") in ("col", "row") for attrs in found.all("th"))
+    assert found.all("html")[0]["lang"] == "en"
+    assert found.all("meta")[1]["name"] == "viewport"
+    assert "url(" not in (folder / "report.html").read_text().split("</style>")[0]
+    return found
+
+
+def headings(found):
+    return [attrs["id"] for attrs in found.all("h2") if "id" in attrs]
+
+
+def test_two_models(tmp_path, report):
+    folder = report(*two_models(tmp_path))
+    found = check_page(folder)
+    assert headings(found) == [
+        *("results", "configuration", "training", "robustness", "classes", "cost"),
+        "environment-and-data",
+    ]
+    # 30 and 31, 54 and 55 of 60 clips: a standard deviation of 100 / 60 / sqrt(2)
+    assert "50.8 ± 1.2" in found.words
+    assert "90.8 ± 1.2" in found.words
+    assert "ours minus twin clean +40.00" in found.words
+    assert "No setting differs but seeds and folders." in found.words
+    assert "python -m maskclr_pl.train output_dir=ours_0" in found.words
+    assert "Before you read" not in found.words
+    assert (folder / "report.html").stat().st_size < 2_000_000
+
+
+def test_every_table_in_three_forms(tmp_path, report):
+    folder = report(*two_models(tmp_path))
+    names = {path.stem for path in folder.glob("*.csv")}
+    assert names == {"comparison", "differences", "corruptions", "classes", "cost"}
+    for name in names:
+        rows = read_table(folder / f"{name}.csv")
+        marked = (folder / f"{name}.md").read_text().splitlines()
+        assert len([line for line in marked if line.startswith("|")]) == 2 + len(rows)
+        tex = (folder / f"{name}.tex").read_text()
+        assert tex.count(r" \\") == 1 + len(rows)
+    [twin, ours] = read_table(folder / "comparison.csv")
+    assert (twin["run"], twin["seeds"], twin["clean"]) == ("twin", "2", "50.8 ± 1.2")
+    assert ours["joint_occlusion"].startswith("68.")  # mean of 90.8 and half of it, 46 of 60
+    pairs = read_table(folder / "differences.csv")
+    assert [pair["measure"] for pair in pairs] == ["clean", "joint_occlusion"]
+    assert {pair["supported"] for pair in pairs} == {"yes"}
+
+
+def bold(folder):
+    """What is marked as best in each form of the comparison."""
+    html = re.findall(r"<strong>(.*?)</strong>", (folder / "report.html").read_text())
+    markdown = re.findall(r"\*\*(.*?)\*\*", (folder / "comparison.md").read_text())
+    tex = re.findall(r"\\textbf\{(.*?)\}", (folder / "comparison.tex").read_text())
+    return html, markdown, [text.replace(r"$\pm$", "±") for text in tex]
+
+
+def test_best_only_where_the_paired_test_supports_it(tmp_path, report):
+    html, markdown, tex = bold(report(*two_models(tmp_path)))
+    assert markdown == tex
+    assert "90.8 ± 1.2" in markdown
+    assert set(markdown) <= set(html)
+    assert not any("50.8" in text for text in html)
+    run_folder(tmp_path / "near", 0.5)
+    run_folder(tmp_path / "by", 0.52)
+    assert bold(report("runs=[near,by]", output="close")) == ([], [], [])
+    assert bold(report("runs=[near]", output="alone")) == ([], [], [])
+
+
+def test_best_of_three_has_to_beat_both(tmp_path, report):
+    for name, right in (("a", 0.3), ("b", 0.88), ("c", 0.9)):
+        run_folder(tmp_path / name, right)
+    assert bold(report("runs=[a,b,c]", output="near")) == ([], [], [])
+    run_folder(tmp_path / "d", 0.6)
+    _, markdown, _ = bold(report("runs=[a,d,c]", output="clear"))
+    assert "90.0" in markdown
+
+
+def test_names_are_text(tmp_path, report):
+    """Classes, labels, settings and names of files that would be HTML."""
+    names = {"classes": [EVIL, "\"quoted'", "&amp;"], "note": "</pre><img src=x onerror=alert(1)>"}
+    for run in ("a", "b"):
+        folder = run_folder(tmp_path / run, 0.7 if run == "a" else 0.5, **names)
+        (folder / "figures").mkdir()
+        (folder / "figures" / "<i>&.png").write_bytes(b"no picture")
+    folder = report("runs=[a,b]", labelled("'<b>bold'", "'x&y'"))
+    found = check_page(folder)
+    assert not found.all("b")
+    assert not found.all("i")
+    for text in (EVIL, "\"quoted'", "&amp;", "<b>bold", "x&y", "</pre><img src=x", "<i>&"):
+        assert text in found.words, text
+    assert EVIL in (folder / "classes.csv").read_text()
+    assert r"\textless{}script" in (folder / "classes.tex").read_text()
+
+
+def test_one_run(tmp_path, report):
+    run_folder(tmp_path / "only", evaluated=False)
+    found = check_page(report("runs=[only]"))
+    assert "robustness" not in headings(found)
+    assert "only: one seed." in found.words
+    assert "minus" not in found.words
+    assert "taken for" in found.words
+
+
+def test_one_seed_is_called_one(tmp_path, report):
+    for name in ("a", "b"):
+        run_folder(tmp_path / name, 0.7)
+    assert "a, b: one seed." in outline(report("runs=[a,b]")).words
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("predictions.npz", "metrics.csv", "robustness.csv", "robustness_summary.csv"),
+        *("robustness_clips.npz", "environment.json"),
+    ],
+)
+def test_runs_without_a_file(tmp_path, report, file):
+    for name, right in (("a", 0.7), ("b", 0.5)):
+        run_folder(tmp_path / name, right)
+    (tmp_path / "a" / file).unlink()
+    found = check_page(report("runs=[a,b]"))
+    assert "70.0" in found.words
+    said = {
+        "predictions.npz": "a: no predictions.npz",
+        "robustness_clips.npz": "a: no robustness_clips.npz",
+        "environment.json": "a: no environment.json",
+    }
+    assert said.get(file, "") in found.words
+
+
+def test_runs_with_hardly_anything(tmp_path, report):
+    for name in ("a", "b"):
+        run = run_folder(tmp_path / name, evaluated=False)
+        for file in ("predictions.npz", "metrics.csv", "environment.json"):
+            (run / file).unlink()
+    assert headings(check_page(report("runs=[a,b]"))) == ["results", "configuration", "cost"]
+
+
+def test_a_pretraining(tmp_path, report):
+    """No labels, no test: curves, cost, settings."""
+    run = run_folder(tmp_path / "pre", evaluated=False)
+    (run / "predictions.npz").unlink()
+    (run / "metrics.json").write_text(json.dumps({"train/loss": 0.5, "train/seconds": 9.0}))
+    run_folder(tmp_path / "tested", 0.7)
+    found = check_page(report("runs=[pre,tested]"))
+    assert "Not compared with each other: pre | tested." in found.words
+    assert "pre, not tested" in found.words
+    assert "results" not in headings(check_page(report("runs=[pre]", output="alone")))
+
+
+@pytest.mark.parametrize("other", [{"names": "other"}, {"poses": "bb"}, {"clips": 57}])
+def test_tests_on_other_clips_are_not_compared(tmp_path, report, other):
+    run_folder(tmp_path / "a", 0.5)
+    run_folder(tmp_path / "b", 0.9, **other)
+    folder = report("runs=[a,b]")
+    found = check_page(folder)
+    assert "Not compared with each other: a | b." in found.words
+    assert "minus" not in found.words
+    assert not (folder / "differences.csv").exists()
+    assert (folder / "robustness_2.png").is_file()
+
+
+def test_seeds_tested_on_other_clips_are_no_seeds(tmp_path, report):
+    run_folder(tmp_path / "a0", 0.5)
+    run_folder(tmp_path / "a1", 0.5, names="other", seed=1)
+    run_folder(tmp_path / "b", 0.9)
+    found = check_page(report("runs=[a0,a1,b]", labelled("a", "a", "b")))
+    assert "Not compared with each other: a | b." in found.words
+    assert "a: no predictions.npz of the same clips in each run" in found.words
+
+
+def test_what_a_reader_has_to_know(tmp_path, report):
+    toy = {"_target_": "maskclr_pl.sources.synthetic.SyntheticSource"}
+    run_folder(tmp_path / "toy", source=toy)
+    run_folder(tmp_path / "chosen", select_on="test")
+    run_folder(tmp_path / "again", select_on="test", loss={"weights": {"ce": 0.5}})
+    words = outline(report("runs=[toy,chosen,again]", labelled("toy", "seeds", "seeds"))).words
+    assert "toy: toy data (the synthetic set of maskclr_pl)" in words
+    assert "seeds: the checkpoint was chosen on the test split (select_on=test)" in words
+    assert "seeds: seeds 0, 0 are not all different" in words
+    assert "seeds: its runs are no mere seeds, they differ in loss.weights.ce" in words
+
+
+def test_an_evaluation_of_something_else_is_noticed(tmp_path, report):
+    run = run_folder(tmp_path / "a", 0.7)
+    (run / "robustness.csv").write_text(
+        (run / "robustness.csv").read_text().replace("70.0", "40.0")
+    )
+    words = outline(report("runs=[a]")).words
+    assert "robustness.csv of a starts from a clean top-1 of 40.0, its test from 70.0" in words
+
+
+def test_the_mean_over_corruptions_is_one_over_corruptions_only(tmp_path):
+    """What an attack or another sensor does stands for itself."""
+    run = run_folder(tmp_path / "a", 0.8)
+    rows = read_table(run / "robustness.csv")
+    for name, top1 in (("frame_drop", 60.0), ("adversarial", 1.0), ("second_store", 2.0)):
+        rows += [{**rows[1], "corruption": name}]
+        rows += [{**rows[1], "corruption": name, "level": "1.0", "top1": str(top1)}]
+    write_table(run / "robustness.csv", rows)
+    model = Model("a", (run,))
+    assert model.values["adversarial"] == [1.0]
+    assert model.values[CORRUPTED] == pytest.approx([(60 + (80 + 40) / 2) / 2])
+    # clip by clip only joint_occlusion is known
+    assert set(model.scores) == {"clean", "joint_occlusion"}
+
+
+def test_settings_that_differ(tmp_path, report):
+    run_folder(tmp_path / "a", loss={"weights": {"ce": 1.0}})
+    run_folder(tmp_path / "b", loss={"weights": {"ce": 1.0, "class": 0.1}}, seed=3)
+    rows = read_table(report("runs=[a,b]") / "settings.csv")
+    assert [list(row.values()) for row in rows] == [["loss.weights.class", "—", "0.1"]]
+
+
+def test_classes_that_differ_most_come_first(tmp_path, report):
+    folder = report(*two_models(tmp_path))
+    rows = read_table(folder / "classes.csv")
+    changes = [abs(float(row["ours minus twin"])) for row in rows]
+    assert changes == sorted(changes, reverse=True)
+    assert {row["class"] for row in rows} == set(CLASSES)
+    assert sum(int(row["clips"]) for row in rows) == 60
+
+
+def test_damaged_files(tmp_path, capsys):
+    run = run_folder(tmp_path / "a")
+    fail = partial(refused, "report", "runs=[a]", cwd=tmp_path, capsys=capsys)
+    (run / "robustness_clips.npz").write_bytes(b"PK")
+    assert "robustness_clips.npz: not an .npz file" in fail()
+    (run / "predictions.npz").write_bytes(b"PK")
+    assert "predictions.npz: not an .npz file" in fail()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_pictures(tmp_path):
+    svg, png, gif, large = (tmp_path / name for name in ("a.svg", "a.png", "a.gif", "b.gif"))
+    svg.write_bytes(b"1" * 10)
+    png.write_bytes(b"1" * 5)
+    gif.write_bytes(b"1")
+    large.write_bytes(b"1" * 2_000_001)
+    (tmp_path / "notes.txt").write_text("")
+    assert pictures_in(tmp_path) == [gif, png]
+    assert pictures_in(tmp_path, without=["a"]) == pictures_in(tmp_path / "none") == []
+    assert smallest_form(png) == smallest_form(svg) == svg
+    svg.write_bytes(b"1" * 400_001)
+    assert smallest_form(png) == png
+
+
+def test_a_page_has_a_limit(tmp_path, report):
+    run = run_folder(tmp_path / "a")
+    (run / "figures").mkdir()
+    for name in "pqr":
+        (run / "figures" / f"{name}.png").write_bytes(b"1" * 2_900_000)
+    folder = report("runs=[a]")
+    assert "1 more in a/figures, too large for one page" in outline(folder).words
+    assert (folder / "report.html").stat().st_size < 10_000_000
+
+
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium; on Debian and Ubuntu: apt install chromium"
+)
+
+
+@needs_browser
+def test_in_a_browser(tmp_path, report):
+    """No script, no error, no request; and what is written is what is shown."""
+    evil = {"classes": [EVIL, "b", "c"]}
+    seen = visit(report(*two_models(tmp_path, **evil)) / "report.html", tmp_path)
+    assert seen.console == []
+    assert seen.requests == []
+    assert "&lt;script&gt;alert(1)" in seen.document
+    assert "ours minus twin" in seen.document
+
+
+@needs_browser
+def test_that_the_browser_would_tell(tmp_path):
+    """The same look at a page with all that ours must not have."""
+    bad = '<img src="http://127.0.0.1:9/x.png"><script>undefined_function()</script>'
+    (tmp_path / "bad.html").write_text(f"<!DOCTYPE html><body>{bad}</body>")
+    seen = visit(tmp_path / "bad.html", tmp_path)
+    assert seen.requests == ["http://127.0.0.1:9/x.png"]
+    assert any("undefined_function is not defined" in line for line in seen.console)
+    # and were something to get in, the page itself would forbid it
+    (tmp_path / "page.html").write_text(page("t", "s", "", [Section("x", bad)]))
+    seen = visit(tmp_path / "page.html", tmp_path)
+    assert seen.requests == []
+    assert any("Content Security Policy" in line for line in seen.console)

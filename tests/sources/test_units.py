@@ -1,0 +1,472 @@
+"""What the numbers of a file mean: recognized by the values, converted, or refused."""
+
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from maskclr_pl.data import Recording, Store, write_store
+from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.inference.inputs import Reading, entries
+from maskclr_pl.inspection.image_fit import image_size_notes
+from maskclr_pl.inspection.summary import inspect
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
+from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.pyskl import PysklSource
+from maskclr_pl.sources.recognition import doubt, recognize
+from maskclr_pl.sources.units import Form
+from maskclr_pl.transforms import image_normalize
+from maskclr_pl.types import InputError
+from tests.helpers.commands import in_process, refused
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+COCO = SKELETONS["coco17"]
+HEIGHT, WIDTH = 480, 640
+SINGLE = 2**-22  # two roundings to single precision, there and back
+CLIPS = 8
+
+
+def body(seed: int, frames: int = 12) -> np.ndarray:
+    """(frames, 17, 2) pixels of a person of about 180 pixels who moves a little."""
+    rng = np.random.default_rng(seed)
+    rest = rng.uniform((-60, -90), (60, 90), (17, 2))
+    sway = 8 * np.sin(np.arange(frames) / 3)[:, None, None] * rng.uniform(-1, 1, (17, 2))
+    return rest + sway + (WIDTH / 2 + rng.uniform(-90, 90), HEIGHT / 2)
+
+
+def right() -> list[dict]:
+    """Annotations of pyskl: pixels, image size, scores."""
+    result = []
+    for seed in range(CLIPS):
+        pose = body(seed)[None].astype(np.float32)
+        score = np.random.default_rng(seed).uniform(0.7, 1, pose.shape[:3]).astype(np.float32)
+        result.append(
+            {"frame_dir": f"c{seed}", "label": seed % 2, "img_shape": (HEIGHT, WIDTH),
+             "keypoint": pose, "keypoint_score": score}
+        )  # fmt: skip
+    return result
+
+
+def in_space() -> list[dict]:
+    """Annotations of 3D joints in metres, as a depth camera sees them."""
+    result = right()
+    for one in result:
+        del one["img_shape"], one["keypoint_score"]
+        xy = (one["keypoint"] - (320, 240)) / 120 * (1, -1)
+        depth = np.random.default_rng(one["label"]).normal(3, 0.1, xy.shape[:3])
+        one["keypoint"] = np.concatenate([xy, depth[..., None]], -1).astype(np.float32)
+    return result
+
+
+def changed(annotations: list[dict], form: str) -> list[dict]:
+    """The same clips as people have them."""
+    for one in annotations:
+        keypoint = one["keypoint"]
+        if "fractions" in form:
+            one["keypoint"] = keypoint / np.array([WIDTH, HEIGHT], np.float32)
+        if "centred" in form:
+            one["keypoint"] = keypoint * 2 / WIDTH - 1
+        if "bare" in form or "centred" in form:
+            del one["img_shape"]
+        if "score" in form:
+            score = one.pop("keypoint_score")[..., None]
+            one["keypoint"] = np.concatenate([one["keypoint"], score], -1)
+        if "flags" in form:  # COCO's visibility: 2 is seen
+            flags = np.full((*keypoint.shape[:3], 1), 2, np.float32)
+            one.pop("keypoint_score")
+            one["keypoint"] = np.concatenate([one["keypoint"], flags], -1)
+        if "first" in form:
+            one["keypoint"] = one["keypoint"].swapaxes(0, 1)
+            if "keypoint_score" in one:
+                one["keypoint_score"] = one["keypoint_score"].swapaxes(0, 1)
+        if "millimetres" in form:
+            one["keypoint"] = (1000 * keypoint).astype(np.float32)
+    return annotations
+
+
+def saved(path: Path, annotations: list[dict]) -> Path:
+    names = [one["frame_dir"] for one in annotations]
+    split = {"train": names[: CLIPS // 2], "test": names[CLIPS // 2 :]}
+    path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    return path
+
+
+def stored(folder: Path, annotations: list[dict], skeleton: Skeleton = COCO, **options) -> Store:
+    """A store by way of a pickle."""
+    source = PysklSource(saved(folder / "data.pkl", annotations), options.pop("frame_size", None))
+    names = [source.name(i) for i in range(len(source))]
+    path = folder / f"{len(list(folder.iterdir()))}.h5"
+    return convert(source, path, skeleton=skeleton, splits={"all": names}, **options)
+
+
+def assert_same(one: Store, other: Store, tolerance: float) -> None:
+    assert len(one) == len(other)
+    for row in range(len(one)):
+        a, b = one.recording(row), other.recording(row)
+        np.testing.assert_allclose(a.keypoint, b.keypoint, rtol=tolerance, atol=1e-4 * tolerance)
+        assert a.frame_size == b.frame_size
+        assert (a.score is None) == (b.score is None)
+        if a.score is not None and b.score is not None:
+            np.testing.assert_array_equal(a.score, b.score)
+
+
+# --- forms ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("fractions", "coordinates are fractions of the image: stored as pixels"),
+        ("with score", "the third channel is read as the score of (x, y)"),
+        ("fractions with score", "as the score of (x, y); coordinates are fractions"),
+        ("frames first", "axes are (frames, persons, joints): exchanged"),
+        ("fractions with score, frames first", "exchanged; the third channel is read"),
+    ],
+)
+def test_forms_of_the_same_poses_give_the_same_store(tmp_path, capsys, form, line):
+    """Units that were silently stored as pixels or metres; on 15b7e28 all of these differ."""
+    path = saved(tmp_path / "data.pkl", changed(right(), form))
+    told = in_process(
+        *("prepare", "source=pyskl", f"input={path}", "output=s.h5", "skeleton=coco17"),
+        cwd=tmp_path,
+        capsys=capsys,
+    )
+    assert line in told
+    assert told.count("note  ") == 1
+    assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, right()), SINGLE)
+
+
+def test_right_files_are_stored_as_they_are_without_a_word(tmp_path, capsys):
+    """Pixels and metres pass unchanged, bit by bit."""
+    for number, annotations in enumerate((right(), in_space())):
+        path = saved(tmp_path / f"{number}.pkl", annotations)
+        told = in_process(
+            *("prepare", "source=pyskl", f"input={path}", f"output={number}.h5", "skeleton=coco17"),
+            cwd=tmp_path,
+            capsys=capsys,
+        )
+        assert "note  " not in told
+        store = Store(tmp_path / f"{number}.h5")
+        for row, one in enumerate(annotations):
+            np.testing.assert_array_equal(store.recording(row).keypoint, one["keypoint"])
+
+
+def test_normalised_poses_look_the_same_to_a_model(tmp_path):
+    """MotionBERT's form needs no image size; on 15b7e28 it was refused with wrong advice."""
+    store, known = stored(tmp_path, changed(right(), "centred")), stored(tmp_path, right())
+    for row in range(CLIPS):
+        here, there = store.recording(row), known.recording(row)
+        assert here.frame_size is not None
+        assert there.frame_size is not None
+        np.testing.assert_allclose(
+            image_normalize(here.keypoint, here.frame_size),
+            image_normalize(there.keypoint, there.frame_size),
+            atol=1e-6,  # of single precision around 1
+        )
+
+
+def test_cocos_flags_are_scores(tmp_path):
+    """(x, y, visibility) with 2 for a joint that is seen; on 15b7e28 these were metres."""
+    store = stored(tmp_path, changed(right(), "flags"))
+    assert store.coordinates == "pixels"
+    assert store.recording(0).score is not None
+    assert (store.recording(0).score == 1).all()
+
+
+def test_fractions_without_an_image_size_are_refused_with_advice_that_is_right(tmp_path, capsys):
+    """The advice of 15b7e28, frame_size=, led to fractions stored as pixels."""
+    path = saved(tmp_path / "data.pkl", changed(right(), "bare fractions"))
+    command = ("prepare", "source=pyskl", f"input={path}", "output=s.h5", "skeleton=coco17")
+    line = refused(*command, cwd=tmp_path, capsys=capsys)
+    assert "fractions of the image" in line
+    assert line.endswith("pass frame_size=[HEIGHT,WIDTH] of the videos")
+    in_process(*command, f"frame_size=[{HEIGHT},{WIDTH}]", cwd=tmp_path, capsys=capsys)
+    assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, right()), SINGLE)
+
+
+def test_millimetres_become_metres(tmp_path):
+    """On 15b7e28 they were stored as metres."""
+    store = stored(tmp_path, changed(in_space(), "millimetres"))
+    assert_same(store, stored(tmp_path, in_space()), SINGLE)
+
+
+@pytest.mark.parametrize("form", ["millimetres", "fractions"])
+def test_real_sets_in_another_unit_give_the_same_store(tmp_path, form):
+    """Half of the Done-when: on 15b7e28 both were stored as they were."""
+    name = {"millimetres": "utd_mhad", "fractions": "penn_action"}[form]
+    path = DATA / name / f"{name}.pkl"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    source = PysklSource(path)
+    plain = [source[i] for i in range(0, len(source), len(source) // 40)]
+
+    def other(one: Recording) -> Recording:
+        if form == "millimetres":
+            return replace(one, keypoint=1000 * one.keypoint)
+        assert one.frame_size is not None
+        return replace(one, keypoint=one.keypoint / np.float32(one.frame_size[::-1]))
+
+    given = [other(one) for one in plain]
+    decided = recognize(given, path)
+    assert decided == Form(form)
+    assert recognize(plain, path).as_stored
+    for one, twin in zip(plain, given, strict=True):
+        found = decided.converted(twin)
+        assert found.keypoint.dtype == one.keypoint.dtype
+        np.testing.assert_allclose(found.keypoint, one.keypoint, rtol=SINGLE)
+
+
+def test_half_precision_stays_and_loses_no_more_than_its_rounding(tmp_path):
+    """Fractions in half precision are rounded twice, to 11 bits each: 2^-11 of the value."""
+    annotations = changed(right(), "fractions")
+    for one in annotations:
+        one["keypoint"] = one["keypoint"].astype(np.float16)
+    store = stored(tmp_path, annotations)
+    assert store.recording(0).keypoint.dtype == np.float16
+    for row, one in enumerate(right()):
+        np.testing.assert_allclose(store.recording(row).keypoint, one["keypoint"], rtol=2**-10)
+
+
+# --- right data is never taken for something else -------------------------------------------------
+
+
+@st.composite
+def recordings(draw):
+    """Right recordings of many kinds: persons, frames, image sizes, places, origins of space."""
+    seed, persons = draw(st.integers(0, 10**6)), draw(st.sampled_from((1, 2, 10)))
+    frames, flat = draw(st.sampled_from((1, 2, 5, 60))), draw(st.booleans())
+    rng = np.random.default_rng(seed)
+    shape = (persons, frames, 17)
+    moves = 0.02 * rng.normal(size=(*shape, 3)).cumsum(1)
+    # from a person in the distance to one that fills the image
+    size = draw(st.sampled_from((20, 200, 1500))) if flat else draw(st.sampled_from((0.2, 1.7)))
+    poses = rng.uniform(-0.5, 0.5, (persons, 1, 17, 3)) + moves
+    poses = size * (poses + rng.uniform(0.6, 2, (persons, 1, 1, 3)))
+    keep = rng.random(shape) > draw(st.sampled_from((0.0, 0.3)))
+    keep[:, :, :3] = True
+    if flat:
+        keypoint, sides = np.float32(poses[..., :2]), (2160, 3840)
+        return Recording("a", 0, keypoint * keep[..., None], np.float32(keep), sides)
+    origin = draw(st.sampled_from(("camera", "hip", "corner")))
+    poses = poses + {"camera": (-1, -1, 2.5), "hip": 0, "corner": 1.5}[origin]
+    if origin == "hip":
+        poses -= poses[:, :1, :1]
+    dtype = draw(st.sampled_from((np.float16, np.float32, np.float64)))
+    return Recording("a", 0, (poses * keep[..., None]).astype(dtype))
+
+
+@given(recordings())
+def test_right_recordings_stay_as_they_are(recording):
+    """A recording alone must not be misread, in files of one clip."""
+    form = recognize([recording], "data.pkl")
+    assert form.as_stored
+    assert form.notes() == []
+    found = form.converted(recording)
+    assert found.keypoint is recording.keypoint
+    assert found.score is recording.score
+
+
+def test_empty_recordings_and_those_of_one_joint_decide_nothing():
+    nobody = Recording("a", 0, np.zeros((1, 4, 17, 2), np.float32), None, (9, 9))
+    assert recognize([nobody] * 300, "x") == Form()
+    point = np.zeros((1, 4, 17, 2), np.float32)
+    point[:, :, 3] = 0.7
+    assert recognize([replace(nobody, keypoint=point)], "x") == Form()
+
+
+def test_recordings_after_many_without_a_person_decide():
+    """Of whole files nothing is read ahead: beyond a thousand, the clip itself is refused."""
+    nobody = Recording("a", 0, np.zeros((1, 1, 17, 2), np.float32), None, (HEIGHT, WIDTH))
+    pose = np.float32(body(0)[None] / (WIDTH, HEIGHT))
+    somebody = replace(nobody, keypoint=pose)
+    assert recognize([nobody] * 300 + [somebody], "x") == Form("fractions")
+    form = recognize([nobody] * 3000 + [somebody], "x")
+    with pytest.raises(InputError, match="are not the pixels that are expected; pass units="):
+        form.converted(somebody)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["fractions", "millimetres"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_that_mixes_units_is_refused_and_the_clip_named(tmp_path, form, first):
+    """The decision is of a sample; each clip is checked against it."""
+    plain = right if form == "fractions" else in_space
+    mixed = [*(changed(plain(), form) if first else plain()) * 10]
+    odd = (plain() if first else changed(plain(), form))[0]
+    mixed = [{**one, "frame_dir": f"m{i}"} for i, one in enumerate(mixed)]
+    with pytest.raises(InputError, match=r"clip 'odd': its coordinates .* first clips"):
+        stored(tmp_path, [*mixed, {**odd, "frame_dir": "odd"}])
+
+
+@pytest.mark.parametrize(
+    ("annotations", "units", "message"),
+    [
+        (right(), "fractions", "units=fractions, but the coordinates .* can only be pixels"),
+        (right(), "metres", "two coordinates .* but units=metres has three"),
+        (changed(right(), "fractions"), "pixels", "can only be fractions .* leave out units="),
+        (in_space(), "millimetres", "cannot be millimetres"),
+        (in_space(), "pixels", "the third channel goes from .* pass units=metres"),
+        (right(), "inches", "units=inches: expected one of pixels, fractions, normalised, metres"),
+    ],
+)
+def test_a_stated_unit_that_cannot_be_is_refused(tmp_path, annotations, units, message):
+    source = PysklSource(saved(tmp_path / "data.pkl", annotations))
+    with pytest.raises(InputError, match=message):
+        recognize((source[i] for i in range(len(source))), "data.pkl", units)
+
+
+def space(size: float, low: float = 0.0, high: float = 1.0) -> Recording:
+    """3D joints in a box of that size with one corner at the origin, z in another range."""
+    box = np.random.default_rng(0).uniform(0, 1, (1, 20, 17, 3)) * (size, size, high - low)
+    return Recording("a", 0, np.float32(box + np.array([0, 0, low])))
+
+
+def test_pixels_with_a_depth_are_refused_unless_they_are_stated():
+    """MSR Action3D has x and y in pixels and a depth; on 15b7e28 these were metres."""
+    recording = space(140, 1000, 1100)
+    with pytest.raises(InputError, match=r"bodies 1\d\d large, expected metres .* units=metres to"):
+        recognize([recording], "data.pkl")
+    form = recognize([recording], "data.pkl", "metres")
+    assert form.unit == "metres"
+    assert "stored as they are" in form.notes()[0]
+    assert form.converted(recording).keypoint is recording.keypoint
+
+
+def test_a_score_or_a_depth_between_0_and_1_is_asked_for():
+    """Both readings are possible, and each can be stated."""
+    recording = space(0.9)
+    with pytest.raises(InputError, match=r"\(x, y, score\) of an image, or \(x, y, z\); pass"):
+        recognize([recording], "data.pkl")
+    assert recognize([recording], "data.pkl", "metres") == Form("metres")
+    sized = replace(recording, frame_size=(HEIGHT, WIDTH))
+    assert recognize([sized], "data.pkl") == Form("fractions", scored=True)
+
+
+def test_fractions_or_normalised_is_asked_for():
+    pose = np.random.default_rng(0).uniform(-0.1, 0.8, (1, 20, 17, 2))
+    recording = Recording("a", 0, np.float32(pose), None, (HEIGHT, WIDTH))
+    with pytest.raises(InputError, match="pass units=fractions or units=normalised"):
+        recognize([recording], "data.pkl")
+    assert recognize([recording], "data.pkl", "normalised").unit == "normalised"
+
+
+def test_check_reports_on_a_file_that_is_refused(tmp_path, capsys):
+    """On 15b7e28 such a check ended without a report."""
+    path = saved(tmp_path / "data.pkl", changed(right(), "bare fractions"))
+    command = ("prepare", "source=pyskl", f"input={path}", "output=s.h5", "check=true")
+    line = refused(*command, "skeleton=coco17", cwd=tmp_path, capsys=capsys)
+    [report] = tmp_path.rglob("report.txt")
+    text = report.read_text()
+    assert f"refused: {line.removeprefix('error: ')}" in text
+    assert f"clips      {CLIPS};" in text
+    refused(*command, "skeleton=ntu25", cwd=tmp_path, capsys=capsys)
+    assert "refused: none of the 8 recordings can be used" in report.read_text()
+
+
+# --- image sizes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "line"),
+    [
+        ((2160, 3840), "top left corner of the 3840 x 2160 image, .* looks too large"),
+        ((120, 160), r"\d+% of the joints are far outside .* looks too small"),
+        ((HEIGHT, WIDTH), None),
+        ((480, 854), None),
+    ],
+)
+def test_image_sizes_that_do_not_fit_are_noted(tmp_path, size, line):
+    """On 15b7e28 a wrong frame_size by hand was silent."""
+    store = stored(tmp_path, changed(right(), "bare pixels"), frame_size=size)
+    notes = image_size_notes(store)
+    assert len(notes) == (line is not None)
+    if line is not None:
+        assert re.search(line, notes[0])
+
+
+def test_a_small_person_in_a_large_image_is_no_wrong_size(tmp_path):
+    """A tenth of a 4K image, somewhere in its upper left part."""
+    annotations = right()
+    for one in annotations:
+        one["keypoint"] = one["keypoint"] + np.float32((700, 500))
+        one["img_shape"] = (2160, 3840)
+    assert image_size_notes(stored(tmp_path, annotations)) == []
+
+
+# --- one rule for missing joints, models and other readers ----------------------------------------
+
+
+@pytest.mark.parametrize("through", ["prepare", "old store"])
+def test_check_and_training_agree_on_missing_joints_of_3d_sets(tmp_path, through):
+    """On 15b7e28 a check counted by the scores and training by the zeros."""
+    annotations = in_space()
+    rng = np.random.default_rng(5)
+    for one in annotations:
+        shape = one["keypoint"].shape[:3]
+        one["keypoint_score"] = rng.choice([0.0, 0.4, 1.0], shape).astype(np.float32)
+        one["keypoint"][rng.random(shape) < 0.2] = 0
+    source = PysklSource(saved(tmp_path / "data.pkl", annotations))
+    if through == "prepare":
+        store = stored(tmp_path, annotations)
+        form = recognize((source[i] for i in range(CLIPS)), "data.pkl")
+        assert form.notes() == [
+            "3D joints with score 0 count as missing, other scores are not used"
+        ]
+    else:
+        store = write_store(tmp_path / "old.h5", list(source), skeleton=COCO, splits={})
+    data = ClipDataset(store, np.arange(CLIPS), 12, 1, False, sampling="whole")
+    seen = np.concatenate([(data[i]["clip"] != 0).any(0)[0] for i in range(CLIPS)])
+    expected = np.concatenate(
+        [((a["keypoint"] != 0).any(-1) & (a["keypoint_score"] > 0))[0] for a in annotations]
+    )
+    np.testing.assert_array_equal(seen, expected)
+    bodies = expected[expected.any(-1)]
+    np.testing.assert_allclose(inspect(store).missing, 1 - bodies.mean(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["fractions", "with score", "frames first", "centred"])
+def test_predict_reads_what_prepare_reads(tmp_path, form):
+    """A model trained on converted data is asked about converted data."""
+    path = saved(tmp_path / "other.pkl", changed(right(), form))
+    how = Reading(True, COCO)
+    found = [one.read() for one in entries(path, how)]
+    store = stored(tmp_path, changed(right(), form))
+    assert len(found) == CLIPS
+    for row, video in enumerate(found):
+        assert isinstance(video.poses, Recording)
+        np.testing.assert_array_equal(video.poses.keypoint, store.recording(row).keypoint)
+        assert len(video.notes) == 1
+
+
+def test_stores_of_earlier_versions_are_doubted(tmp_path):
+    """Fractions as pixels and millimetres as metres, as 15b7e28 wrote them."""
+    for number, (annotations, word) in enumerate(
+        ((changed(right(), "fractions"), "fractions"), (changed(in_space(), "millimetres"), "mill"))
+    ):
+        source = PysklSource(saved(tmp_path / "data.pkl", annotations))
+        store = write_store(tmp_path / f"{number}.h5", list(source), skeleton=COCO, splits={})
+        assert word in doubt(store)
+        assert inspect(store).remarks == (doubt(store),)
+    assert doubt(stored(tmp_path, right())) == ""
+
+
+@pytest.mark.parametrize("name", ["sbu", "ui_prmd", "gtu3d", "custom16_hrnet"])
+def test_real_sets_are_not_misread(name):
+    """Normalized 3D, half-precision metres around the hip, single persons: as they are."""
+    files = sorted((DATA / name).glob("*.pkl"))
+    if not files:
+        pytest.skip(f"no {name} in {DATA}")
+    for path in files:
+        source = PysklSource(path)
+        form = recognize((source[i] for i in range(len(source))), path)
+        assert form.as_stored
+        assert form.notes() == []
+        for i in range(0, len(source), 20):
+            assert form.converted(source[i]).keypoint.dtype == source[i].keypoint.dtype
