@@ -146,7 +146,7 @@ def test_the_time_of_an_epoch_after_its_first_steps(data, monkeypatch):
     assert steps == 3
     [line], waits = time_lines(data, monkeypatch, warmup_steps=1, steps=1)
     number = re.match(r"time       about (\d\.\d) s an epoch, ", line)
-    assert 0.2 * steps <= float(number[1]) < 3 * 0.2 * steps  # a busy machine may be slower
+    assert 0.6 <= float(number[1]) < 1.8  # a busy machine may be slower
     assert waits == 2
     lines, _ = time_lines(data, monkeypatch, warmup_steps=3, steps=20)
     assert lines == []  # the epoch was over before

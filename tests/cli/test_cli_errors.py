@@ -481,7 +481,7 @@ ESCAPES = {
     "a module of ours that imports it": (
         "backbone",
         "maskclr_pl.data.store.writer.os.system",
-        r"maskclr_pl\.data\.writing\.os\.system",
+        r"maskclr_pl\.data\.store\.writer\.os\.system",
     ),
     "a class through a module of ours": (
         "head",

@@ -36,7 +36,7 @@ def curve(run: Path) -> dict[str, dict[str, str]]:
     return {row["epoch"]: row for row in rows}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["aimclr", pytest.param("crossclr", marks=pytest.mark.slow)])
 def test_a_run_in_the_middle_of_both_stages_continues_exactly(
     tmp_path: Path, command: Command, method: str
 ) -> None:
