@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,17 @@ def _figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Figures are rendered in tests that are marked with `figures`."""
     if request.node.get_closest_marker("figures"):
         monkeypatch.setattr(Figure, "savefig", _savefig)
+
+
+@pytest.fixture(autouse=True)
+def _modules() -> Iterator[None]:
+    """Forget modules imported from temporary folders: another test may write one of that name."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        path = getattr(sys.modules[name], "__file__", None)
+        if path and Path(path).is_relative_to(tempfile.gettempdir()):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
