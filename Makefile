@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean: each sets up what it needs first.
+# Every target sets up what it needs first.
 SHELL := /bin/bash
 VENV ?= .venv
 # the first interpreter that is new enough; make PYTHON=... to choose another
@@ -10,12 +10,13 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study pretraining setup dev test test-slow lint format bench gpu faults fuzz clean
+.PHONY: help demo study pretraining setup dev test test-all test-recipes lint format bench gpu faults fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
-	@echo "make test    the tests, also from the built wheel, but for the slow ones"
-	@echo "make test-slow   every experiment= for an epoch on real data in ../shared/data, and its memory (half an hour)"
+	@echo "make test    quick tests (4 minutes)"
+	@echo "make test-all   quick tests, then trainings, notebooks, README commands, the wheel (12 minutes)"
+	@echo "make test-recipes   every experiment= for an epoch on real data in ../shared/data, and its memory (half an hour)"
 	@echo "make lint    ruff, mypy, import layers"
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
@@ -80,12 +81,16 @@ pretraining: $(VENV)/.base
 	@test -n "$(DATA)" || { echo "error: type make pretraining DATA=FOLDER, with utd_mhad/ and gtu3d/ in it"; exit 1; }
 	@$(PY) -m benchmarks.pretraining "$(DATA)" --epochs $(EPOCHS)
 
+# files in the order of their names: by default, long files with few tests would come last
+PYTEST = $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev
-	@# in the order of their names: by default, long files with few tests would come last
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	@$(PYTEST) tests
 
-test-slow: $(VENV)/.dev
-	@$(PY) -m pytest -v -m slow tests
+test-all: test
+	@$(PYTEST) -m "slow and not recipes" tests
+
+test-recipes: $(VENV)/.dev
+	@$(PY) -m pytest -v -m recipes tests
 
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .

@@ -56,7 +56,7 @@ RECIPES = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yam
 
 
 def _marked(case):
-    return pytest.param(case, marks=() if case in QUICK else pytest.mark.slow)
+    return pytest.param(case, marks=() if case in QUICK else pytest.mark.recipes)
 
 
 def measured(method, batch, masking, half):

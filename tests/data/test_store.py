@@ -445,7 +445,7 @@ def slow_pickle(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.recipes)]
 )
 def test_an_interrupted_prepare_keeps_the_earlier_store_and_its_progress(
     tmp_path, slow_pickle, number

@@ -11,6 +11,8 @@ from tests.helpers.commands import SMALL, in_process, refused
 from tests.sources.test_kinetics import annotation as annotated
 from tests.sources.test_kinetics import index_file, save, skeletons_of
 
+pytestmark = pytest.mark.slow
+
 CLASSES = {"ntu60_xsub": 60, "ntu120_xset_3d": 120, "kinetics400": 400}
 QUICK = [*SMALL, "debug=fast", "data.batch_size=4", "trainer.accelerator=cpu"]
 

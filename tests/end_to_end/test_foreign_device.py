@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_steps_on_a_foreign_device() -> None:
     """Kind: tensors that stay on the CPU, and steps that wait for the device."""

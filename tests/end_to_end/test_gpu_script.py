@@ -9,6 +9,8 @@ from benchmarks import gpu, gpu_parts, step
 
 from tests.helpers.commands import symbolic_sizes
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
@@ -23,7 +25,7 @@ def test_no_gpu_is_one_line(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "part", ["smoke", "memory", "compile", "bench", pytest.param("run", marks=pytest.mark.slow)]
+    "part", ["smoke", "memory", "compile", "bench", pytest.param("run", marks=pytest.mark.recipes)]
 )
 def test_every_part_runs_on_a_cpu(part, monkeypatch):
     """Kind: code for a GPU that was never run."""

@@ -9,6 +9,8 @@ from nbclient import NotebookClient
 
 import maskclr_pl
 
+pytestmark = pytest.mark.slow
+
 BOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PICTURES = ("image/png", "image/gif")
 MACHINE = re.compile(r"(?<![\w.])/(?:tmp|work|root|home|Users|private|var)/")
@@ -56,7 +58,7 @@ LONG = [path for path in BOOKS if path.stem in ("own_poses", "robustness_study")
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.slow] * (path in LONG)) for path in BOOKS],
+    [pytest.param(path, marks=[pytest.mark.recipes] * (path in LONG)) for path in BOOKS],
     ids=lambda path: path.stem,
 )
 def test_runs_as_it_stands(path, tmp_path, monkeypatch):

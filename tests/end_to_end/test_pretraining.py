@@ -1,7 +1,5 @@
 """Pre-training as a user types it: runs without labels, their continuation, and what follows."""
 
-import csv
-import json
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import torch
 from maskclr_pl.checkpoint.load import load_run
 from tests.end_to_end.test_chain import Command, weights
 from tests.helpers.commands import SILENT, in_process, in_subprocess, last_line, refused
+
+pytestmark = pytest.mark.slow
 
 TINY = ["backbone=sttformer", "backbone.blocks=[[8,8,4],[8,8,4]]", "backbone.tuple_frames=2"]
 DATA = ["source.clips=96", "clip.frames=8", "data.batch_size=8", "trainer.accelerator=cpu"]
@@ -26,36 +26,6 @@ COMMON = ["augment=aimclr_2d", "optim=aimclr", "optim.warmup_epochs=0", *TINY, *
 @pytest.fixture
 def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     return partial(in_process, cwd=tmp_path, capsys=capsys)
-
-
-def curve(run: Path) -> dict[str, dict[str, str]]:
-    """What was logged in each epoch."""
-    with (run / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {"train/loss", "train/feature_std", "train/queue_age"} <= set(rows[0])
-    return {row["epoch"]: row for row in rows}
-
-
-@pytest.mark.parametrize("method", ["aimclr", pytest.param("crossclr", marks=pytest.mark.slow)])
-def test_a_run_in_the_middle_of_both_stages_continues_exactly(
-    tmp_path: Path, command: Command, method: str
-) -> None:
-    """Stopped after two of four epochs: the same losses and weights as in one go."""
-    words = [*METHODS[method], *COMMON, MINING[method], "source.clips=64"]
-    command("train", *words, "output_dir=whole", "trainer.max_epochs=4")
-    command("train", *words, "output_dir=part", "trainer.max_epochs=2")
-    command("train", "resume=part", "trainer.max_epochs=4")
-    whole, part = curve(tmp_path / "whole"), curve(tmp_path / "part")
-    assert list(whole) == list("0123")
-    assert part == whole
-    for name, value in weights(tmp_path / "whole").items():
-        torch.testing.assert_close(
-            weights(tmp_path / "part")[name], value, rtol=0, atol=0, msg=name
-        )
-    metrics = json.loads((tmp_path / "part/metrics.json").read_text())
-    assert metrics["train/loss"] == pytest.approx(float(whole["3"]["train/loss"]))
-    assert not any(name.startswith(("val", "test")) for name in metrics)
-    assert (tmp_path / "part/figures/training_curves.png").is_file()
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +131,7 @@ def test_what_does_not_fit_is_said(command: Command, words: list[str], message: 
     assert "Traceback" not in str(failure.value)
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_two_processes_share_a_queue(tmp_path: Path) -> None:
     """DDP on two CPU processes: every key of both is enqueued, a gradient for each parameter."""
     ddp = ["trainer.devices=2", "trainer.strategy=ddp", "output_dir=run", "trainer.max_epochs=2"]

@@ -7,6 +7,8 @@ import torch
 
 from tests.helpers.commands import in_process
 
+pytestmark = pytest.mark.slow
+
 TRANSFORMER = ["backbone=transformer", "backbone.dim=16", "backbone.depth=1", "backbone.heads=2"]
 STTFORMER = ["backbone=sttformer", "backbone.blocks=[[8,8,4],[8,8,4]]"]
 DECODER = ["decoder=transformer", "method.decoder.width=16", "method.decoder.depth=1"]

@@ -16,6 +16,8 @@ from tests.end_to_end.test_chain import weights
 from tests.helpers.commands import SILENT, in_process, in_subprocess, last_line, pyskl_file, refused
 from tests.helpers.protocol_tools import toy_store
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., str]
 TINY = ["backbone=dstformer_tiny", "backbone.dim=16", "backbone.rep_dim=16", "clip.frames=8"]
 TINY += ["data.num_workers=0", "trainer.max_epochs=2", "~logger.csv"]  # and no figures
@@ -224,7 +226,7 @@ def test_report_of_several_runs(
     assert (tmp_path / "table" / "table.md").read_text() in text
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_two_processes_know_the_features_of_one(
     tmp_path: Path, command: Command, start: Path
 ) -> None:

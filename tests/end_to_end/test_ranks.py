@@ -14,6 +14,8 @@ from maskclr_pl.distributed import share_of
 from maskclr_pl.heads import ActionHead
 from tests.helpers.step_cases import case_of, ready
 
+pytestmark = pytest.mark.slow
+
 RANKS, SEED = 2, 77
 METHODS = {
     **{"recognizer": "transformer", "aimclr": "transformer", "crossclr": "dstformer"},

@@ -10,6 +10,8 @@ import pytest
 from tests.helpers.commands import pyskl_file, shell_line
 from tests.helpers.pose_tools import alphapose, truth
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 

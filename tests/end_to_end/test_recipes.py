@@ -15,6 +15,8 @@ from maskclr_pl.runs.read import run_metrics
 from tests.helpers.commands import in_process, refused
 from tests.helpers.recipe_tools import kind_of_store, one_step, save, start
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared/data"
 RECIPES = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
@@ -126,7 +128,7 @@ def test_every_recipe_runs_on_any_store(tmp_path, stores, recipe, layout):
     one_step(tuned, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 @pytest.mark.skipif(not (REAL / "gtu3d").is_dir(), reason="real data not here")
 @pytest.mark.parametrize("recipe", TUNED)
 @pytest.mark.parametrize("data", ["gtu3d", "custom16_hrnet"])

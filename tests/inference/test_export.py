@@ -141,7 +141,7 @@ def test_every_person_computed_equals_packed(kind, persons):
 
 @pytest.mark.parametrize(
     "model",
-    [flat, *(pytest.param(one, marks=pytest.mark.slow) for one in (whole, turned))],
+    [flat, *(pytest.param(one, marks=pytest.mark.recipes) for one in (whole, turned))],
 )
 def test_onnx_equals_torch(tmp_path: Path, model: Callable[..., Any]) -> None:
     method, info = model()

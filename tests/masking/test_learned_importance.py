@@ -119,8 +119,8 @@ def trained(name: str, seed: int, lr: float, epochs: int) -> tuple[float, float,
     ("name", "seeds", "lr", "epochs"),
     [
         ("transformer", 3, 2e-3, 12),
-        pytest.param("sttformer", 2, 2e-3, 12, marks=pytest.mark.slow),
-        pytest.param("dstformer", 2, 3e-3, 16, marks=pytest.mark.slow),
+        pytest.param("sttformer", 2, 2e-3, 12, marks=pytest.mark.recipes),
+        pytest.param("dstformer", 2, 3e-3, 16, marks=pytest.mark.recipes),
     ],
 )
 def test_cue_joints_are_attended_and_hidden_more_than_others(

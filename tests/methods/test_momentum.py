@@ -246,7 +246,7 @@ def rank_work(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_all_ranks_hold_the_keys_of_all(tmp_path: Path):
     multiprocessing.spawn(rank_work, (str(tmp_path),), nprocs=RANKS)
     queue = FeatureQueue(7, (4,))
