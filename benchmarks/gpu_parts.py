@@ -25,7 +25,7 @@ from tests.helpers.step_tools import batch_of, clips_of_a_step, composed
 from torch import nn
 
 from benchmarks import step
-from maskclr_pl.analysis.memory import learns, step_loss, training_memory
+from maskclr_pl.analysis.memory import step_loss, training_memory, trains_backbone
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.methods import KNN
 from maskclr_pl.runs.read import run_metrics
@@ -199,7 +199,7 @@ def _memory(recipe: str, small: list[str], device: torch.device) -> Row:
     estimate = training_memory(method, clips, masking, torch.bfloat16 if bfloat else None)
     batch: Any = {key: value.to(device) for key, value in clips.items()}
     del clips
-    method.to(device).train(learns(method))
+    method.to(device).train(trains_backbone(method))
     method.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     if masking is not None:
         method.masking = masking

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from maskclr_pl.analysis.features import Embedded, embed, facts_of, write_features
+from maskclr_pl.analysis.features import ClipFeatures, embed, feature_attributes, write_features
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
 from maskclr_pl.cli import log, verb
@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     output = Path(str(cfg.output or run_folder_of(path) / "features.h5"))
     if output.is_dir():
         raise InputError(f"{output} is a folder; type output={output}/features.h5")
-    facts = facts_of(
+    facts = feature_attributes(
         info,
         run=str(run_folder_of(path)),
         checkpoint=path.name,
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
         source_sha256=data.store.source_hash,
         split=str(cfg.split),
     )
-    if older := write_features(output, Embedded(features, label, part.names, facts)):
+    if older := write_features(output, ClipFeatures(features, label, part.names, facts)):
         log.info("kept       the earlier file as %s", older)
     log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
     runs = [str(run_folder_of(path)), "ANOTHER_RUN"]

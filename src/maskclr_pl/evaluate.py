@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from maskclr_pl.analysis.model_figures import DEFAULT, available, check_names, draw
+from maskclr_pl.analysis.model_figures import DEFAULT, available, check_figure_names, draw
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
 from maskclr_pl.cli import log, refuse_links, verb
@@ -20,10 +20,10 @@ from maskclr_pl.data import Store
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
 from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.reporting.accuracy import format_accuracy
 from maskclr_pl.robustness.adversarial import Adversarial
 from maskclr_pl.robustness.corruptions import UNITS, Corruption, Poses
-from maskclr_pl.robustness.runner import robustness, summarise
+from maskclr_pl.robustness.runner import measure_robustness, summarize
 from maskclr_pl.robustness.second_sensor import matched, second_passes
 from maskclr_pl.robustness.tables import (
     NOISY,
@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
     )
     start = time.monotonic()
     load = partial(batches_of, method, data, device=device)
-    found = robustness(
+    found = measure_robustness(
         lambda clip, batch: method.predict_clips(clip, batch).logits,
         *(load(data.test), data.test.names, corruptions, poses),
         *(cfg.draws, cfg.seed, adversarial),
@@ -98,7 +98,7 @@ def _fitting(corruptions: Sequence[Corruption], poses: Poses) -> list[Corruption
     names = [corruption.name for corruption in corruptions]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"corruption: {twice[0]} is there twice; put its levels in one list")
-    reasons = [corruption.unfit(poses) for corruption in corruptions]
+    reasons = [corruption.skip_reason(poses) for corruption in corruptions]
     for name, reason in zip(names, reasons, strict=True):
         if reason:
             log.info("left out   %s: %s", name, reason)
@@ -122,13 +122,13 @@ def _pictures(asked: list[str], method: Method) -> list[str]:
     every = available(method)
     sets = {"none": [], "all": every, "default": [name for name in DEFAULT if name in every]}
     names = sets.get(asked[0], asked) if len(asked) == 1 else asked
-    check_names(names, method)
+    check_figure_names(names, method)
     return names
 
 
 def _show(rows: Sequence[Mapping[str, Any]], seconds: float, classes: int) -> None:
     """Clean accuracy, and a line for each corruption."""
-    clean = accuracies(rows[0]["top1"], rows[0]["top5"], classes)
+    clean = format_accuracy(rows[0]["top1"], rows[0]["top5"], classes)
     log.info("clean      %s   (%.0f s)", clean, seconds)
     table = summary_rows(rows)
     if not table:
@@ -149,7 +149,7 @@ def _draw(
     folder: Path, rows: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
     """The figures: all corruptions, and the classes under noise."""
-    levels = summarise(rows)
+    levels = summarize(rows)
     files = []
     if len(levels) > 1:
         files.append(folder / "figures" / "robustness.png")

@@ -18,7 +18,7 @@ from maskclr_pl.cli import log, new_results, refuse_results, run_folder, verb
 from maskclr_pl.command_line import command
 from maskclr_pl.config.plain import plain
 from maskclr_pl.data import Recording
-from maskclr_pl.figures.predictions import Caption, annotated
+from maskclr_pl.figures.predictions import Caption, write_annotated_gif
 from maskclr_pl.files import write_atomically
 from maskclr_pl.inference.inputs import Entry, Reading, Video, entries, inputs
 from maskclr_pl.inference.predictor import MOST_MISSING, Predictor, best, softmax
@@ -251,7 +251,7 @@ def _draw(cfg: DictConfig, path: Path, one: Answered, y_down: bool) -> None:
         Caption(piece.start, piece.end, piece.persons[0] if cfg.per_person else None, text)
         for piece, text in zip(pieces_of, (answer.text() for answer in one.answers), strict=True)
     ]
-    annotated(
+    write_annotated_gif(
         *(path, frames, *poses_at(one.video.poses, frames, persons), persons, one.video.skeleton),
         captions,
         y_down=y_down,

@@ -17,10 +17,9 @@ from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves, training_curves
 from maskclr_pl.figures.features import Kind, features_plane
 from maskclr_pl.files import write_atomically
-from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.reporting.accuracy import format_accuracy
 from maskclr_pl.reporting.caveats import cost_rows, no_seeds, setting_rows, warnings
 from maskclr_pl.reporting.comparison import (
-    Rows,
     class_rows,
     comparison_rows,
     pair_rows,
@@ -28,13 +27,13 @@ from maskclr_pl.reporting.comparison import (
     robustness_rows,
 )
 from maskclr_pl.reporting.html import notes, page
-from maskclr_pl.reporting.latex import latex
-from maskclr_pl.reporting.paper_table import NOTE, Table, aligned
+from maskclr_pl.reporting.paper_table import NOTE, PaperTable
 from maskclr_pl.reporting.published_noise import PublishedCurves, published_noise
 from maskclr_pl.reporting.run_groups import Model, comparable, read_models
 from maskclr_pl.reporting.sections import Part, Picture, sections
+from maskclr_pl.reporting.tables import Rows, latex_table, markdown_table
 from maskclr_pl.robustness.corruptions import UNITS
-from maskclr_pl.robustness.runner import summarise
+from maskclr_pl.robustness.runner import summarize
 from maskclr_pl.robustness.tables import NOISY, class_scores
 from maskclr_pl.runs.describe import identify
 from maskclr_pl.runs.predictions import accuracy, ensemble, read_predictions
@@ -92,7 +91,7 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
             "%-6g x %s   test top1 %.2f", weight, run, accuracy(read_predictions(run))["test/top1"]
         )
     classes = total.logits.shape[1]
-    text = accuracies(metrics["test/top1"], metrics["test/top5"], classes)
+    text = format_accuracy(metrics["test/top1"], metrics["test/top5"], classes)
     log.info("together   test %s", text)
     log.info("%s", folder)
 
@@ -123,10 +122,10 @@ def _paper(cfg: DictConfig, runs: list[Path]) -> None:
             known.append(identify(run))
         except InputError as error:  # one of many runs may be of another kind
             problems.append(str(error))
-    table = Table(known)
+    table = PaperTable(known)
     folder = run_folder(cfg.output_dir, "report")
     text = table.text()
-    tex = latex(table.lines(), "Published figures and runs of this package.", NOTE)
+    tex = latex_table(table.lines(), "Published figures and runs of this package.", NOTE)
     with new_results(folder, {"table": {"runs": [str(run.resolve()) for run in runs]}}):
         write_table(folder / "table.csv", table.records())
         write_atomically(folder / "table.md", text.encode())
@@ -203,8 +202,8 @@ def _rectangular(rows: Rows) -> Rows:
 def _write_forms(path: Path, rows: Rows, caption: str) -> None:
     """A table as CSV, Markdown and LaTeX."""
     write_table(path.with_suffix(".csv"), rows)
-    write_atomically(path.with_suffix(".md"), f"{aligned(rows)}\n\n{caption}\n".encode())
-    write_atomically(path.with_suffix(".tex"), latex(rows, caption).encode())
+    write_atomically(path.with_suffix(".md"), f"{markdown_table(rows)}\n\n{caption}\n".encode())
+    write_atomically(path.with_suffix(".tex"), latex_table(rows, caption).encode())
 
 
 def _training(part: Part, folder: Path, end: str) -> list[Picture]:
@@ -224,7 +223,7 @@ def _robustness(
 ) -> list[Picture]:
     """Accuracy over the level of each corruption."""
     rows = {m.label: [row for run in m.runs for row in run_rows(run)] for m in part.models}
-    summaries = {label: summarise(found) for label, found in rows.items()}
+    summaries = {label: summarize(found) for label, found in rows.items()}
     if not any(len(summary) > 1 for summary in summaries.values()):
         return []
     path = folder / f"robustness{end}.png"

@@ -33,7 +33,7 @@ from maskclr_pl.data.coverage import nobody_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.files import write_atomically
 from maskclr_pl.methods import Classifier, Method, OneShot
-from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.reporting.accuracy import format_accuracy
 from maskclr_pl.runs.checkpoints import make_durable
 from maskclr_pl.runs.environment import environment, write_environment
 from maskclr_pl.runs.history import keep_history
@@ -230,7 +230,7 @@ def _last_words(folder: Path, metrics: dict[str, Any], which: str, classes: int)
     if "test/top1" in metrics:
         log.info(
             "result     test %s   (%s)   %.0f s",
-            accuracies(metrics["test/top1"], metrics["test/top5"], classes),
+            format_accuracy(metrics["test/top1"], metrics["test/top5"], classes),
             *(which, metrics["train/seconds"]),
         )
     else:

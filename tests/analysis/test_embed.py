@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.analysis.features import Embedded, read_features, write_features
+from maskclr_pl.analysis.features import ClipFeatures, read_features, write_features
 from maskclr_pl.checkpoint.load import load_run
 from maskclr_pl.checkpoint.restore import data_of
 from maskclr_pl.data import Store
@@ -71,7 +71,7 @@ def test_features_of_a_method_without_classes(tmp_path, toy_run, capsys):
 
 def test_files(tmp_path):
     names = ["a", "ü", "c\nd"]
-    there = Embedded(
+    there = ClipFeatures(
         np.arange(6, dtype=np.float32).reshape(3, 2), np.array([1, 0, 1]), names, {"run": "x"}
     )
     write_features(tmp_path / "deep/f.h5", there)

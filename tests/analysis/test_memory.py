@@ -8,7 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
-from maskclr_pl.analysis.estimate import checkpoint_bytes, duration
+from maskclr_pl.analysis.estimate import checkpoint_bytes, format_duration
 from maskclr_pl.analysis.memory import step_loss, training_memory
 from maskclr_pl.backbones import Transformer
 from maskclr_pl.config.paths import config_dir
@@ -162,4 +162,4 @@ def test_a_machine_that_is_too_small(tmp_path, capsys, monkeypatch):
     [(0.25, "0.2 s"), (45, "45 s"), (200, "3:20 min"), (20_160, "5.6 h"), (864_000, "10.0 days")],
 )
 def test_durations(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

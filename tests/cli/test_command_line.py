@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from maskclr_pl import train
 from maskclr_pl.command_line import command, hydra_value, override
-from maskclr_pl.reporting.accuracy import accuracies
+from maskclr_pl.reporting.accuracy import format_accuracy
 from tests.helpers.commands import shell_line
 
 PARSER = OverridesParser.create()
@@ -88,4 +88,4 @@ def test_the_printed_line_runs(toy_run, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("classes", "shown"), [(2, False), (5, False), (6, True)])
 def test_top5_is_shown_where_it_means_something(classes, shown):
-    assert ("top5" in accuracies(50.0, 90.0, classes)) == shown
+    assert ("top5" in format_accuracy(50.0, 90.0, classes)) == shown

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from maskclr_pl.analysis.features import Embedded, read_features, write_features
+from maskclr_pl.analysis.features import ClipFeatures, read_features, write_features
 from maskclr_pl.data import Store
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
 from maskclr_pl.types import InputError
@@ -73,7 +73,7 @@ def test_one_text_many_times_is_refused(store, tmp_path) -> None:
     path = tmp_path / "f.h5"
     names = [f"{i:04d}" for i in range(2000)]
     label = np.zeros(len(names), np.int64)
-    write_features(path, Embedded(np.zeros((len(names), 2), np.float32), label, names, {}))
+    write_features(path, ClipFeatures(np.zeros((len(names), 2), np.float32), label, names, {}))
     assert read_features(path).name == names
     with h5py.File(path, "r+") as file:
         del file["name"]

@@ -111,7 +111,7 @@ def test_every_corruption(kind: str) -> None:
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         wanted = hydra.compose("evaluate", ["corruption=poster", "ckpt_path=x"]).corruption
     corruptions = [hydra.utils.instantiate(one) for one in wanted]
-    corruptions = [one for one in corruptions if one.unfit(poses) is None]
+    corruptions = [one for one in corruptions if one.skip_reason(poses) is None]
     assert len(corruptions) == (18 if kind == "2D" else 17)
     drawn = {
         one.name: torch.from_numpy(

@@ -13,13 +13,13 @@ from torch import nn
 
 from maskclr_pl.analysis import model_figures as pictures
 from maskclr_pl.analysis.attention import importance_of
-from maskclr_pl.analysis.examples import example_clips, model_poses, pose_of
+from maskclr_pl.analysis.examples import example_clips, example_pose, model_poses
 from maskclr_pl.analysis.model_figures import (
     DEFAULT,
     PICTURES,
     available,
     draw,
-    draw_records,
+    draw_run_figures,
     masking_of,
 )
 from maskclr_pl.callbacks import FiguresCallback
@@ -27,9 +27,9 @@ from maskclr_pl.data import Recording, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.figures import attention as figures
 from maskclr_pl.figures.attention import (
-    Attended,
+    AttendedClip,
     attention_animation,
-    attention_colours,
+    attention_colors,
     attention_sizes,
     attention_strip,
 )
@@ -183,7 +183,7 @@ def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
         frames = np.linspace(0, 11, 8).round().astype(int)
         relative = (importance / importance.max())[:, frames].flatten().numpy()
         assert len(relative) == len(batch["sequence"]) * 8 * 3
-        assert np.allclose(one.get_facecolor()[:, :3], attention_colours(relative), atol=1e-6)
+        assert np.allclose(one.get_facecolor()[:, :3], attention_colors(relative), atol=1e-6)
         assert np.allclose(one.get_sizes(), attention_sizes(relative), atol=1e-4)
         places = one.get_offsets().reshape(len(batch["sequence"]), 8, 3, 2)
         seen = batch["clip"].flatten(0, 1)[batch["sequence"]][:, frames, :, :2].numpy()
@@ -193,18 +193,18 @@ def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
             assert np.allclose(a - a[0], scale * (b - b[0]), atol=1e-3)
 
 
-def attended(visible: np.ndarray, importance: np.ndarray) -> Attended:
+def attended(visible: np.ndarray, importance: np.ndarray) -> AttendedClip:
     points = np.random.default_rng(0).normal(size=(*visible.shape, 2))
-    return Attended("name$", "日本", None, points, visible, importance)
+    return AttendedClip("name$", "日本", None, points, visible, importance)
 
 
 def test_colours_and_sizes():
-    assert attention_colours(np.array([0, 0.25, 1.0])).tolist() == [
+    assert attention_colors(np.array([0, 0.25, 1.0])).tolist() == [
         [0, 0, 1],
         [0.25, 0, 0.75],
         [1, 0, 0],
     ]
-    poster = attention_colours(np.array([0, 1 / 6, 1 / 3, 1.0]), gain=3)
+    poster = attention_colors(np.array([0, 1 / 6, 1 / 3, 1.0]), gain=3)
     assert np.allclose(poster, [[0, 0, 1], [0.5, 0, 0.5], [1, 0, 0], [1, 0, 0]])
     assert (np.diff(attention_sizes(np.linspace(0, 1, 9))) > 0).all()
 
@@ -269,7 +269,7 @@ def test_metres_point_up_and_streams_are_no_poses(data, stream):
     points, visible = model_poses(model, batch, "pixels")
     assert np.array_equal(points, flat[..., :2] * torch.tensor([1, -1]))
     assert np.array_equal(visible, flat[..., 2] > 0)
-    assert np.array_equal(pose_of(model, data.test), flat[0, 0, :, :2])
+    assert np.array_equal(example_pose(model, data.test), flat[0, 0, :, :2])
 
 
 def test_the_masking_of_a_run():
@@ -292,10 +292,10 @@ def test_the_masking_of_a_run():
 
 def test_records_of_a_run_folder(tmp_path):
     """Only what there is a record of."""
-    assert draw_records(tmp_path, ["a", "b"], CHAIN) == []
+    assert draw_run_figures(tmp_path, ["a", "b"], CHAIN) == []
     logits = np.array([[2.0, 1], [2, 1], [0, 1]], np.float32)
     write_predictions(tmp_path, np.array(["x", "y", "z"]), np.array([0, 1, 1]), logits)
-    files = draw_records(tmp_path, ["a", "b"], CHAIN)
+    files = draw_run_figures(tmp_path, ["a", "b"], CHAIN)
     assert {file.name for file in files} == {"per_class.csv", "confusion.png", "confusion.svg"}
     assert [row["top1"] for row in read_table(tmp_path / "per_class.csv")] == ["100.0", "50.0"]
     (tmp_path / "metrics.csv").write_text(
@@ -304,7 +304,7 @@ def test_records_of_a_run_folder(tmp_path):
     (tmp_path / "masked_by_class.csv").write_text(
         "class,sequences,root,left_hand,right_hand\na,2,0.1,0.2,0.3\nb,0,,,\n"
     )
-    names = {file.name for file in draw_records(tmp_path, ["a", "b"], CHAIN)}
+    names = {file.name for file in draw_run_figures(tmp_path, ["a", "b"], CHAIN)}
     assert {"masked_epochs.png", "masked_classes.svg"} <= names
 
 

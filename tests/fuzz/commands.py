@@ -30,9 +30,9 @@ from maskclr_pl.config.plain import plain
 from maskclr_pl.inference.inputs import Reading, inputs
 from maskclr_pl.inference.predictor import Predictor, softmax
 from maskclr_pl.predict import _asked, _nothing, _readable, _write
-from maskclr_pl.reporting.paper_table import Table
+from maskclr_pl.reporting.paper_table import PaperTable
 from maskclr_pl.robustness.corruptions import Poses
-from maskclr_pl.robustness.runner import robustness
+from maskclr_pl.robustness.runner import measure_robustness
 from maskclr_pl.runs.describe import identify
 from maskclr_pl.training.assemble import assemble
 from maskclr_pl.training.plan import monitored, plan
@@ -122,7 +122,7 @@ def _evaluate(toy: Path, root: Path, output: Path) -> None:
     predictor, info = _model(toy)
     method = predictor.method
     data = data_of(info, {"path": str(root / "poses.h5"), "num_workers": 0})
-    rows = robustness(
+    rows = measure_robustness(
         lambda clip, batch: method.predict_clips(clip, batch).logits,
         batches_of(method, data, data.test, torch.device("cpu")),
         data.test.names,
@@ -170,4 +170,4 @@ def _report(toy: Path, root: Path, output: Path) -> None:
     folder = root / "run"
     for name in ("metrics.json", "predictions.npz", "environment.json"):
         (folder / name).symlink_to(toy / "run" / name)
-    Table([identify(folder)]).text()
+    PaperTable([identify(folder)]).text()

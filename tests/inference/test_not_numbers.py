@@ -16,7 +16,7 @@ from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.inference.inputs import Reading, entries
 from maskclr_pl.methods.classifier import Classifier
-from maskclr_pl.robustness.runner import _recognised
+from maskclr_pl.robustness.runner import correct_top1_top5
 from maskclr_pl.runs.predictions import accuracy, read_predictions
 from maskclr_pl.runs.results import (
     read_table,
@@ -40,8 +40,8 @@ RIGHT = [False, False, False, False, True, False]
 def test_a_clip_without_an_answer_is_wrong(tmp_path: Path) -> None:
     """The kind: the largest of NaNs is the first, so that they counted as class 0."""
     assert (with_wrong_answers(LOGITS, LABEL).argmax(1) == LABEL).tolist() == RIGHT
-    assert _recognised(LOGITS, {"label": LABEL})[0].tolist() == RIGHT  # type: ignore[typeddict-item]
-    assert _recognised(LOGITS, {"label": LABEL})[1].tolist() == [*RIGHT[:4], True, True]  # type: ignore[typeddict-item]
+    assert correct_top1_top5(LOGITS, {"label": LABEL})[0].tolist() == RIGHT  # type: ignore[typeddict-item]
+    assert correct_top1_top5(LOGITS, {"label": LABEL})[1].tolist() == [*RIGHT[:4], True, True]  # type: ignore[typeddict-item]
     names = np.array(list("abcdef"))
     write_predictions(tmp_path, names, LABEL.numpy(), LOGITS.numpy())
     assert accuracy(read_predictions(tmp_path))["test/top1"] == pytest.approx(100 / 6)

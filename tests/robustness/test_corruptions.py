@@ -324,12 +324,12 @@ def test_parts_of_the_layouts_in_the_spec():
 def test_every_named_layout_has_all_parts_and_sides(layout):
     poses = Poses(SKELETONS[layout], 3)
     for corruption in (*(PartOcclusion(part=part) for part in PARTS), SideSwap()):
-        assert corruption.unfit(poses) is None
+        assert corruption.skip_reason(poses) is None
 
 
 def test_what_does_not_apply_says_why():
     chain = Poses(Skeleton("chain", ("a", "b"), (-1, 0)), 3)
-    reasons = {make().name: make().unfit(chain) for make in ALL}
+    reasons = {make().name: make().skip_reason(chain) for make in ALL}
     assert {name: reason for name, reason in reasons.items() if reason} == {
         **{
             f"occlusion_{part}": f"the joints of chain name no {PARTS[part][0].replace('_', ' ')}"

@@ -43,8 +43,8 @@ from maskclr_pl.robustness.runner import (
     Passes,
     area,
     mean_over_levels,
-    robustness,
-    summarise,
+    measure_robustness,
+    summarize,
 )
 from maskclr_pl.robustness.second_sensor import matching
 from maskclr_pl.robustness.tables import (
@@ -82,7 +82,7 @@ NAMES = [f"clip{i}" for i in range(7)]
 def test_rows_of_the_table():
     corruptions = [SpatialNoise((0.01,)), JointOcclusion((0.5, 0.9))]
     batches = [batch(3, first=4), batch(4)]  # in another order than the clips
-    found = robustness(fragile, batches, NAMES, corruptions, FLAT, draws=2)
+    found = measure_robustness(fragile, batches, NAMES, corruptions, FLAT, draws=2)
     assert found.name.tolist() == NAMES
     assert found.label.tolist() == [0, 1, 2, 0, 0, 1, 2]
     rows = found.rows()
@@ -97,7 +97,7 @@ def test_rows_of_the_table():
     for row in rows[1:]:
         wrong = row["corruption"] == "joint_occlusion" and row["level"] > 0
         assert row["top1"] == (0 if wrong else 100)
-    summary = summarise(rows)
+    summary = summarize(rows)
     assert summary["joint_occlusion"] == {0: (100, 0), 0.5: (0, 0), 0.9: (0, 0)}
     assert mean_over_levels(summary["spatial_noise"]) == 100
     assert mean_over_levels(summary["joint_occlusion"]) == 0
@@ -108,9 +108,9 @@ def test_top5_of_few_and_many_classes():
         scores = -torch.arange(9.0).expand(len(clip), 9).clone()
         return scores.roll(-2, 1)  # best: 7, then 8, 0, 1, 2
 
-    found = robustness(ranked, [batch(7)], NAMES, [], FLAT)
+    found = measure_robustness(ranked, [batch(7)], NAMES, [], FLAT)
     assert found.rows()[0] | {"top1": 0, "top5": 100} == found.rows()[0]
-    few = robustness(lambda clip, b: ranked(clip, b)[:, :3], [batch(7)], NAMES, [], FLAT)
+    few = measure_robustness(lambda clip, b: ranked(clip, b)[:, :3], [batch(7)], NAMES, [], FLAT)
     assert few.among5.all()
 
 
@@ -128,7 +128,7 @@ def test_robustness_does_not_depend_on_the_batches():
     def measure(batches: list[Batch]) -> list[Tensor]:
         seen: list[Tensor] = []
         corruptions = [make(levels=(0.5,)) for make in ALL]
-        robustness(recording(seen), batches, NAMES, corruptions, FLAT, draws=2)
+        measure_robustness(recording(seen), batches, NAMES, corruptions, FLAT, draws=2)
         per_batch = len(seen) // len(batches)
         return [torch.cat(seen[i::per_batch]) for i in range(per_batch)]
 
@@ -148,13 +148,13 @@ def test_the_data_are_read_once_and_models_see_the_same():
     other: list[Tensor] = []
     reads = iter([batch(7)])  # a second pass over the data would find nothing
     corruptions = [make(levels=(0.5,)) for make in ALL]
-    robustness(recording(first), reads, NAMES, corruptions, FLAT, draws=1)
-    robustness(recording(other), [batch(7)], NAMES, corruptions[::-1], FLAT, draws=1)
+    measure_robustness(recording(first), reads, NAMES, corruptions, FLAT, draws=1)
+    measure_robustness(recording(other), [batch(7)], NAMES, corruptions[::-1], FLAT, draws=1)
     assert len(first) == 1 + len(ALL)
     for one, two in zip(first[1:], other[:0:-1], strict=True):
         assert torch.equal(one, two)
     seeded: list[Tensor] = []
-    robustness(recording(seeded), [batch(7)], NAMES, corruptions, FLAT, draws=1, seed=1)
+    measure_robustness(recording(seeded), [batch(7)], NAMES, corruptions, FLAT, draws=1, seed=1)
     assert not torch.equal(seeded[1], first[1])
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 
-from maskclr_pl.analysis.memory import Memory, learns, step_loss
+from maskclr_pl.analysis.memory import Memory, step_loss, trains_backbone
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.dataset import MAX_FRAMES, ClipDataset
@@ -28,10 +28,10 @@ context and the workspaces of kernels are not counted."""
 _STEPS, _PATIENCE = 10, 30.0  # steps that are timed, unless they take so many seconds
 
 
-class Load(NamedTuple):
+class LargestBatch(NamedTuple):
     """The largest batch that is to be expected."""
 
-    clips: int
+    batch_size: int
     persons: int
     mean: float
     """Persons a clip."""
@@ -39,7 +39,7 @@ class Load(NamedTuple):
     """Of the right sizes, without values (on the device `meta`)."""
 
 
-def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) -> Load:
+def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) -> LargestBatch:
     """A device's share of a training batch with very many persons.
 
     Random clips have more but once in 700 batches: the mean over the training clips and three
@@ -68,7 +68,7 @@ def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) ->
         "label": empty(size),
         "index": empty(size),
     }
-    return Load(size, persons, float(counts.mean()), batch)
+    return LargestBatch(size, persons, float(counts.mean()), batch)
 
 
 def _persons(clips: ClipDataset) -> np.ndarray:
@@ -77,7 +77,7 @@ def _persons(clips: ClipDataset) -> np.ndarray:
     return np.array([int(clips[int(index)]["present"].sum()) for index in chosen])
 
 
-def is_small(method: Method, load: Load) -> bool:
+def is_small(method: Method, load: LargestBatch) -> bool:
     """Whether a step is too small for its memory to matter on any machine."""
     frames, joints = load.batch["clip"].shape[2:4]
     parameters = sum(
@@ -136,7 +136,7 @@ def seconds_per_step(
         masking: Of the masked pathway, where the method has one.
         autocast: Context of mixed precision; entered in each step.
     """
-    method.to(device).train(learns(method))
+    method.to(device).train(trains_backbone(method))
     method.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
     if masking is not None:
         setattr(method, "masking", masking)  # noqa: B010  # see MaskingCallback
@@ -166,12 +166,12 @@ def _endless(data: SkeletonDataModule) -> Iterator[Any]:
         yield from data.train_dataloader()
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes as text: MiB, or GiB from one on."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A stretch of time as text, to two digits or so."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -49,7 +49,7 @@ def model_poses(
     return points.numpy(), visible.numpy()
 
 
-def pose_of(method: Method, part: ClipDataset) -> Float[np.ndarray, "V 2"]:
+def example_pose(method: Method, part: ClipDataset) -> Float[np.ndarray, "V 2"]:
     """A pose to draw values on, y down: the frame with most visible joints in the first clips."""
     batch = collate([part[i] for i in range(min(16, len(part)))])
     batch = method.transfer_batch_to_device(batch, method.device, 0)

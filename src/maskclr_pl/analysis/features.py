@@ -20,7 +20,7 @@ _TABLES = {"features": "f", "label": "iu"}
 """Table -> kinds of its values."""
 
 
-class Embedded(NamedTuple):
+class ClipFeatures(NamedTuple):
     """Features of the clips of a split."""
 
     features: Float[np.ndarray, "n D"]
@@ -48,7 +48,7 @@ def embed(
     return features, label
 
 
-def write_features(path: Path, embedded: Embedded) -> Path | None:
+def write_features(path: Path, embedded: ClipFeatures) -> Path | None:
     """Write an HDF5 file: `features` (n, D) float32, `label` (n,), `name` (n,), and attributes.
 
     Attributes are JSON texts, except those that are texts. The file is there in full or not at all;
@@ -68,7 +68,7 @@ def write_features(path: Path, embedded: Embedded) -> Path | None:
         return keep_older(path)
 
 
-def read_features(path: str | Path) -> Embedded:
+def read_features(path: str | Path) -> ClipFeatures:
     """Read a file of `write_features`.
 
     Raises:
@@ -91,10 +91,10 @@ def read_features(path: str | Path) -> Embedded:
         raise InputError(
             f"{path}: not a file of features as maskclr_pl.embed writes it ({reason})"
         ) from error
-    return Embedded(features, label, name, attributes)
+    return ClipFeatures(features, label, name, attributes)
 
 
-def facts_of(info: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def feature_attributes(info: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Attributes of features: classes and method of a checkpoint, and what else is known."""
     method = info["config"]["method"]["_target_"].rpartition(".")[2]
     return {"class_names": list(info["class_names"]), "method": method, **more}

@@ -78,14 +78,14 @@ class _Storages(TorchDispatchMode):
         return result
 
 
-def learns(method: Method) -> bool:
+def trains_backbone(method: Method) -> bool:
     """Whether the backbone is trained; a frozen one encodes every clip once."""
     return any(parameter.requires_grad for parameter in method.backbone.parameters())
 
 
 def step_loss(method: Method, batch: Batch, autocast: AbstractContextManager[Any]) -> Tensor | None:
     """What a batch goes through: a training step, or a frozen backbone alone (then no loss)."""
-    if learns(method):
+    if trains_backbone(method):
         with autocast:
             outputs = cast(dict[str, Any], method.training_step(batch, 0))
         return cast(Tensor, outputs["loss"])
@@ -111,7 +111,7 @@ def training_memory(
     if masking is not None:
         setattr(fake, "masking", masking)  # noqa: B010  # see MaskingCallback
     with mode, _Storages() as storages:
-        fake.train(learns(fake))
+        fake.train(trains_backbone(fake))
         storages.add([*fake.parameters(), *fake.buffers()])
         parameters = [parameter for parameter in fake.parameters() if parameter.requires_grad]
         for parameter in parameters:

@@ -1,6 +1,6 @@
 """Which pictures of a trained model there are, and how they are drawn.
 
-`draw` runs the model; `draw_records` draws what a run folder holds already.
+`draw` runs the model; `draw_run_figures` draws what a run folder holds already.
 """
 
 import copy
@@ -16,10 +16,10 @@ import torch
 
 from maskclr_pl.analysis.attention import clip_attention, importance_of, write_attention
 from maskclr_pl.analysis.confusion import confused_pairs, confusion, per_class, write_per_class
-from maskclr_pl.analysis.examples import example_clips, model_poses, pose_of
+from maskclr_pl.analysis.examples import example_clips, example_pose, model_poses
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.dataset import ClipDataset, collate
-from maskclr_pl.figures.attention import Attended, attention_animation, attention_strip
+from maskclr_pl.figures.attention import AttendedClip, attention_animation, attention_strip
 from maskclr_pl.figures.confusion import class_scores, confusion_matrix
 from maskclr_pl.figures.features import features_plane
 from maskclr_pl.figures.masked import masked_classes, masked_over_epochs, masking_stages
@@ -45,7 +45,7 @@ def available(method: Method) -> list[str]:
     return [name for name in PICTURES if isinstance(method, Classifier) or name not in _LABELLED]
 
 
-def check_names(names: Sequence[str], method: Method | None = None) -> None:
+def check_figure_names(names: Sequence[str], method: Method | None = None) -> None:
     """Refuse names of pictures that do not exist, or not of this method.
 
     Raises:
@@ -94,7 +94,7 @@ def draw(
     """
     if names is None:
         names = [name for name in DEFAULT if name in available(method)]
-    check_names(names, method)
+    check_figure_names(names, method)
     part = (data.val if split == "val" else data.test).as_tested()
     if not len(part):
         raise InputError(f"figures: there are no {split} clips to draw")
@@ -103,7 +103,7 @@ def draw(
         return [file for name in dict.fromkeys(names) for file in PICTURES[name](subject)]
 
 
-def draw_records(folder: Path, class_names: Sequence[str], skeleton: Skeleton) -> list[Path]:
+def draw_run_figures(folder: Path, class_names: Sequence[str], skeleton: Skeleton) -> list[Path]:
     """Draw what a run folder holds: predictions.npz, metrics.csv, masked_by_class.csv.
 
     Args:
@@ -156,7 +156,7 @@ class Subject:
     @cached_property
     def predictions(self) -> Predictions:
         """What a classifier says of the clips."""
-        method = cast(Classifier, self.method)  # `check_names` has seen to it
+        method = cast(Classifier, self.method)  # `check_figure_names` has seen to it
         rows = [
             (b["index"], b["label"], method.predict_clips(b["clip"], b).logits.float())
             for b in self.batches()
@@ -167,14 +167,14 @@ class Subject:
         return Predictions(str(self.folder), names, label.numpy(), judged)
 
     @cached_property
-    def attended(self) -> list[Attended]:
+    def attended(self) -> list[AttendedClip]:
         """Some clips of different classes that show a person."""
         chosen = example_clips(self.part, _CLIPS)
         if not chosen:
             raise InputError("figures: none of the clips shows a person; nothing can be drawn")
         return [self.look_at(index) for index in chosen]
 
-    def look_at(self, index: int) -> Attended:
+    def look_at(self, index: int) -> AttendedClip:
         """A clip with what is attended to in it."""
         batch = self.to_device(collate([self.part[index]]))
         points, visible = model_poses(self.method, batch, self.part.store.coordinates)
@@ -186,7 +186,7 @@ class Subject:
         if isinstance(self.method, Classifier):
             said = self.method.predict_clips(batch["clip"], batch).logits.argmax()
             predicted = self.class_names[int(said)]
-        return Attended(name, true, predicted, points, visible, everybody.cpu().numpy())
+        return AttendedClip(name, true, predicted, points, visible, everybody.cpu().numpy())
 
 
 def _confusion_of(
@@ -228,7 +228,7 @@ def _activated_joints(subject: Subject) -> list[Path]:
         f"{values['joints']} joints activated (effective number; {values['clips']} clips)"
     )
     what = f"share of the attention ({values['read_from']})"
-    pose = pose_of(method, subject.part)
+    pose = example_pose(method, subject.part)
     path = subject.figures / "activated_joints.png"
     files = joint_shares(values["share"], method.skeleton, pose, path, title, what, limit=None)
     return [subject.folder / "attention.json", *files]

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from maskclr_pl.analysis.estimate import duration
+from maskclr_pl.analysis.estimate import format_duration
 from maskclr_pl.callbacks.masking import MaskingCallback
 
 log = logging.getLogger("maskclr_pl")
@@ -126,7 +126,7 @@ class EpochTime(L.Callback):
         if trainer.is_global_zero and epochs > 0:
             log.info(
                 "time       about %s an epoch, %s in all, without validation%s",
-                *(duration(epoch), duration(epochs * epoch)),
+                *(format_duration(epoch), format_duration(epochs * epoch)),
                 "; more from where masking begins" if later else "",
             )
 

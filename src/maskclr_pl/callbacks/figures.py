@@ -6,7 +6,7 @@ from typing import cast
 
 import lightning as L
 
-from maskclr_pl.analysis.model_figures import check_names, draw
+from maskclr_pl.analysis.model_figures import check_figure_names, draw
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method, OneShot
 from maskclr_pl.types import InputError
@@ -32,7 +32,7 @@ class FiguresCallback(L.Callback):
             raise InputError(
                 f"callbacks.figures.every_n_epochs={every_n_epochs}: expected 0 (off) or more"
             )
-        check_names(names)
+        check_figure_names(names)
         self.every_n_epochs, self.names = every_n_epochs, tuple(names)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -44,7 +44,7 @@ class FiguresCallback(L.Callback):
                     "only; type callbacks.figures.every_n_epochs=0, and draw with `python -m "
                     "maskclr_pl.evaluate ckpt_path=RUN figures=[...]`"
                 )
-            check_names(self.names, pl_module)
+            check_figure_names(self.names, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, if it is time."""

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from maskclr_pl.analysis.model_figures import check_names
+from maskclr_pl.analysis.model_figures import check_figure_names
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.config.build import built_from, clip_skeleton
 from maskclr_pl.config.plain import plain
@@ -202,7 +202,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
     with built_from("optim"):  # else its errors come when training has begun
         method.optim.build(nn.Linear(1, 1), [], steps=1, per_epoch=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
-        check_names(plain(cfg.callbacks.figures.names), method)
+        check_figure_names(plain(cfg.callbacks.figures.names), method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
     if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
         raise InputError(

@@ -30,7 +30,7 @@ _Poses = tuple[np.ndarray, np.ndarray, np.ndarray]  # points, visible, relative 
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttendedClip:
     """A clip as a model sees it, and what the model attends to."""
 
     name: str
@@ -54,7 +54,7 @@ class Attended:
         return self.importance / max(self.importance.max(), 1e-12)
 
 
-def attention_colours(
+def attention_colors(
     relative: Float[np.ndarray, "*shape"], gain: float = 1
 ) -> Float[np.ndarray, "*shape 3"]:
     """Red r = min(1, gain * relative), green 0, blue 1 - r."""
@@ -68,7 +68,7 @@ def attention_sizes(relative: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, 
 
 
 def attention_strip(
-    clips: Sequence[Attended], skeleton: Skeleton, path: Path, columns: int = 8, gain: float = 1
+    clips: Sequence[AttendedClip], skeleton: Skeleton, path: Path, columns: int = 8, gain: float = 1
 ) -> list[Path]:
     """Clips as rows of poses, from the first frame to the last; all of a clip at the same scale.
 
@@ -77,7 +77,7 @@ def attention_strip(
         skeleton: Their joints.
         path: PNG to write (an SVG goes beside it).
         columns: Poses of a clip; fewer if it is shorter.
-        gain: See `attention_colours`.
+        gain: See `attention_colors`.
     """
     side, across, down, margin = 1.45, 1.66, 2.05, 0.15
     figure, axes = page(columns * across + 2 * margin, len(clips) * down + 0.6)
@@ -106,7 +106,7 @@ def attention_strip(
 
 
 def attention_animation(
-    clips: Sequence[Attended], skeleton: Skeleton, path: Path, columns: int = 2, gain: float = 1
+    clips: Sequence[AttendedClip], skeleton: Skeleton, path: Path, columns: int = 2, gain: float = 1
 ) -> list[Path]:
     """Clips side by side as a GIF, at 15 frames a second; a shorter clip starts again.
 
@@ -115,7 +115,7 @@ def attention_animation(
         skeleton: Their joints.
         path: GIF to write.
         columns: Clips in a row.
-        gain: See `attention_colours`.
+        gain: See `attention_colors`.
     """
     side, across, down, margin = 2.7, 3.2, 3.55, 0.15
     rows = -(-len(clips) // columns)
@@ -183,7 +183,7 @@ def _dots(
 ) -> tuple[Float[np.ndarray, "S 2"], Float[np.ndarray, "S 3"], Float[np.ndarray, " S"]]:
     """Places, colours and sizes of the joints that are there."""
     seen = relative[visible]
-    return points[visible], attention_colours(seen, gain), attention_sizes(seen)
+    return points[visible], attention_colors(seen, gain), attention_sizes(seen)
 
 
 def _legend(axes: Axes, x: float, y: float, gain: float) -> None:
@@ -191,7 +191,7 @@ def _legend(axes: Axes, x: float, y: float, gain: float) -> None:
     values = np.linspace(0, 1, 7)
     write(axes, x, y, "attention received:", size=8, va="center")
     places = x + 1.35 + 0.24 * np.arange(len(values))
-    look: dict[str, Any] = {"s": attention_sizes(values), "c": attention_colours(values, gain)}
+    look: dict[str, Any] = {"s": attention_sizes(values), "c": attention_colors(values, gain)}
     axes.scatter(places, np.full(len(values), y), linewidths=0, **look)
     for i, text in ((0, "0"), (3, "1/2"), (6, "1")):
         write(axes, places[i], y - 0.17, text, size=6.5, ha="center", va="center")
@@ -200,7 +200,7 @@ def _legend(axes: Axes, x: float, y: float, gain: float) -> None:
 
 def _palette() -> Image.Image:
     """Colours of the dots, these and blacks mixed with white: the same for all frames of a GIF."""
-    ramp, steps = attention_colours(np.linspace(0, 1, 60)), np.linspace(0, 0.75, 4)
+    ramp, steps = attention_colors(np.linspace(0, 1, 60)), np.linspace(0, 0.75, 4)
     mixed = np.concatenate([white + (1 - white) * ramp for white in steps])
     greys = np.linspace(0, 1, 256 - len(mixed))[:, None].repeat(3, 1)  # few: Pillow rounds
     image = Image.new("P", (1, 1))

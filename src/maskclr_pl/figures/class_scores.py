@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from maskclr_pl.figures.style import COLOURS, new_figure, save
+from maskclr_pl.figures.style import COLORS, new_figure, save
 
 _COLUMN = 40  # classes in one column of dots
 
@@ -51,7 +51,7 @@ def _dots(axes: Axes, scores: Mapping[str, Mapping[str, float]], names: Sequence
     places = range(len(names))
     ends = [[min(s[n] for s in scores.values()), max(s[n] for s in scores.values())] for n in names]
     axes.hlines(places, *zip(*ends, strict=True), color="0.75", linewidth=2, zorder=1)
-    marks = zip(scores.items(), COLOURS, "osD^vP*", strict=False)
+    marks = zip(scores.items(), COLORS, "osD^vP*", strict=False)
     below = np.linspace(-0.2, 0.2, len(scores))
     for shift, ((text, values), colour, mark) in zip(below, marks, strict=False):
         dots = [values[name] for name in names]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from matplotlib.axes import Axes
 
-from maskclr_pl.figures.style import COLOURS, new_figure, save
+from maskclr_pl.figures.style import COLORS, new_figure, save
 
 Parts = Mapping[str, Int[np.ndarray, " K"]]
 _COLUMN = 70  # classes in one column of bars
@@ -42,7 +42,7 @@ def class_counts(counts: Mapping[str, Parts], class_names: Sequence[str], path: 
 
 def _bars(axes: Axes, parts: Parts, classes: np.ndarray) -> None:
     left = np.zeros(len(classes), dtype=np.int64)
-    for (split, values), colour in zip(parts.items(), itertools.cycle(COLOURS), strict=False):
+    for (split, values), colour in zip(parts.items(), itertools.cycle(COLORS), strict=False):
         axes.barh(range(len(classes)), values[classes], left=left, color=colour, label=split)
         left += values[classes]
     axes.set_ylim(len(classes) - 0.4, -0.6)

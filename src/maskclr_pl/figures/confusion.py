@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from maskclr_pl.figures.style import COLOURS, save, short
+from maskclr_pl.figures.style import COLORS, save, short
 
 _NUMBERS, _NAMES = 20, 150  # classes up to which cells hold numbers, and rows have names
 _LINE = 0.36  # inches of a pair in the list
@@ -123,7 +123,7 @@ def _list_pairs(
     axes.set(xlim=(0, 122), ylim=(len(pairs), 0))  # room for the number behind a full bar
     axes.axis("off")
     for i, (text, (_, _, clips, share)) in enumerate(zip(texts, pairs, strict=True)):
-        axes.barh(i + 0.78, 100 * share, height=0.24, color=COLOURS[1])
+        axes.barh(i + 0.78, 100 * share, height=0.24, color=COLORS[1])
         axes.text(0, i + 0.6, text, size=7, parse_math=False)
         axes.text(100 * share + 1, i + 0.8, f"{100 * share:.0f} % ({clips})", size=7, va="center")
 
@@ -164,12 +164,12 @@ def _class_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     clips = np.array([int(row["clips"]) for row in rows])
     low, high = wilson(top1 / 100, clips)
     known = clips > 0
-    axes.barh(places, top1, color=COLOURS[4], label="top-1")
+    axes.barh(places, top1, color=COLORS[4], label="top-1")
     lines: dict[str, Any] = {"color": "0.25", "linewidth": 0.8, "label": "its 95 % interval"}
     axes.hlines(places[known], 100 * low[known], 100 * high[known], **lines)
     dots = [(float(row["precision"]), i) for i, row in enumerate(rows) if row["precision"] != ""]
     if dots:
-        axes.plot(*zip(*dots, strict=True), "o", color=COLOURS[1], ms=3.2, label="precision")
+        axes.plot(*zip(*dots, strict=True), "o", color=COLORS[1], ms=3.2, label="precision")
     for i in places[~known]:
         axes.text(4, i, "no clips", size=6.5, va="center", color="0.35")
     names = [f"{short(row['class'], _LONGEST)} ({row['clips']})" for row in rows]

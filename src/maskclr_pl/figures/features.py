@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
-from maskclr_pl.figures.style import COLOURS, new_figure, save, short
+from maskclr_pl.figures.style import COLORS, new_figure, save, short
 from maskclr_pl.types import InputError
 
 Kind = Literal["tsne", "pca"]
@@ -145,7 +145,7 @@ def _scatter(
     others = ~np.isin(label, shown)
     axes.scatter(points[others, 0], points[others, 1], s=0.5 * size, color="0.8", linewidths=0)
     for i, k in enumerate(shown):
-        colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i // len(COLOURS)]
+        colour, marker = COLORS[i % len(COLORS)], _MARKERS[i // len(COLORS)]
         look: dict[str, Any] = {"color": colour, "marker": marker, "s": size}
         look |= {"edgecolors": "white", "linewidths": 0.4, "label": short(class_names[k], _LONGEST)}
         axes.scatter(points[label == k, 0], points[label == k, 1], **look)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from maskclr_pl.figures.drawing import torso
-from maskclr_pl.figures.style import COLOURS
+from maskclr_pl.figures.style import COLORS
 from maskclr_pl.files import replacing
 from maskclr_pl.skeletons.skeleton import Skeleton
 
@@ -32,7 +32,7 @@ class Caption(NamedTuple):
     text: str
 
 
-def annotated(
+def write_annotated_gif(
     path: Path,
     frames: Int[np.ndarray, " F"],
     keypoint: Float[np.ndarray, "P F V C"],
@@ -75,7 +75,7 @@ def annotated(
             draw.text((8, 24), _cut(text, size[0] - 16, font), fill="black", font=font)
         for row, person in enumerate(persons):
             if visible[row, at].any():
-                colour = COLOURS[int(person) % len(COLOURS)]
+                colour = COLORS[int(person) % len(COLORS)]
                 _body(draw, points[row, at], visible[row, at], bones, colour)
                 text = _said(captions, int(frame), int(person))
                 label = f"person {person}" + (f": {text}" if text else "")

@@ -17,17 +17,17 @@ from maskclr_pl.data.contents import Inspection, protocols
 from maskclr_pl.data.store.reader import found_joints
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import fit, page, torso, write
-from maskclr_pl.figures.style import COLOURS, any_letters
+from maskclr_pl.figures.style import COLORS, any_letters
 from maskclr_pl.files import replacing
 from maskclr_pl.skeletons.skeleton import Skeleton
 
-_SIDES = {"left": COLOURS[0], "right": COLOURS[1], "middle": "#404040"}
+_SIDES = {"left": COLORS[0], "right": COLORS[1], "middle": "#404040"}
 _WHITE = np.array([0.0, 0.55, 0.75])  # mixed into the colour of the first, second, other persons
 _LINE: dict[str, Any] = {"linewidths": 1.6, "capstyle": "round"}
 _FPS, _LONGEST = 15, 100  # of an animation, in frames
 
 
-def overview(store: Store, found: Inspection, folder: Path) -> list[Path]:
+def draw_overview(store: Store, found: Inspection, folder: Path) -> list[Path]:
     """All pictures of a store: clips per class, a contact sheet, moving clips.
 
     Of the folds of a cross-validation (names that differ in the number at the end) one is shown.

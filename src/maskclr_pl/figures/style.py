@@ -12,13 +12,13 @@ from maskclr_pl.files import replacing
 from maskclr_pl.types import printable
 
 # Okabe and Ito (2008), without the yellow that is hard to see on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _LINES = ("-", "--", "-.", ":")
 
 
 def line_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """A colour and line style for each name, all different for up to 28 names."""
-    looks = itertools.product(_LINES, COLOURS)
+    looks = itertools.product(_LINES, COLORS)
     return {
         name: {"linestyle": line, "color": colour}
         for name, (line, colour) in zip(names, looks, strict=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from maskclr_pl.data import Store
 from maskclr_pl.data.coverage import nobody
-from maskclr_pl.figures.recordings import overview
+from maskclr_pl.figures.recordings import draw_overview
 from maskclr_pl.files import write_atomically
 from maskclr_pl.inspection.summary import inspect, lines, problems
 from maskclr_pl.types import InputError
@@ -60,7 +60,7 @@ def write_report(store: Store, folder: Path, name: str, refusals: Sequence[str] 
     show_left_out(left_out, f"the others are in {folder / 'report.txt'}")
     try:
         _write(folder, [*text, *left_out, *unseen])
-        figures = overview(store, contents, folder)
+        figures = draw_overview(store, contents, folder)
     except InputError as error:
         raise InputError(f"{error}; output=NAME has the report in NAME_check") from None
     log.info("report     %s", folder / "report.txt")

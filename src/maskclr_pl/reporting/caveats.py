@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskclr_pl.reporting.comparison import Rows, spread
+from maskclr_pl.reporting.comparison import spread
 from maskclr_pl.reporting.run_groups import CLEAN, Model
+from maskclr_pl.reporting.tables import Rows
 from maskclr_pl.runs.environment import without_home
 from maskclr_pl.runs.seeds import differing as differing_keys
 from maskclr_pl.runs.seeds import flat, groups, repeated, training_settings

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from maskclr_pl.reporting.bootstrap import Difference, paired_bootstrap
-from maskclr_pl.reporting.paper_table import Best
 from maskclr_pl.reporting.run_groups import CLEAN, CORRUPTED, Model
-
-Rows = list[dict[str, Any]]
+from maskclr_pl.reporting.tables import Best, Rows
 
 
 class Pair(NamedTuple):

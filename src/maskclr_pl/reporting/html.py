@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from maskclr_pl.reporting.paper_table import Best
+from maskclr_pl.reporting.tables import Best, is_numeric
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -45,7 +45,6 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
 _LARGE_SVG, _LARGE_GIF = 400_000, 2_000_000
 _LONG = re.compile(r"\S{32}")
-_NUMBER = re.compile(r"[-+]?[\d.,]+( ± [\d.]+)?( to [-+]?[\d.]+)?")
 
 
 class Section(NamedTuple):
@@ -121,7 +120,7 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
     if not rows:
         return ""
     names = list(rows[0])
-    right = {name for name in names[1:] if _numbers(row[name] for row in rows)}
+    right = {name for name in names[1:] if is_numeric(row[name] for row in rows)}
     head = "".join(_cell("th", name, name in right, ' scope="col"') for name in names)
     body = "\n".join(
         "<tr>"
@@ -147,11 +146,6 @@ def _cell(tag: str, value: Any, right: bool, scope: str = "") -> str:
     # a hash or path may be broken anywhere, a word may not
     place = ' class="n"' if right else ' class="long"' if _LONG.search(str(value)) else ""
     return f"<{tag}{place}{scope}>{text}</{tag}>"
-
-
-def _numbers(values: Iterable[Any]) -> bool:
-    texts = [str(value) for value in values if str(value) not in ("", "—")]
-    return bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
 
 
 def picture(path: Path, alt: str, caption: str = "") -> str:

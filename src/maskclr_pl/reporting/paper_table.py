@@ -1,7 +1,7 @@
 """The paper's table: published figures, and beside them those of runs, told apart in every line."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from maskclr_pl.reporting.tables import markdown_table
 from maskclr_pl.runs.describe import Row, Run, published_clips
 from maskclr_pl.runs.seeds import differing, groups, repeated
 
@@ -65,7 +66,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     return cells
 
 
-class Table:
+class PaperTable:
     """Runs by row and benchmark, beside the published figures.
 
     Args:
@@ -161,7 +162,7 @@ class Table:
             for cell in cells
             if (found := self.differences(row, benchmark, cell))
         ]
-        lines = [aligned(self.lines()), NOTE]
+        lines = [markdown_table(self.lines()), NOTE]
         if notes:
             lines += [
                 "What differs from the published settings, and what was left out:\n",
@@ -169,28 +170,6 @@ class Table:
                 "",
             ]
         return "\n".join(lines)
-
-
-class Best(str):
-    """A cell whose lead over all others in its column is supported: bold where that is possible."""
-
-
-def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as a Markdown table with columns of one width."""
-    lines = [list(rows[0]), *([_marked(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
-    )
-
-
-def _marked(value: Any) -> str:
-    text = str(value).replace("|", "\\|")
-    return f"**{text}**" if isinstance(value, Best) else text
 
 
 def _values(runs: Sequence[Run], key: str) -> str:

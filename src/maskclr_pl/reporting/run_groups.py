@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from maskclr_pl.command_line import override
 from maskclr_pl.reading import read_arrays
-from maskclr_pl.robustness.runner import mean_over_levels, summarise
+from maskclr_pl.robustness.runner import mean_over_levels, summarize
 from maskclr_pl.runs.environment import read_environment
 from maskclr_pl.runs.predictions import read_predictions
 from maskclr_pl.runs.read import read_config, robustness_rows, run_metrics
@@ -125,7 +125,7 @@ class Model:
     @cached_property
     def robustness(self) -> list[dict[str, dict[float, tuple[float, float]]]]:
         """Of each run: {corruption: {level: (mean, std) of top-1}}; {} if it was not evaluated."""
-        return [summarise(robustness_rows(run)) for run in self.runs]
+        return [summarize(robustness_rows(run)) for run in self.runs]
 
     @cached_property
     def corruptions(self) -> list[str]:

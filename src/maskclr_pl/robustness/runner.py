@@ -59,7 +59,7 @@ class Passes:
 
 
 @torch.no_grad()
-def robustness(
+def measure_robustness(
     predict: Predict,
     batches: Iterable[Batch],
     names: Sequence[str],
@@ -92,12 +92,12 @@ def robustness(
         mine = [names[i] for i in batch["index"].tolist()]
         clean = predict(batch["clip"], batch)
         unanswered = unanswered + (~answered(clean)).sum()  # no wait for the device
-        hits[_CLEAN].append(_recognised(clean, batch))
+        hits[_CLEAN].append(correct_top1_top5(clean, batch))
         for key, clip in _corrupted(batch, mine, corruptions, poses, draws, seed):
-            hits[key].append(_recognised(predict(clip, batch), batch))
+            hits[key].append(correct_top1_top5(predict(clip, batch), batch))
         for level in adversarial.levels:
             clip = adversarial(predict, batch, level, poses)
-            hits[adversarial.name, level, 0].append(_recognised(predict(clip, batch), batch))
+            hits[adversarial.name, level, 0].append(correct_top1_top5(predict(clip, batch), batch))
     index, label = torch.cat(seen, 1).cpu()
     order = index.argsort()
     found = torch.stack([torch.cat(hits[key], 1) for key in keys]).cpu()[..., order].numpy()
@@ -105,7 +105,7 @@ def robustness(
     return Passes(name, label[order].numpy(), keys, found[:, 0], found[:, 1], int(unanswered))
 
 
-def _recognised(logits: Float[Tensor, "B K"], batch: Batch) -> Bool[Tensor, "2 B"]:
+def correct_top1_top5(logits: Float[Tensor, "B K"], batch: Batch) -> Bool[Tensor, "2 B"]:
     """Whether the right class has the largest score, and one of the five largest.
 
     Neither is so where the scores are not numbers.
@@ -139,7 +139,7 @@ def _corrupted(
                 )
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[float, tuple[float, float]]]:
+def summarize(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[float, tuple[float, float]]]:
     """Mean and standard deviation over draws of top-1: {corruption: {level: (mean, std)}}.
 
     Args:

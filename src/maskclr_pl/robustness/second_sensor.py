@@ -18,7 +18,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.methods import Classifier
 from maskclr_pl.robustness.corruptions import Poses
-from maskclr_pl.robustness.runner import Passes, robustness
+from maskclr_pl.robustness.runner import Passes, measure_robustness
 from maskclr_pl.sources.recognition import doubt
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import Batch, InputError
@@ -65,7 +65,7 @@ def second_passes(
     )
     knowing = with_joints_of(method, store)
     poses = Poses(store.skeleton, 2 if store.coordinates == "pixels" else 3)
-    found = robustness(
+    found = measure_robustness(
         lambda clip, batch: knowing.predict_clips(clip, batch).logits,
         *(load(part), part.names, [], poses),
     )

@@ -20,7 +20,7 @@ from maskclr_pl.robustness.runner import (
     area,
     mean_over_levels,
     spread,
-    summarise,
+    summarize,
 )
 from maskclr_pl.runs.results import write_table
 
@@ -46,7 +46,7 @@ def summary_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         draw. All in percent, means over draws.
     """
     table = []
-    for name, levels in summarise(rows).items():
+    for name, levels in summarize(rows).items():
         if name == "clean":
             continue
         clean, mean = levels[0.0][0], mean_over_levels(levels)

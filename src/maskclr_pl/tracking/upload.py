@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.image import imread
 
-from maskclr_pl.reporting.paper_table import aligned
-from maskclr_pl.robustness.runner import summarise
+from maskclr_pl.reporting.tables import markdown_table
+from maskclr_pl.robustness.runner import summarize
 from maskclr_pl.runs.read import masked_shares, run_metrics
 from maskclr_pl.runs.results import read_table
 
@@ -112,7 +112,7 @@ def _to_wandb(
         logger.log_table(f"tables/{name}", columns=list(columns), data=data)
     run = logger.experiment
     passes = [dict(row) for row in tables.get("robustness", []) if row["corruption"] != "clean"]
-    for corruption, levels in summarise(passes).items():
+    for corruption, levels in summarize(passes).items():
         run.define_metric(f"level/{corruption}", hidden=True)
         run.define_metric(f"robust/{corruption}", step_metric=f"level/{corruption}")
         for level, (mean, _) in levels.items():
@@ -129,7 +129,7 @@ def _to_tensorboard(
             logger.experiment.add_image(key, pixels, epoch or 0, dataformats="HWC")
     for name, rows in tables.items():
         if len(rows) <= LONGEST:
-            logger.experiment.add_text(f"tables/{name}", aligned(rows))
+            logger.experiment.add_text(f"tables/{name}", markdown_table(rows))
     results = {f"result/{name}": value for name, value in _results(folder).items()}
     if logger.hparams and results:
         logger.log_hyperparams(dict(logger.hparams), results)

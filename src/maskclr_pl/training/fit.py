@@ -12,9 +12,9 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from maskclr_pl.analysis.examples import pose_of
+from maskclr_pl.analysis.examples import example_pose
 from maskclr_pl.analysis.flops import flops_per_clip
-from maskclr_pl.analysis.model_figures import draw_records
+from maskclr_pl.analysis.model_figures import draw_run_figures
 from maskclr_pl.callbacks import CostCallback
 from maskclr_pl.cli import log
 from maskclr_pl.command_line import command
@@ -147,12 +147,12 @@ def _test(
 def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
     """Tables and figures from what the run folder holds."""
     figures = folder / "figures"
-    draw_records(folder, data.store.class_names, method.skeleton)
+    draw_run_figures(folder, data.store.class_names, method.skeleton)
     if (folder / "metrics.csv").is_file():  # if the CSV logger is there
         marks = {folder.name: marked_epochs(folder)}
         path = figures / "training_curves.png"
         training_curves({folder.name: curves(folder)}, path, marks=marks)
     if shares := masked_shares(folder):
-        pose = pose_of(method, data.test)
+        pose = example_pose(method, data.test)
         title = "What was hidden in training"
         joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)

@@ -13,18 +13,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.analysis.estimate import (
-    Load,
+    LargestBatch,
     checkpoint_bytes,
-    duration,
     fits,
+    format_bytes,
+    format_duration,
     free_memory,
     is_small,
     largest_batch,
     seconds_per_step,
-    size,
 )
 from maskclr_pl.analysis.flops import flops_per_clip
-from maskclr_pl.analysis.memory import Memory, learns, training_memory
+from maskclr_pl.analysis.memory import Memory, training_memory, trains_backbone
 from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.masking import Masking
@@ -65,37 +65,38 @@ def state_needs(
     return roomy
 
 
-def _state_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: Load) -> bool:
+def _state_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: LargestBatch) -> bool:
     device, free = trainer.strategy.root_device, free_memory(trainer.strategy.root_device)
     try:
         memory = training_memory(method, load.batch, _masking(cfg), _MIXED.get(trainer.precision))
     except Exception as error:  # a method from outside may look at values, which are not there
         log.info("note       memory not estimated (%s: %s)", type(error).__name__, error)
         return True
-    log.info("memory     %s", memory_text(memory, load, learns(method)))
-    room = "" if free is None else f"   {size(free)} free"
+    log.info("memory     %s", memory_text(memory, load, trains_backbone(method)))
+    room = "" if free is None else f"   {format_bytes(free)} free"
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     log.info("device     %s%s%s", count, device_name(device), room)
     if fits(memory, free):
         return True
     assert free is not None
-    ways = [] if cfg.checkpointing or not learns(method) else ["checkpointing=true"]
+    ways = [] if cfg.checkpointing or not trains_backbone(method) else ["checkpointing=true"]
     ways += ["a smaller data.batch_size"]
     ways += [] if trainer.precision in _MIXED else ["trainer.precision=bf16-mixed"]
     log.info(
         "warning: a step needs about %s and %s are free, so that it will probably fail; pass %s",
-        *(size(memory.peak), size(free), ", or ".join(ways)),
+        *(format_bytes(memory.peak), format_bytes(free), ", or ".join(ways)),
     )
     return False
 
 
-def memory_text(memory: Memory, load: Load, learning: bool = True) -> str:
+def memory_text(memory: Memory, load: LargestBatch, learning: bool = True) -> str:
     """The estimate and the batch that it is for."""
     what = "weights, gradients, optimizer" if learning else "weights"
     kept = "activations" if learning else "a pass without gradients"
     return (
-        f"about {size(memory.peak)} ({size(memory.model)} {what}; {size(memory.step)} {kept})   "
-        f"batches of {load.clips} clips with up to {load.persons} persons"
+        f"about {format_bytes(memory.peak)} ({format_bytes(memory.model)} {what}; "
+        f"{format_bytes(memory.step)} {kept})   "
+        f"batches of {load.batch_size} clips with up to {load.persons} persons"
     )
 
 
@@ -113,7 +114,7 @@ def _state_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
     total = (count + 1) * each
     log.info(
         "disk       %d checkpoints of %s, %s while one is replaced   %s free",
-        *(count, size(each), size(total), size(free)),
+        *(count, format_bytes(each), format_bytes(total), format_bytes(free)),
     )
     if total > free:
         log.info("warning: the disk of %s has too little space for them; pass output_dir=", folder)
@@ -175,10 +176,12 @@ def _time(
     masking = _masking(cfg)
     seconds = seconds_per_step(method, data, device, masking, autocast)
     steps = len(data.train_dataloader())
-    if not learns(method):
-        return f"about {duration(steps * seconds)} to encode the training clips, which is done once"
+    if not trains_backbone(method):
+        once = format_duration(steps * seconds)
+        return f"about {once} to encode the training clips, which is done once"
     pathway = ", with the masked pathway" if masking is not None else ""
     return (
-        f"about {duration(steps * seconds)} an epoch ({steps} steps of {duration(seconds)}"
-        f"{pathway}), {duration(epochs * steps * seconds)} for {epochs} epochs, without validation"
+        f"about {format_duration(steps * seconds)} an epoch ({steps} steps of "
+        f"{format_duration(seconds)}{pathway}), {format_duration(epochs * steps * seconds)} for "
+        f"{epochs} epochs, without validation"
     )

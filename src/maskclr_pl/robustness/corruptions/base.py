@@ -58,7 +58,7 @@ class Corruption(ABC):
     def name(self) -> str:
         """What it is called in tables."""
 
-    def unfit(self, poses: Poses) -> str | None:
+    def skip_reason(self, poses: Poses) -> str | None:
         """Why it means nothing for such clips, in a few words; None if it does."""
         return None
 

@@ -29,7 +29,7 @@ class ConfidenceDropout(Corruption):
     name: ClassVar[str] = "confidence_dropout"
     unit: ClassVar[str] = "share of confidences"
 
-    def unfit(self, poses: Poses) -> str | None:
+    def skip_reason(self, poses: Poses) -> str | None:
         """No confidence to lose."""
         return "3D joints have no confidence" if poses.coordinates == 3 else None
 
@@ -58,7 +58,7 @@ class SideSwap(Corruption):
     name: ClassVar[str] = "side_swap"
     unit: ClassVar[str] = "share of frames"
 
-    def unfit(self, poses: Poses) -> str | None:
+    def skip_reason(self, poses: Poses) -> str | None:
         """No two sides."""
         name = poses.skeleton.name
         return None if poses.skeleton.pairs else f"{name} has no pairs of left and right joints"

@@ -51,7 +51,7 @@ class PartOcclusion(Corruption):
         """As `occlusion_left_arm`."""
         return f"occlusion_{self.part}"
 
-    def unfit(self, poses: Poses) -> str | None:
+    def skip_reason(self, poses: Poses) -> str | None:
         """Nothing to hide, or nothing that would be left."""
         skeleton, parts = poses.skeleton, PARTS[self.part]
         lacking = [part.replace("_", " ") for part in parts if part not in skeleton.parts]

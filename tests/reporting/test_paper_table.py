@@ -1,0 +1,323 @@
+import copy
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from maskclr_pl.reporting.paper_table import PaperTable, published
+from maskclr_pl.runs.describe import Row, benchmark_of, identify, published_clips, row_of
+from maskclr_pl.runs.read import runs_below
+from maskclr_pl.runs.results import write_predictions
+from maskclr_pl.runs.seeds import groups, training_settings
+from maskclr_pl.types import InputError
+
+RECOGNIZER = {
+    "seed": 0,
+    "output_dir": "somewhere",
+    "init_from": None,
+    "select_on": "val",
+    "clip": {"frames": 120, "stream": "joint", "classes": 60, "skeleton": None},
+    "augment": {"coordinates": "metres"},
+    "data": {"path": "data/ntu60_3d.h5", "test_split": "xsub_val", "labelled": None, "seed": 0},
+    "backbone": {"_target_": "maskclr_pl.backbones.Transformer", "weights": None},
+    "method": {"_target_": "maskclr_pl.methods.Recognizer", "persons": "packed"},
+    "loss": {"terms": {"ce": {"label_smoothing": 0.1}}},
+    "masking": {"_target_": "lightning.pytorch.callbacks.Callback"},
+    "optim": {"lr": 0.0003, "backbone_lr": None},
+    "trainer": {"max_epochs": 100, "accumulate_grad_batches": 1},
+}
+RECOGNIZER["data"] |= {"batch_size": 48, "balanced": None}
+AGPM = {"strategy": {"_target_": "maskclr_pl.masking.AttentionGuidedMasking"}}
+CONTRAST = {"ce": {}, "sample": {}, "class": {}}
+
+
+def config(**changes):
+    """Dotted names with __ instead of dots."""
+    made = copy.deepcopy(RECOGNIZER)
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        node = made
+        for name in path:
+            node = node[name]
+        node[last] = value
+    return made
+
+
+def run(folder: Path, top1=50.0, clips=16_487, **changes):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config(**changes)))
+    (folder / "metrics.json").write_text(json.dumps({"test/top1": top1}))
+    names, rows = np.array([str(i) for i in range(clips)]), np.zeros((clips, 2), np.float32)
+    write_predictions(folder, names, np.zeros(clips, np.int64), rows)
+    return folder
+
+
+def method_of(**changes):
+    return row_of(config(**changes)).method
+
+
+def kind(name):
+    return f"maskclr_pl.methods.{name}"
+
+
+def test_what_a_run_learnt_from(tmp_path):
+    assert method_of() == "supervised"
+    assert method_of(masking=AGPM, loss__terms=CONTRAST) == "MaskCLR"
+    random = {"strategy": {"_target_": "maskclr_pl.masking.RandomMasking"}}
+    assert method_of(masking=random, loss__terms={"ce": {}}) == "RandomMasking, loss ce"
+    assert method_of(backbone__weights="checkpoint-399.pth") == "MAMP"
+    assert method_of(clip__stream="bone") == "supervised (bone)"
+    assert method_of(method__target="motion", method___target_=kind("MaskedAutoencoder")) == "MAMP"
+    assert method_of(init_from="gone/run") == "from run"
+    assert method_of(method___target_=kind("LinearProbe")) == "random weights"
+    assert method_of(method___target_=kind("AimCLR")) == "AimCLR"
+    assert method_of(method___target_=kind("Lift")) == "MotionBERT"
+    mae = {"method__target": "coordinates", "method___target_": kind("MaskedAutoencoder")}
+    started = run(tmp_path / "pre", **mae)
+    for start in (started, started / "checkpoints" / "best.ckpt"):
+        assert method_of(init_from=str(start)) == "SkeletonMAE"
+    middle = run(tmp_path / "middle", init_from=str(started))
+    found = method_of(init_from=str(middle), method___target_=kind("KNN"))
+    assert found == "SkeletonMAE"
+
+
+def test_protocols():
+    assert row_of(config()) == Row("supervised", "Transformer", "full")
+    for name, protocol in (("LinearProbe", "linear"), ("KNN", "kNN"), ("OneShot", "one-shot")):
+        assert row_of(config(method___target_=kind(name))).protocol == protocol
+    assert row_of(config(data__labelled=0.01)).protocol == "1 % of the labels"
+    assert row_of(config(data__labelled="a/labelled.txt")).protocol == "labels of labelled.txt"
+    part = row_of(config(data__labelled=0.1, method___target_=kind("LinearProbe")))
+    assert part.protocol == "linear, 10 % of the labels"
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "path", "name"),
+    [
+        ("xsub_val", 60, "x.h5", "NTU60-XSub"),
+        ("xview_val", 60, "x.h5", "NTU60-XView"),
+        ("xset_val", 120, "x.h5", "NTU120-XSet"),
+        ("ntu60_xsub_val", 120, "x.h5", "NTU60-XSub"),
+        ("val", 400, "x.h5", "K400"),
+        ("test", 15, "data/penn_action.h5", "penn_action"),
+        ("xsub_val", 7, "data/own.h5", "own xsub_val"),
+        ("val", 15, "data/own.h5", "own val"),
+    ],
+)
+def test_benchmarks(split, classes, path, name):
+    settings = {"data__test_split": split, "clip__classes": classes, "data__path": path}
+    assert benchmark_of(config(**settings)) == name
+
+
+def test_sizes_of_the_benchmarks():
+    assert published_clips("NTU60-XSub") == 16_487
+    assert published_clips("NTU120-XSet") == 59_477
+    assert published_clips("K400") is None
+
+
+def test_published_figures_are_complete_and_known_settings():
+    rows = published()["rows"]
+    assert len({(one["method"], one["backbone"], one["protocol"]) for one in rows}) == len(rows)
+    assert len(published()["benchmarks"]) == 5
+    known = {"clip", "augment", "optim", "method", "select_on", "trainer", "data", "backbone"}
+    for one in rows:
+        assert one["source"]
+        assert set(one["figures"]) <= set(published()["benchmarks"])
+        assert all(20 < figure < 100 for figure in one["figures"].values())
+        assert {key.split(".")[0] for key in one.get("settings", {})} <= known | {"loss", "masking"}
+
+
+def test_the_rows_of_the_paper():
+    """Figures that MaskCLR's table is known by, typed in a second time."""
+    table = PaperTable([])
+    for backbone, figures in (
+        ("STTFormer", [90.1, 95.4, 79.0, 80.5, None]),
+        ("Transformer", [93.5, 97.5, 90.5, 91.9, None]),
+        ("DSTformer", [93.9, 97.3, 87.4, 89.5, 44.7]),
+    ):
+        row = Row("MaskCLR", backbone, "full")
+        assert [table.figure(row, name) for name in table.benchmarks] == figures
+
+
+def test_no_run_no_figure_of_ours():
+    table = PaperTable([])
+    assert {line["figures"] for line in table.lines()} == {"paper"}
+    assert "ours" not in table.text().split("Top-1 on the test split")[0]
+    assert all(one["runs"] == 0 and one["ours_mean"] == "" for one in table.records())
+
+
+def lines_of(table, method):
+    return {one["figures"]: one for one in table.lines() if one["method"] == method}
+
+
+def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
+    pre = run(tmp_path / "pre", method___target_=kind("MaskedAutoencoder"), method__target="motion")
+    for seed, top1 in enumerate((80.0, 82.0, 87.0)):
+        folder = tmp_path / f"seed{seed}"
+        run(folder, top1, seed=seed, data__seed=seed, init_from=str(pre), output_dir=str(folder))
+    table = PaperTable([identify(tmp_path / f"seed{seed}") for seed in range(3)])
+    found = [one for one in table.lines() if one["method"] == "MAMP" and one["protocol"] == "full"]
+    paper, ours = found
+    assert (paper["figures"], paper["NTU60-XSub"]) == ("paper", "93.1")
+    assert ours["figures"] == "ours"
+    assert ours["NTU60-XSub"] == "83.0 ± 3.6 (3)"  # sqrt((9 + 1 + 16) / 2)
+    assert ours["NTU60-XView"] == ours["K400"] == ours["source"] == ""
+    [record] = [one for one in table.records() if one["runs"]]
+    assert (record["published"], record["ours_mean"]) == (93.1, "83.0000")
+
+
+def test_what_differs_is_said(tmp_path):
+    changes = {"backbone__weights": "f.pth", "trainer__max_epochs": 3, "data__batch_size": 12}
+    accumulate = {"trainer__accumulate_grad_batches": 2}
+    one = identify(run(tmp_path / "a", clips=100, **changes, **accumulate))
+    [found] = differences([one])
+    assert "100 test clips (published 16,487)" in found
+    assert "trainer.max_epochs 3 (published 100)" in found
+    assert "data.batch_size 24 (published 48)" in found
+    assert "select_on val (published test)" in found
+    assert not any(text.startswith(("optim.lr", "clip.frames")) for text in found)
+    assert "trainer.max_epochs 3 (published 100)" in PaperTable([one]).text()
+
+
+def differences(runs):
+    """Of each cell of the runs, which are all of one row and benchmark."""
+    table = PaperTable(runs)
+    [[(row, benchmark), cells]] = table.cells.items()
+    return [table.differences(row, benchmark, cell) for cell in cells]
+
+
+def ours(runs):
+    """Line -> figure."""
+    lines = [one for one in PaperTable(runs).lines() if one["figures"].startswith("ours")]
+    return {one["figures"]: one["NTU60-XSub"] for one in lines}
+
+
+def test_only_seeds_are_averaged(tmp_path):
+    """Kind: runs that differ in more than the seed, averaged as if they were seeds."""
+    settings = {"short": {"trainer__max_epochs": 30}, "long": {"trainer__max_epochs": 60}}
+    runs = [
+        identify(run(tmp_path / f"{name}{seed}", top1 + seed, seed=seed, data__seed=seed, **values))
+        for (name, values), top1 in zip(settings.items(), (50.0, 70.0), strict=True)
+        for seed in (0, 2)
+    ]
+    assert ours(runs) == {
+        "ours: trainer.max_epochs=30": "51.0 ± 1.4 (2)",
+        "ours: trainer.max_epochs=60": "71.0 ± 1.4 (2)",
+    }
+    records = [one for one in PaperTable(runs).records() if one["runs"]]
+    assert [one["settings"] for one in records] == [
+        "trainer.max_epochs=30",
+        "trainer.max_epochs=60",
+    ]
+
+
+def test_the_same_seed_twice_is_no_second_seed(tmp_path):
+    """Kind: one seed counted several times, which makes the spread too small."""
+    runs = [identify(run(tmp_path / n, top1, seed=seed)) for n, top1, seed in REPEATED]
+    assert ours(runs) == {"ours": "51.0 ± 1.4 (2)"}
+    [notes] = differences(runs)
+    assert f"{tmp_path / 'again'} left out: seed 0 is there already" in notes
+
+
+REPEATED = (("first", 50.0, 0), ("again", 90.0, 0), ("other", 52.0, 1))
+
+
+def test_settings_that_change_no_result_do_not_part_seeds(tmp_path):
+    same = {"data__num_workers": 8, "output_dir": "there", "checkpointing": True, "logger": {}}
+    runs = [identify(run(tmp_path / "a")), identify(run(tmp_path / "b", seed=1, **same))]
+    assert list(ours(runs)) == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "data_seeds", "expected"),
+    [
+        ((0, 1, 2), (0, 1, 2), [[0, 1, 2]]),  # the data follow the run
+        ((0, 1, 2), (0, 0, 0), [[0, 1, 2]]),  # data.seed=0 for all
+        ((0, 1, 2), (0, 1, 7), [[0, 1], [2]]),
+        ((0, 0, 0), (0, 1, 2), [[0], [1], [2]]),
+    ],
+)
+def test_the_seed_of_the_data(seeds, data_seeds, expected):
+    """Kind: other held-out clips, averaged as if only the training had been another."""
+    both = zip(seeds, data_seeds, strict=True)
+    settings = [training_settings(config(seed=s, data__seed=d)) for s, d in both]
+    assert groups(seeds, settings) == expected
+
+
+def test_masking_that_never_began_is_no_maskclr():
+    """Kind: a run named after a method that it never came to."""
+    masking = {**AGPM, "start_epoch": 300}
+    named = {"masking": masking, "loss__terms": CONTRAST}
+    assert method_of(**named, trainer__max_epochs=4) == "supervised"
+    assert method_of(**named, trainer__max_epochs=300) == "supervised"
+    assert method_of(**named, trainer__max_epochs=301) == "MaskCLR"
+    assert method_of(masking={**AGPM, "start_epoch": 0.5}, loss__terms=CONTRAST) == "MaskCLR"
+
+
+def test_batches_of_classes_and_rates_as_they_took_effect(tmp_path):
+    one = identify(run(tmp_path / "a", data__balanced={"classes": 16, "samples": 2}))
+    assert one.value("data.batch_size") == 32
+    assert one.value("optim.backbone_lr") == 0.0003
+    assert one.value("no.such.key") is None
+
+
+def test_an_ensemble_is_a_row_of_its_own(tmp_path):
+    streams = ("joint", "bone", "joint_motion")
+    members = [run(tmp_path / name, clip__stream=name) for name in streams]
+    both = run(tmp_path / "both")
+    parts = {"ensemble": {"runs": [str(one) for one in members], "weights": [0.6, 0.6, 0.4]}}
+    (both / "config.yaml").write_text(yaml.safe_dump(parts))
+    assert identify(both).row == Row("3s-supervised", "Transformer", "full")
+    two = {"ensemble": {"runs": [str(members[0])] * 2, "weights": [1, 1]}}
+    (both / "config.yaml").write_text(yaml.safe_dump(two))
+    assert identify(both).row.method == "2x-supervised"
+    nested = {"ensemble": {"runs": [str(both)], "weights": [1]}}
+    (members[1] / "config.yaml").write_text(yaml.safe_dump(nested))
+    with pytest.raises(InputError, match="an ensemble of ensembles"):
+        identify(members[1])
+    (both / "config.yaml").write_text(yaml.safe_dump(parts))
+    (members[1] / "config.yaml").write_text(yaml.safe_dump(config(clip__stream="bone")))
+    (members[0] / "config.yaml").write_text(yaml.safe_dump(config(masking=AGPM)))
+    with pytest.raises(InputError, match="an ensemble of different methods"):
+        identify(both)
+
+
+def test_runs_from_other_starts_are_told_apart(tmp_path):
+    for name, epochs in (("short", 1), ("long", 3)):
+        run(tmp_path / name, trainer__max_epochs=epochs)
+    a, b = (
+        identify(run(tmp_path / f"from_{name}", init_from=str(tmp_path / name), seed=seed))
+        for seed, name in enumerate(("short", "long"))
+    )
+    assert list(ours([a, b])) == [
+        "ours: init_from.trainer.max_epochs=1",
+        "ours: init_from.trainer.max_epochs=3",
+    ]
+    guided = config(masking=AGPM, init_from=str(tmp_path / "short"))
+    assert row_of(guided).method.endswith(" after supervised")
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    one = run(tmp_path / "runs" / "a")
+    assert runs_below(tmp_path) == runs_below(one) == [one]
+    (one / "metrics.json").write_text('{"train/loss": 1.0}')
+    with pytest.raises(InputError, match=r"metrics\.json has no test/top1"):
+        identify(one)
+    (one / "metrics.json").write_text('{"test/top1": 1.0}')
+    (one / "config.yaml").write_text("- 1")
+    with pytest.raises(InputError, match=r"config\.yaml: expected a mapping"):
+        identify(one)
+    with pytest.raises(InputError, match="no run folder, and none inside"):
+        runs_below(tmp_path / "empty")
+
+
+def test_the_text_is_a_table(tmp_path):
+    one = identify(run(tmp_path / "a", data__test_split="test", clip__classes=9))
+    text = PaperTable([one]).text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1
+    assert len({row.count("|") for row in rows}) == 1
+    assert re.search(r"\| ours +\|.*\| 50\.0 \(1\) +\|", text)
