@@ -22,11 +22,15 @@ def tokens(n: int = 5, seed: int = 1) -> Tensor:
 
 
 @given(st.lists(st.integers(0, 4), max_size=8), st.integers(0, 99))
-def test_pool_persons_against_a_loop(owners, seed):
-    vectors = torch.randn(len(owners), 3, generator=torch.Generator().manual_seed(seed))
-    pooled = pool_persons(vectors, torch.tensor(owners, dtype=torch.int64), 5)
+def test_pool_persons_against_a_loop(clip_indices, seed):
+    vectors = torch.randn(len(clip_indices), 3, generator=torch.Generator().manual_seed(seed))
+    pooled = pool_persons(vectors, torch.tensor(clip_indices, dtype=torch.int64), 5)
     for clip in range(5):
-        mine = [vectors[i].double().numpy() for i, owner in enumerate(owners) if owner == clip]
+        mine = [
+            vectors[i].double().numpy()
+            for i, clip_index in enumerate(clip_indices)
+            if clip_index == clip
+        ]
         expected = np.mean(mine, axis=0) if mine else np.zeros(3)
         np.testing.assert_allclose(pooled[clip], expected, atol=1e-6)  # float32 mean
 

@@ -7,7 +7,7 @@ from torch import Tensor, distributed
 from torch.distributed.nn.functional import all_gather
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """The rank of this process, and how many there are."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -16,7 +16,7 @@ def place() -> tuple[int, int]:
 
 def gather(x: Tensor) -> Tensor:
     """The rows of all ranks, with gradient; `x` itself in a single process."""
-    ranks = place()[1]
+    ranks = rank_and_world_size()[1]
     if ranks == 1:
         return x
     if x.requires_grad:
@@ -26,13 +26,13 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def share_of(count: Tensor) -> Tensor:
+def mean_count(count: Tensor) -> Tensor:
     """A count (at least 1) of all ranks, divided by their number; without gradient.
 
     A sum over this rank's values divided by it is a loss whose mean over the ranks is the mean over
     all values, and so is its gradient, however many values each rank has.
     """
-    ranks = place()[1]
+    ranks = rank_and_world_size()[1]
     total = count.detach().float()
     if ranks > 1:
         total = total.clone()
@@ -40,9 +40,9 @@ def share_of(count: Tensor) -> Tensor:
     return total.clamp_min(1) / ranks
 
 
-def of_all_ranks(value: Any) -> list[Any]:
+def gather_objects(value: Any) -> list[Any]:
     """The value of each process of this run, on all of them."""
-    ranks = place()[1]
+    ranks = rank_and_world_size()[1]
     if ranks == 1:
         return [value]
     values: list[Any] = [None] * ranks

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from maskclr_pl.distributed import place
+from maskclr_pl.distributed import rank_and_world_size
 from maskclr_pl.types import Batch
 
 Fill = Callable[[Tensor, Generator | None], Tensor]
@@ -39,7 +39,7 @@ def per_clip(batch: Batch, seed: int) -> Iterator[None]:
             generator instead, which goes on from step to step.
     """
     device = batch["clip"].device
-    several = place()[1] > 1
+    several = rank_and_world_size()[1] > 1
     generator = Generator(device).manual_seed(seed) if several else None
     token = _STEP.set(_Step(batch, seed, generator))
     try:
@@ -53,7 +53,7 @@ def for_clips(shape: Sequence[int], device: torch.device, fill: Fill) -> Tensor:
     step = _STEP.get()
     if step is None:
         return fill(torch.empty(tuple(shape), device=device), None)
-    (rank, ranks), clips = place(), shape[0]
+    (rank, ranks), clips = rank_and_world_size(), shape[0]
     whole = fill(torch.empty((ranks * clips, *shape[1:]), device=device), step.generator)
     return whole[rank * clips : (rank + 1) * clips]
 
@@ -73,7 +73,7 @@ def for_persons(
     if step is None or generator is not None:
         return fill(torch.empty(tuple(shape), device=device), generator)
     clips, persons = step.batch["present"].shape
-    rank, ranks = place()
+    rank, ranks = rank_and_world_size()
     # person by person, so that further persons who are absent change nothing
     sizes = (persons, ranks * clips, *shape[1:])
     whole = fill(torch.empty(sizes, device=device), step.generator)

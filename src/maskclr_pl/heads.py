@@ -11,18 +11,20 @@ from maskclr_pl.types import Prediction
 
 
 def pool_persons(
-    vectors: Float[Tensor, "N P"], owner: Int[Tensor, " N"], clips: int
+    vectors: Float[Tensor, "N P"], clip_index: Int[Tensor, " N"], clips: int
 ) -> Float[Tensor, "B P"]:
     """Mean over the persons of each clip; zeros for a clip without any.
 
     Args:
         vectors: One vector per present person.
-        owner: The clip that each belongs to, in [0, clips); `clips` for a person that counts for
-            none (see `Method.pack`).
+        clip_index: Clip of each person, in [0, clips); `clips` for persons to ignore (see
+            `Method.pack`).
         clips: B.
     """
-    sums = vectors.new_zeros(clips + 1, vectors.shape[1]).index_add(0, owner, vectors)
-    counts = vectors.new_zeros(clips + 1, 1).index_add(0, owner, torch.ones_like(vectors[:, :1]))
+    sums = vectors.new_zeros(clips + 1, vectors.shape[1]).index_add(0, clip_index, vectors)
+    counts = vectors.new_zeros(clips + 1, 1).index_add(
+        0, clip_index, torch.ones_like(vectors[:, :1])
+    )
     return (sums / counts.clamp_min(1))[:clips]
 
 
@@ -66,7 +68,7 @@ class ActionHead(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "N S V D"],
-        owner: Int[Tensor, " N"],
+        clip_index: Int[Tensor, " N"],
         clips: int,
         update_stats: bool = True,
     ) -> Prediction:
@@ -74,12 +76,12 @@ class ActionHead(nn.Module):
 
         Args:
             tokens: Of the present persons.
-            owner: The clip each person belongs to.
+            clip_index: The clip each person belongs to.
             clips: B.
             update_stats: Whether the BatchNorm's running statistics follow this call. They follow
                 the standard pathway only, which is what is tested.
         """
-        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), owner, clips)
+        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), clip_index, clips)
         fc1 = self.fc1(pooled)
         hidden = F.relu(self._normalise(fc1, update_stats))
         embedding = {"pooled": pooled, "fc1": fc1, "hidden": hidden}[self.embedding]
@@ -110,7 +112,7 @@ class LinearHead(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "N S V D"],
-        owner: Int[Tensor, " N"],
+        clip_index: Int[Tensor, " N"],
         clips: int,
         update_stats: bool = True,
     ) -> Prediction:
@@ -118,7 +120,7 @@ class LinearHead(nn.Module):
 
         `update_stats` is for heads with a BatchNorm.
         """
-        pooled = pool_persons(tokens.mean((1, 2)), owner, clips)
+        pooled = pool_persons(tokens.mean((1, 2)), clip_index, clips)
         return Prediction(self.fc(self.dropout(pooled)), pooled)
 
 
@@ -138,10 +140,10 @@ class EmbeddingHead(nn.Module):
         self.fc1 = nn.Linear(dim * joints, embed_dim)
 
     def forward(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Float[Tensor, "B E"]:
         """Unit vectors."""
-        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), owner, clips)
+        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), clip_index, clips)
         return F.normalize(self.fc1(pooled), dim=-1)
 
 
@@ -162,8 +164,8 @@ class Projector(nn.Module):
         self.fc2 = nn.Linear(hidden, embed_dim)
 
     def forward(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Float[Tensor, "B E"]:
         """Unit vectors in float32."""
-        pooled = pool_persons(tokens.mean((1, 2)), owner, clips)
+        pooled = pool_persons(tokens.mean((1, 2)), clip_index, clips)
         return F.normalize(self.fc2(F.relu(self.fc1(pooled))).float(), dim=-1)

@@ -72,11 +72,15 @@ def test_limits_of_activated_joints(joints):
 def test_red_joints_against_a_loop():
     x = importances(5, 4, 6, 0)
     x[3] = 0
-    owner = torch.tensor([0, 0, 2, 2, 3])
-    found = red_joints(x, owner, clips=4)
+    clip_index = torch.tensor([0, 0, 2, 2, 3])
+    found = red_joints(x, clip_index, clips=4)
     for n, one in enumerate(x.tolist()):
         clip = [
-            value for m in range(5) if owner[m] == owner[n] for f in x[m].tolist() for value in f
+            value
+            for m in range(5)
+            if clip_index[m] == clip_index[n]
+            for f in x[m].tolist()
+            for value in f
         ]
         third = max(clip) / 3
         red = [sum(value >= third and value > 0 for value in frame) for frame in one]

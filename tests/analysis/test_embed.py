@@ -33,11 +33,11 @@ def test_features_of_a_run(tmp_path, toy_run, capsys):
     method, info = load_run(toy_run / "run/checkpoints/best.ckpt")
     data = data_of(info, {"path": str(toy_run / "poses.h5")})
     [batch] = data.test_dataloader()
-    x, owner = method.pack(method.preprocess(batch["clip"]), batch)
+    x, clip_index = method.pack(method.preprocess(batch["clip"]), batch)
     with torch.no_grad():
         tokens = method.encode(x).tokens.numpy()
     for clip, features in enumerate(found.features):
-        expected = tokens[owner.numpy() == clip].mean((0, 1, 2))
+        expected = tokens[clip_index.numpy() == clip].mean((0, 1, 2))
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     # an earlier file is kept; other splits
     printed = command("embed", *fixed, "split=train")

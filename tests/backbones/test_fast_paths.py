@@ -209,15 +209,15 @@ def test_dropping_hidden_tokens(ratio: float, head: str) -> None:
     model = recognizer("transformer", drop_hidden=True, head=heads[head]).eval()
     model.masking = AttentionGuidedMasking(ratio=ratio)
     clips = batch(MIXED, frames_of(model))
-    x, owner = model.pack(clips["clip"], clips)
+    x, clip_index = model.pack(clips["clip"], clips)
     with torch.no_grad():
-        standard = model.view(x, owner, 4, with_importance=True)
+        standard = model.pathway(x, clip_index, 4, with_importance=True)
         mask = model.masking(x, standard.importance, model.backbone.stride)
-        masked = model.view(x, owner, 4, mask=mask)
+        masked = model.pathway(x, clip_index, 4, mask=mask)
         # what is hidden has no influence
         hidden = mask.repeat_interleave(model.backbone.stride, dim=1).unsqueeze(-1)
         assert torch.equal(
-            model.view(x.masked_fill(hidden, 7.0), owner, 4, mask=mask)[0], masked[0]
+            model.pathway(x.masked_fill(hidden, 7.0), clip_index, 4, mask=mask)[0], masked[0]
         )
     if ratio == 0:  # gathered in place: other kernels, float32 rounding
         torch.testing.assert_close(masked.logits, standard.logits, rtol=1e-5, atol=1e-5)
@@ -227,7 +227,7 @@ def test_dropping_hidden_tokens(ratio: float, head: str) -> None:
         assert isinstance(model.backbone, Transformer)
         keep = visible_tokens(mask, int(mask[0].sum()))
         mean = model.backbone.encode_visible(x, keep).mean(1)
-        pooled = torch.stack([mean[owner == clip].mean(0) for clip in range(4)])
+        pooled = torch.stack([mean[clip_index == clip].mean(0) for clip in range(4)])
         torch.testing.assert_close(masked.embedding, pooled, rtol=1e-5, atol=1e-5)
 
 

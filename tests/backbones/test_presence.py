@@ -152,28 +152,28 @@ def test_they_are_not_averaged_in(name):
 
 def test_what_pack_gives():
     model, batch = recognizer("dstformer", EARLY), late_guests()
-    x, owner = model.pack(EARLY(batch["clip"]), batch)
+    x, clip_index = model.pack(EARLY(batch["clip"]), batch)
     assert batch["sequence"].tolist() == [0, 2, 3, 4, 5, 6, 7]
-    assert owner.tolist() == [0, 1, 4, 2, 4, 4, 4]  # 4: no clip
+    assert clip_index.tolist() == [0, 1, 4, 2, 4, 4, 4]  # 4: no clip
     first = EARLY(batch["clip"])[:, 0]
     for row, clip in zip(x, (0, 1, 1, 2, 2, 3, 3), strict=True):
         assert torch.equal(row, first[clip])
     assert not x[-1].any()  # nobody is left to take the place
-    everybody, owner = model.pack(LATE(batch["clip"]), batch)
-    assert owner.tolist() == [0, 1, 1, 2, 2, 3, 3]
+    everybody, clip_index = model.pack(LATE(batch["clip"]), batch)
+    assert clip_index.tolist() == [0, 1, 1, 2, 2, 3, 3]
     assert torch.equal(everybody, LATE(batch["clip"]).flatten(0, 1)[batch["sequence"]])
     batch["clip"][1, 1, 0, 0, 0] = torch.nan  # is there, and must not be lost
-    x, owner = model.pack(EARLY(batch["clip"]), batch)
-    assert owner[2] == 1
+    x, clip_index = model.pack(EARLY(batch["clip"]), batch)
+    assert clip_index[2] == 1
     assert x[2].isnan().any()
 
 
 def test_padded_persons_are_as_published():
     model, batch = recognizer("dstformer", EARLY), late_guests()
     model.persons = "padded"
-    x, owner = model.pack(EARLY(batch["clip"]), batch)
+    x, clip_index = model.pack(EARLY(batch["clip"]), batch)
     assert torch.equal(x, EARLY(batch["clip"]).flatten(0, 1))
-    assert owner.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert clip_index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_running_statistics_know_no_zeros():
@@ -196,7 +196,7 @@ def test_running_statistics_know_no_zeros():
 
 def test_views_of_one_clip_may_show_different_persons(monkeypatch):
     """AimCLR's normal and extreme views have a crop each; so has the key."""
-    owners: list[list[int]] = []
+    clip_indices: list[list[int]] = []
     model = AimCLR(
         backbone("sttformer"),
         extreme=EARLY,
@@ -204,14 +204,14 @@ def test_views_of_one_clip_may_show_different_persons(monkeypatch):
     ).train()
     forward = type(model.projector).forward
 
-    def spy(self, tokens, owner, clips):
-        owners.append(owner.tolist())
-        return forward(self, tokens, owner, clips)
+    def spy(self, tokens, clip_index, clips):
+        clip_indices.append(clip_index.tolist())
+        return forward(self, tokens, clip_index, clips)
 
     monkeypatch.setattr(type(model.projector), "forward", spy)
     model.training_step(late_guests(), 0)
     late, early = [0, 1, 1, 2, 2, 3, 3], [0, 1, 4, 2, 4, 4, 4]
-    assert owners == [late, early, early, late]
+    assert clip_indices == [late, early, early, late]
 
 
 @torch.no_grad()
@@ -269,11 +269,11 @@ def test_the_pipeline_of_3d_clips_leaves_late_persons_out():
     steps = nn.Sequential(Center(0), ValidCropResize(FRAMES, [0.5, 1.0]))
     model = recognizer("dstformer", steps)
     torch.manual_seed(0)
-    x, owner = model.pack(model.augment(batch["clip"]), batch)
-    missed = (owner == 400).float().mean().item() * 2  # of the second persons
+    x, clip_index = model.pack(model.augment(batch["clip"]), batch)
+    missed = (clip_index == 400).float().mean().item() * 2  # of the second persons
     assert 0.2 < missed < 0.4
     assert (x != 0).flatten(1).any(1).all()
-    assert torch.equal(owner.unique(), torch.arange(401))
+    assert torch.equal(clip_index.unique(), torch.arange(401))
 
 
 def test_packing_is_as_it_was_where_all_are_seen():
@@ -281,6 +281,6 @@ def test_packing_is_as_it_was_where_all_are_seen():
         there = torch.tensor(present)
         clip = bodies(4, 2, FRAMES, V) * there[..., None, None, None]
         batch = batch_of(clip, there)
-        x, owner = recognizer("dstformer", EARLY).pack(clip, batch)
+        x, clip_index = recognizer("dstformer", EARLY).pack(clip, batch)
         assert torch.equal(x, clip.flatten(0, 1)[batch["sequence"]])
-        assert torch.equal(owner, batch["sequence"] // 2)
+        assert torch.equal(clip_index, batch["sequence"] // 2)

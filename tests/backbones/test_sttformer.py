@@ -295,8 +295,8 @@ def test_the_masked_pathway_is_normalised_by_its_own_batch(monkeypatch, policy):
     model = recognizer(monkeypatch, bn_stats=policy)
     x, mask = clips(4), masks(4)
     expected = small().train()(x, mask=mask).tokens
-    owner = torch.arange(4)
-    found = model.view(x, owner, 4, mask=mask)
+    clip_index = torch.arange(4)
+    found = model.pathway(x, clip_index, 4, mask=mask)
     pooled = expected.mean((1, 2))
     assert torch.equal(found.embedding, pooled)
     found.logits.square().sum().backward()

@@ -46,7 +46,7 @@ def test_only_epochs_in_which_every_stage_is_on_are_eligible(
 ) -> None:
     """The kind: best.ckpt from an epoch in which the method was still another one."""
     for stage in stages:
-        stage.settle(len(SCORES))
+        stage.resolve(len(SCORES))
     best = BestCheckpoint(tmp_path, monitor)
     fit(Scripted(SCORES, stages=stages), tmp_path, best)
     assert chosen(tmp_path) == best.best.epoch == expected
@@ -178,7 +178,7 @@ def test_a_training_without_an_end(limits: tuple[int | None, int], message: str)
 )
 def test_a_stage_that_never_begins_is_refused(stage: Stage, message: str) -> None:
     """The kind: `start_epoch: 300` of four epochs was the supervised model, called MaskCLR."""
-    stage.settle(4)
+    stage.resolve(4)
     with pytest.raises(InputError, match=message):
         check_stages([stage], 4, "max_epochs=4")
     check_stages([stage], 301, "max_epochs=301")
@@ -186,10 +186,10 @@ def test_a_stage_that_never_begins_is_refused(stage: Stage, message: str) -> Non
 
 def test_a_ramp_can_be_a_share() -> None:
     stage = Stage("masking", "masking.start_epoch", 0.25, 0.5, "masking.ramp_epochs")
-    stage.settle(8)
+    stage.resolve(8)
     assert (stage.first, stage.full) == (2, 6)
     callback = MaskingCallback(RandomMasking(ratio=0.5), 0.25, 0.5)
-    callback.stages[0].settle(8)
+    callback.stages[0].resolve(8)
     ratios = [m.ratio if m else 0 for m in map(callback.masking_at, range(8))]
     assert ratios == pytest.approx([0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
 
@@ -217,8 +217,8 @@ def test_curves_mark_where_stages_begin_and_the_best_epoch(
 def test_a_share_is_settled_once() -> None:
     """The kind: with more epochs, masking that was on went off again."""
     stage = Stage("masking", "masking.start_epoch", 0.5)
-    stage.settle(300)
-    stage.settle(600)
+    stage.resolve(300)
+    stage.resolve(600)
     assert stage.first == 150
     assert [Stage("a", "a.b", start).first for start in (0, 150)] == [0, 150]
 

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, multiprocessing
 from maskclr_pl import draws
 from maskclr_pl.backbones.layers import DropPath
 from maskclr_pl.data.dataset import collate
-from maskclr_pl.distributed import share_of
+from maskclr_pl.distributed import mean_count
 from maskclr_pl.heads import ActionHead
 from tests.helpers.step_cases import case_of, ready
 
@@ -49,7 +49,7 @@ def step(name: str, rows: slice) -> dict[str, Tensor]:
             module.eval()
     logged: dict[str, Tensor] = {}
     method.log_step = lambda values, clips: logged.update(values)  # type: ignore[method-assign]
-    method.seed_of = lambda batch_idx: SEED  # type: ignore[method-assign]
+    method.step_seed = lambda batch_idx: SEED  # type: ignore[method-assign]
     torch.manual_seed(SEED)  # a single process goes on with torch's own generator
     outputs = method.training_step(batch, 1)  # type: ignore[operator]
     outputs["loss"].backward()
@@ -104,6 +104,6 @@ def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]
 
 
 def test_a_single_process_shares_nothing() -> None:
-    assert share_of(torch.tensor(0)) == 1
-    assert share_of(torch.tensor(6)) == 6
+    assert mean_count(torch.tensor(0)) == 1
+    assert mean_count(torch.tensor(6)) == 6
     assert draws.for_clips((2,), torch.device("cpu"), lambda x, g: x.fill_(1)).tolist() == [1, 1]

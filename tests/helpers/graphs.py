@@ -13,7 +13,7 @@ import torch
 
 from maskclr_pl.heads import Projector
 from maskclr_pl.methods import Recognizer
-from maskclr_pl.methods.pretrain.moco import MomentumCopy
+from maskclr_pl.methods.pretrain.moco import EMAEncoder
 from tests.backbones.test_fast_paths import MIXED, batch, frames_of, recognizer, step
 
 NAMES = ("dstformer", "sttformer", "transformer")
@@ -52,12 +52,12 @@ def keys(name: str) -> dict[str, Any]:
     counted = Counted()
     model = recognizer(name, masked=False)
     dim = model.backbone.dim
-    network = MomentumCopy(model.backbone, Projector(dim, dim, 8), momentum=0.9)
+    network = EMAEncoder(model.backbone, Projector(dim, dim, 8), momentum=0.9)
     network.backbone.compile(fullgraph=True, backend=counted)
     for crowd in CROWDS:
         clips = batch(crowd, frames_of(model))
-        x, owner = model.pack(clips["clip"], clips)
-        network(x, owner, len(crowd))
+        x, clip_index = model.pack(clips["clip"], clips)
+        network(x, clip_index, len(crowd))
     return {"graphs": counted.count}
 
 

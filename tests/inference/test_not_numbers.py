@@ -50,7 +50,7 @@ def test_a_clip_without_an_answer_is_wrong(tmp_path: Path) -> None:
 class Measured(Classifier):
     """A classifier whose answers are given."""
 
-    def classify(self, tokens, owner, clips):
+    def classify(self, tokens, clip_index, clips):
         raise NotImplementedError
 
     def log(self, *args, **kwargs):

@@ -59,9 +59,9 @@ def test_hides_exactly_what_it_says(case):
     assert torch.equal(x, before)
     n, steps, joints = len(x), x.shape[1] // stride, x.shape[2]
     assert mask.shape == (n, steps, joints)
-    assert (mask.sum((1, 2)) == strategy.hidden(steps, joints)).all()
+    assert (mask.sum((1, 2)) == strategy.num_masked(steps, joints)).all()
     if isinstance(strategy, MotionAwareMasking):
-        assert strategy.hidden(steps, joints) == round(strategy.ratio * steps * joints)
+        assert strategy.num_masked(steps, joints) == round(strategy.ratio * steps * joints)
         return
     frames, rest = round(strategy.frame_ratio * steps), round(strategy.ratio * joints)
     for sequence in mask.sum(2).tolist():
@@ -152,13 +152,13 @@ def test_visible_tokens_are_those_that_are_left(n, steps, joints, seed, data):
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(n, steps, joints, 3, generator=rng)
     mask = strategy(x, torch.rand(n, steps, joints, generator=rng), 1)
-    keep = visible_tokens(mask, strategy.hidden(steps, joints))
+    keep = visible_tokens(mask, strategy.num_masked(steps, joints))
     for hidden, kept in zip(mask.flatten(1).tolist(), keep.tolist(), strict=True):
         assert kept == [i for i, one in enumerate(hidden) if not one]
 
 
 def test_parts_hide_varying_numbers():
-    assert PartMasking(parts=[[0, 1], [2]]).hidden(4, 3) is None
+    assert PartMasking(parts=[[0, 1], [2]]).num_masked(4, 3) is None
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from maskclr_pl.backbones import DSTformer, Transformer
 from maskclr_pl.methods import Lift, Method
 from maskclr_pl.methods.pretrain.lifting import (
-    joint_error,
+    mpjpe,
+    n_mpjpe,
     projection_error,
-    scaled_joint_error,
     velocity_error,
 )
 from maskclr_pl.optim import Optim
@@ -82,8 +82,8 @@ def test_errors_against_loops(seed):
     pose, truth, there = draws(seed)
     expected = loops(pose.double().numpy(), truth.double().numpy(), there.numpy())
     errors = {
-        "mpjpe": joint_error(pose, truth, there),
-        "n_mpjpe": scaled_joint_error(pose, truth, there),
+        "mpjpe": mpjpe(pose, truth, there),
+        "n_mpjpe": n_mpjpe(pose, truth, there),
         "velocity": velocity_error(pose, truth, there),
     }
     for name, error in errors.items():
@@ -104,9 +104,9 @@ def test_projection_error_against_loops(seed):
 
 def test_scale_does_not_matter_to_the_scaled_error():
     pose, truth, there = draws()
-    expected = scaled_joint_error(pose, truth, there)
-    torch.testing.assert_close(scaled_joint_error(7 * pose, truth, there), expected)
-    assert scaled_joint_error(3 * truth, truth, there).item() < 1e-5
+    expected = n_mpjpe(pose, truth, there)
+    torch.testing.assert_close(n_mpjpe(7 * pose, truth, there), expected)
+    assert n_mpjpe(3 * truth, truth, there).item() < 1e-5
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])

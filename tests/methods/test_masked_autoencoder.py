@@ -31,7 +31,7 @@ class Always:
         mask[:, list(self.tokens)] = True
         return mask.view(len(x), -1, x.shape[2])
 
-    def hidden(self, steps: int, joints: int) -> int:
+    def num_masked(self, steps: int, joints: int) -> int:
         return len(self.tokens)
 
 

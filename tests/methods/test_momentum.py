@@ -12,8 +12,8 @@ from torch import Tensor, distributed, multiprocessing, nn
 from maskclr_pl.backbones import STTFormer
 from maskclr_pl.heads import Projector
 from maskclr_pl.methods.pretrain.moco import (
+    EMAEncoder,
     FeatureQueue,
-    MomentumCopy,
     check_contrast,
     distribution_target,
     key_target,
@@ -41,10 +41,10 @@ def networks() -> tuple[nn.Module, nn.Module]:
 
 def test_key_equals_query_at_the_start():
     backbone, projector = networks()
-    key = MomentumCopy(backbone, projector, 0.999)
-    x, owner = torch.randn(3, 4, 3, 3), torch.tensor([0, 1, 1])
-    found = key(x, owner, 2)
-    assert torch.equal(found, projector(backbone(x).tokens, owner, 2))
+    key = EMAEncoder(backbone, projector, 0.999)
+    x, clip_index = torch.randn(3, 4, 3, 3), torch.tensor([0, 1, 1])
+    found = key(x, clip_index, 2)
+    assert torch.equal(found, projector(backbone(x).tokens, clip_index, 2))
     assert not found.requires_grad
     assert not any(parameter.requires_grad for parameter in key.parameters())
     shared = {id(p) for p in key.parameters()} & {id(p) for p in backbone.parameters()}
@@ -55,7 +55,7 @@ def test_key_equals_query_at_the_start():
 @given(st.floats(0, 1), st.integers(1, 5))
 def test_moving_average_closed_form(momentum, steps):
     query = [nn.Linear(3, 2), nn.Linear(2, 2)]
-    key = MomentumCopy(*query, momentum)
+    key = EMAEncoder(*query, momentum)
     start = [parameter.detach().double().clone() for parameter in key.parameters()]
     latest = [p for network in query for p in network.parameters()]
     for parameter in latest:
@@ -71,7 +71,7 @@ def test_moving_average_closed_form(momentum, steps):
 def test_the_key_moves_once_for_each_step_of_the_optimizer():
     """The kind: with accumulated gradients, what is done at a step was done at every batch."""
     query = [nn.Linear(3, 2), nn.Linear(2, 2)]
-    key = MomentumCopy(*query, 0.5)
+    key = EMAEncoder(*query, 0.5)
     start = [parameter.clone() for parameter in key.parameters()]
     latest = [p for network in query for p in network.parameters()]
     for parameter in latest:
@@ -84,19 +84,19 @@ def test_the_key_moves_once_for_each_step_of_the_optimizer():
 
 def test_buffers_of_the_key_follow_its_own_passes():
     backbone, projector = networks()
-    key = MomentumCopy(backbone, projector, 0.5)
-    x, owner = torch.randn(3, 4, 3, 3), torch.arange(3)
+    key = EMAEncoder(backbone, projector, 0.5)
+    x, clip_index = torch.randn(3, 4, 3, 3), torch.arange(3)
     backbone(x)
     key.update(backbone, projector)
     name = "input_map.1.running_mean"
     assert torch.equal(key.backbone.state_dict()[name], torch.zeros(8))
-    key(x, owner, 3)
+    key(x, clip_index, 3)
     torch.testing.assert_close(key.backbone.state_dict()[name], backbone.state_dict()[name])
 
 
 def test_restart_copies_everything():
     backbone, projector = networks()
-    key = MomentumCopy(backbone, projector, 0.999)
+    key = EMAEncoder(backbone, projector, 0.999)
     for parameter in backbone.parameters():
         nn.init.normal_(parameter)
     backbone(torch.randn(3, 4, 3, 3))
@@ -230,7 +230,7 @@ def test_values_out_of_range_are_refused():
     with pytest.raises(ValueError, match="queue_size"):
         FeatureQueue(0, (2,))
     with pytest.raises(ValueError, match="momentum"):
-        MomentumCopy(*networks(), 1.5)
+        EMAEncoder(*networks(), 1.5)
 
 
 def rank_work(rank: int, folder: str) -> None:

@@ -5,7 +5,7 @@ from torch import nn
 
 from maskclr_pl.data.dataset import collate
 from maskclr_pl.heads import EmbeddingHead
-from maskclr_pl.losses.contrastive import supervised_contrast, supervised_contrast_of
+from maskclr_pl.losses.contrastive import supervised_contrast, supervised_contrastive_loss
 from maskclr_pl.methods import OneShot
 from maskclr_pl.methods.protocols.one_shot import nearest_exemplar
 from maskclr_pl.types import InputError
@@ -32,17 +32,17 @@ def test_the_contrast_of_single_rows():
     """Rows of two views are the rows of one set; a class with one row is no anchor."""
     rows, label = torch.randn(8, 5), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
     both = supervised_contrast(rows[:4], rows[4:], label[:4], 0.1, 0.07)
-    torch.testing.assert_close(supervised_contrast_of(rows, label, 0.1, 0.07), both)
+    torch.testing.assert_close(supervised_contrastive_loss(rows, label, 0.1, 0.07), both)
     lonely = torch.cat((rows, torch.randn(1, 5))), torch.cat((label, torch.tensor([9])))
     unit = nn.functional.normalize(lonely[0], dim=1)
     log_p = ((unit @ unit.T / 0.1) - torch.eye(9) * 1e9).log_softmax(1)
     expected = -sum(log_p[i, (i + 4) % 8] for i in range(8)) / 8
-    torch.testing.assert_close(supervised_contrast_of(*lonely, 0.1), expected)
+    torch.testing.assert_close(supervised_contrastive_loss(*lonely, 0.1), expected)
 
 
 def test_no_anchor_is_no_nan():
     rows = torch.randn(3, 5, requires_grad=True)
-    loss = supervised_contrast_of(rows, torch.arange(3), 0.1)
+    loss = supervised_contrastive_loss(rows, torch.arange(3), 0.1)
     loss.backward()
     assert loss.item() == 0
     assert rows.grad is not None
@@ -117,7 +117,7 @@ def test_the_step_is_the_published_loss(store):
     rows = found["embedding"]
     assert not rows.requires_grad
     # published: temperature 0.1 with base temperature 0.07
-    expected = supervised_contrast_of(rows, batch["label"], 0.1) / 0.7
+    expected = supervised_contrastive_loss(rows, batch["label"], 0.1) / 0.7
     torch.testing.assert_close(found["loss"], expected)
 
 

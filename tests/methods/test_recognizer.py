@@ -151,8 +151,8 @@ def test_which_slot_a_person_is_in_does_not_matter():
 
 def test_packing_keeps_persons_with_their_clips():
     model, batch = recognizer(), make_batch(MIXED)
-    x, owner = model.pack(batch["clip"], batch)
-    assert owner.tolist() == [0, 1, 1, 2, 3]
+    x, clip_index = model.pack(batch["clip"], batch)
+    assert clip_index.tolist() == [0, 1, 1, 2, 3]
     slots = [(0, 0), (1, 0), (1, 1), (2, 1), (3, 0)]
     for row, slot in zip(x, slots, strict=True):
         assert torch.equal(row, batch["clip"][slot])
@@ -161,9 +161,9 @@ def test_packing_keeps_persons_with_their_clips():
 def test_padded_persons_are_averaged_in_as_published():
     batch = make_batch(MIXED)
     padded = recognizer(persons="padded").eval()
-    x, owner = padded.pack(batch["clip"], batch)
+    x, clip_index = padded.pack(batch["clip"], batch)
     assert torch.equal(x, batch["clip"].flatten(0, 1))
-    assert owner.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert clip_index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     packed = recognizer().eval()
     packed.load_state_dict(padded.state_dict())
     one, two = (model.predict_clips(batch["clip"], batch).logits for model in (packed, padded))

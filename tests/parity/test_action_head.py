@@ -11,7 +11,7 @@ LOGITS, EMBEDDING = 1e-5, 2e-6
 
 
 def persons() -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Tokens of all persons, their owners, number of clips."""
+    """Tokens of all persons, their clip_indices, number of clips."""
     x = GOLDEN.tensor("in/x")
     return x.flatten(0, 1), torch.arange(x.shape[0]).repeat_interleave(x.shape[1]), x.shape[0]
 

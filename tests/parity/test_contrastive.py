@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from maskclr_pl.methods.pretrain.aimclr import aimclr_loss, energy_drop
 from maskclr_pl.methods.pretrain.crossclr import cross_view_loss, crossclr_loss
 from maskclr_pl.methods.pretrain.moco import (
+    EMAEncoder,
     FeatureQueue,
-    MomentumCopy,
     distribution_target,
     mined_target,
     similarities,
@@ -93,7 +93,7 @@ def test_moving_average():
     for name in names:
         query[name] = GOLDEN.tensor(f"in/ema_q_{name}").clone()
         key[name] = GOLDEN.tensor(f"in/ema_k_{name}").clone()
-    average = MomentumCopy(key, nn.Identity(), GOLDEN.config["momentum"])
+    average = EMAEncoder(key, nn.Identity(), GOLDEN.config["momentum"])
     for i in (1, 2):
         average.update(query, nn.Identity())
         for name in names:

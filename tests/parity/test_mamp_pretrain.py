@@ -104,7 +104,7 @@ def test_masks_from_the_recorded_draws(name, recorded):
     np.testing.assert_array_equal(mask.numpy(), GOLDEN[f"out/{name}/mask"] == 1)
     _, steps, joints = mask.shape
     kept = int(GOLDEN[f"out/{name}/len_keep"])
-    assert steps * joints - masking.hidden(steps, joints) == kept
+    assert steps * joints - masking.num_masked(steps, joints) == kept
 
 
 def test_raw_target():

@@ -12,8 +12,8 @@ from torch import Tensor
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.files import write_atomically
 from maskclr_pl.methods import Method
-from maskclr_pl.methods.base import shown_persons
-from maskclr_pl.methods.protocols.one_shot import evaluating
+from maskclr_pl.methods.base import visible_persons
+from maskclr_pl.methods.protocols.one_shot import eval_mode
 from maskclr_pl.types import Batch, InputError
 
 DEFINITION = (
@@ -60,7 +60,7 @@ def activated_joints(importance: Float[Tensor, "N T V"]) -> Float[Tensor, " N"]:
 
 
 def red_joints(
-    importance: Float[Tensor, "N T V"], owner: Int[Tensor, " N"], clips: int
+    importance: Float[Tensor, "N T V"], clip_index: Int[Tensor, " N"], clips: int
 ) -> Float[Tensor, " N"]:
     """Joints that the poster's colouring paints fully red, mean over the frames of a sequence.
 
@@ -71,11 +71,13 @@ def red_joints(
 
     Args:
         importance: >= 0.
-        owner: The clip of each sequence.
+        clip_index: The clip of each sequence.
         clips: Number of clips.
     """
-    largest = importance.new_zeros(clips).scatter_reduce(0, owner, importance.amax((1, 2)), "amax")
-    red = (3 * importance >= largest[owner, None, None]) & (importance > 0)
+    largest = importance.new_zeros(clips).scatter_reduce(
+        0, clip_index, importance.amax((1, 2)), "amax"
+    )
+    red = (3 * importance >= largest[clip_index, None, None]) & (importance > 0)
     return red.float().sum(-1).mean(1)
 
 
@@ -93,20 +95,22 @@ def clip_attention(method: Method, batches: Iterable[Batch]) -> ClipAttention:
         InputError: If the backbone tells no importance, or no clip shows a person.
     """
     parts = []
-    with evaluating(method):
+    with eval_mode(method):
         for batch in batches:
             importance, sequence = importance_of(method, batch)
             clips = len(batch["label"])
-            owner = sequence // batch["present"].shape[1]
+            clip_index = sequence // batch["present"].shape[1]
             received = importance.float().sum(1)
             values = (
                 activated_joints(importance).unsqueeze(1),
-                red_joints(importance, owner, clips).unsqueeze(1),
+                red_joints(importance, clip_index, clips).unsqueeze(1),
                 received / received.sum(-1, keepdim=True).clamp_min(_TINY),
                 torch.ones_like(received[:, :1]),
             )
             columns = torch.cat(values, dim=1)
-            parts.append(columns.new_zeros(clips, columns.shape[1]).index_add(0, owner, columns))
+            parts.append(
+                columns.new_zeros(clips, columns.shape[1]).index_add(0, clip_index, columns)
+            )
     sums = torch.cat(parts).cpu()
     persons = sums[:, -1]
     if not (persons > 0).any():
@@ -127,7 +131,7 @@ def importance_of(method: Method, batch: Batch) -> tuple[Float[Tensor, "N T V"],
     """
     clip = method.preprocess(batch["clip"])
     sequence = batch["sequence"]
-    shown = shown_persons(clip).flatten()[sequence]  # some may be outside of the crop
+    shown = visible_persons(clip).flatten()[sequence]  # some may be outside of the crop
     sequence = sequence[shown]
     x = clip.flatten(0, 1).index_select(0, sequence).contiguous()
     importance = method.encode(x, with_importance=True).importance

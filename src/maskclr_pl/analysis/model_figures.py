@@ -27,7 +27,7 @@ from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.methods.protocols.one_shot import evaluating
+from maskclr_pl.methods.protocols.one_shot import eval_mode
 from maskclr_pl.runs.predictions import Predictions, read_predictions
 from maskclr_pl.runs.read import masked_by_class, masked_history
 from maskclr_pl.skeletons.skeleton import Skeleton
@@ -99,7 +99,7 @@ def draw(
     if not len(part):
         raise InputError(f"figures: there are no {split} clips to draw")
     subject = Subject(method, data, part, device, folder, into or folder / "figures")
-    with torch.no_grad(), evaluating(method):
+    with torch.no_grad(), eval_mode(method):
         return [file for name in dict.fromkeys(names) for file in PICTURES[name](subject)]
 
 
@@ -241,8 +241,8 @@ def _masking(subject: Subject) -> list[Path]:
     person = int(clip.importance.sum((1, 2)).argmax())
     importance = torch.from_numpy(clip.importance[[person]])
     generator = torch.Generator().manual_seed(0)
-    stages = strategy.stages(importance, method.backbone.stride, generator)
-    scores, odds, mask = (stage[0].numpy() for stage in stages)
+    draw = strategy.sampling_steps(importance, method.backbone.stride, generator)
+    scores, odds, mask = (step[0].numpy() for step in draw)
     steps, joints = mask.shape
     uniform = 1 / (steps * joints if strategy.scope == "clip" else joints)
     settings = f"ratio {strategy.ratio:g}, temperature {strategy.temperature:g}, {strategy.scope}"

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.backbones.layers import MLP, Attention, hide
+from maskclr_pl.backbones.layers import MLP, Attention, apply_mask_token
 from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
@@ -135,11 +135,11 @@ class DSTformer(Backbone):
         self.ts_attn = nn.ModuleList(nn.Linear(2 * dim, 2) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pre_logits = _PreLogits(dim, rep_dim)
-        self._initialise(init_std)
+        self._init_weights(init_std)
         if weights is not None:
             self.loaded = load_published_weights(self, read_weights(weights))
 
-    def _initialise(self, std: float) -> None:
+    def _init_weights(self, std: float) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=std)
@@ -162,7 +162,7 @@ class DSTformer(Backbone):
             raise InputError(problem)
         position = self.pos_embed.unsqueeze(1) + self.temp_embed[:, :frames]
         hidden = None if mask is None else mask.unsqueeze(-1)
-        x = hide(self.joints_embed(x), hidden, self.mask_token, position)
+        x = apply_mask_token(self.joints_embed(x), hidden, self.mask_token, position)
         received: list[Tensor] = []
         for layer, (st, ts, fuse) in enumerate(
             zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True)

@@ -58,7 +58,7 @@ def attention_received(
         return sums / query.shape[-3]
 
 
-def hide(
+def apply_mask_token(
     x: Float[Tensor, "*grid D"],
     mask: Bool[Tensor, "..."] | None,
     token: Float[Tensor, "..."],

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.backbones.layers import BatchNorm2d, hide
+from maskclr_pl.backbones.layers import BatchNorm2d, apply_mask_token
 from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
-from maskclr_pl.backbones.transformer import lengths_that_fit
+from maskclr_pl.backbones.transformer import check_multiple
 from maskclr_pl.types import Features, InputError
 
 Kind = Literal["contrib", "tuple", "slot"]
@@ -194,7 +194,7 @@ class STTFormer(Backbone):
         x = x.permute(0, 3, 1, 2).reshape(x.shape[0], channels, tuples, self.tuple_frames * joints)
         x = self.input_map(x)
         hidden = None if mask is None else mask.reshape(x.shape[0], 1, *x.shape[2:])
-        x = hide(x, hidden, self.mask_token)
+        x = apply_mask_token(x, hidden, self.mask_token)
         scores = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
@@ -208,4 +208,4 @@ class STTFormer(Backbone):
 
     def check_frames(self, frames: int) -> str | None:
         """Why a clip length does not fit, in one line; None if it does."""
-        return lengths_that_fit(frames, self.tuple_frames)
+        return check_multiple(frames, self.tuple_frames)

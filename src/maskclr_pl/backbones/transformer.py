@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.backbones.layers import MLP, Attention, DropPath, hide
+from maskclr_pl.backbones.layers import MLP, Attention, DropPath, apply_mask_token
 from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
 from maskclr_pl.types import Features, InputError
 
@@ -39,7 +39,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), received
 
 
-def initialise(model: nn.Module, *embeddings: Tensor) -> None:
+def init_weights(model: nn.Module, *embeddings: Tensor) -> None:
     """MAMP's initial weights of Linear layers, and of positions and tokens."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -116,7 +116,7 @@ class Transformer(Backbone):
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
-        initialise(self, self.temp_embed, self.pos_embed, self.mask_token)
+        init_weights(self, self.temp_embed, self.pos_embed, self.mask_token)
         if weights is not None:
             self.loaded = load_published_weights(self, read_weights(weights))
 
@@ -165,7 +165,7 @@ class Transformer(Backbone):
         grid = x.shape[1:3]
         position = self.pos_embed + self.temp_embed[:, : grid[0]]
         hidden = None if mask is None else mask.unsqueeze(-1)
-        return hide(x, hidden, self.mask_token, position).flatten(1, 2), grid
+        return apply_mask_token(x, hidden, self.mask_token, position).flatten(1, 2), grid
 
     def check_frames(self, frames: int) -> str | None:
         """Why a clip length does not fit, in one line; None if it does."""
@@ -175,10 +175,10 @@ class Transformer(Backbone):
                 f"{self.max_frames}; type clip.frames={self.max_frames} or fewer, or "
                 f"backbone.max_frames={-(-frames // self.stride) * self.stride}"
             )
-        return lengths_that_fit(frames, self.stride, self.max_frames)
+        return check_multiple(frames, self.stride, self.max_frames)
 
 
-def lengths_that_fit(frames: int, step: int, longest: int | None = None) -> str | None:
+def check_multiple(frames: int, step: int, longest: int | None = None) -> str | None:
     """Why clips cannot be cut into steps of several frames, and the nearest lengths that can."""
     if frames % step == 0:
         return None

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from maskclr_pl.distributed import of_all_ranks, place
+from maskclr_pl.distributed import gather_objects, rank_and_world_size
 from maskclr_pl.methods import FeatureQueue
 
 log = logging.getLogger("maskclr_pl")
@@ -69,8 +69,8 @@ class CollapseCallback(L.Callback):
                 pl_module.log("train/queue_age", module.age.float().mean())
         if not self._last:  # of a method without embeddings, on all ranks
             return
-        own = torch.cat(tuple(self._last))[-(self.samples // place()[1]) :].cpu()
-        rows = torch.cat(of_all_ranks(own))
+        own = torch.cat(tuple(self._last))[-(self.samples // rank_and_world_size()[1]) :].cpu()
+        rows = torch.cat(gather_objects(own))
         if not rows.isfinite().all():
             log.warning("features of epoch %d are not finite", trainer.current_epoch + 1)
             return

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from maskclr_pl.distributed import of_all_ranks
+from maskclr_pl.distributed import gather_objects
 from maskclr_pl.finite import not_finite
 from maskclr_pl.runs.results import write_lines
 from maskclr_pl.types import InputError
@@ -76,7 +76,7 @@ class FiniteTraining(L.Callback):
             return
         clips = [] if first is None else self._clips[first].tolist()
         step = None if first is None else self._steps[first]
-        step = min(one for one in of_all_ranks(step) if one is not None)
+        step = min(one for one in gather_objects(step) if one is not None)
         self._end(trainer, pl_module, f"the loss of step {step} is not finite", clips)
 
     def _look_at_weights(
@@ -95,7 +95,7 @@ class FiniteTraining(L.Callback):
     ) -> None:
         data = getattr(getattr(trainer, "datamodule", None), "train", None)
         names = [str(index) if data is None else str(data.names[index]) for index in clips]
-        names = [name for part in of_all_ranks(names) for name in part]
+        names = [name for part in gather_objects(names) for name in part]
         folder = Path(trainer.default_root_dir)
         if trainer.is_global_zero:
             write_lines(folder / CLIPS, names)

@@ -67,7 +67,7 @@ class MaskingCallback(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fill or empty the slot: in the middle of an epoch, where a run is continued, too."""
-        self._stage.settle(trainer.max_epochs or 1)
+        self._stage.resolve(trainer.max_epochs or 1)
         # a plain attribute of the method, which torch's type of a module does not know
         setattr(pl_module, "masking", self.masking_at(trainer.current_epoch))  # noqa: B010
         if self._hidden is not None:  # from a checkpoint

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from maskclr_pl.backbones.pretrained import read_weights
-from maskclr_pl.methods.stages import stages_of
+from maskclr_pl.methods.stages import collect_stages
 from maskclr_pl.runs.checkpoints import BEST, unreadable
 from maskclr_pl.types import InputError
 
@@ -84,7 +84,7 @@ class BestCheckpoint(Checkpoint):
             self._keep(trainer, pl_module, Rank(math.nan, -math.inf, trainer.current_epoch))
 
     def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule, rank: Rank) -> None:
-        stages = stages_of((pl_module, *trainer.callbacks))  # type: ignore[attr-defined]
+        stages = collect_stages((pl_module, *trainer.callbacks))  # type: ignore[attr-defined]
         if all(rank.epoch >= stage.full for stage in stages):
             before, self.best = self.best, rank
             try:
@@ -113,7 +113,7 @@ class BestCheckpoint(Checkpoint):
         scores = [s.get("best_model_score") for s in older if s.get("monitor") == self.monitor]
         score = next((float(score) for score in scores if score is not None), math.nan)
         epoch = int(read_weights(self.path).get("epoch", -1))
-        stages = stages_of((pl_module, *trainer.callbacks))  # type: ignore[attr-defined]
+        stages = collect_stages((pl_module, *trainer.callbacks))  # type: ignore[attr-defined]
         if all(epoch >= stage.full for stage in stages) and (
             self.monitor is None or not math.isnan(score)
         ):

@@ -257,7 +257,7 @@ def _check_masking(cfg: DictConfig, method: Method) -> None:
             "masking=motion, masking=frames_joints, or masking=random masking.start_epoch=0"
         )
     steps, joints = cfg.clip.frames // method.backbone.stride, cfg.clip.joints
-    hidden = strategy.hidden(steps, joints)
+    hidden = strategy.num_masked(steps, joints)
     if not 0 < hidden < steps * joints:
         raise InputError(
             f"masking.strategy hides {hidden} of {steps * joints} tokens; an autoencoder needs "

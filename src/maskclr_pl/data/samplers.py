@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 from torch.utils.data import Sampler
 
-from maskclr_pl.distributed import place
+from maskclr_pl.distributed import rank_and_world_size
 from maskclr_pl.types import InputError
 
 Key = tuple[int, int]
@@ -89,7 +89,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.epoch = epoch
 
     def _share(self) -> tuple[int, int]:
-        return place()
+        return rank_and_world_size()
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also where a continued one starts in the middle."""

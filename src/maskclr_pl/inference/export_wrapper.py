@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskclr_pl.methods.base import shown_persons
+from maskclr_pl.methods.base import visible_persons
 from maskclr_pl.methods.classifier import Classifier
 
 
@@ -31,11 +31,11 @@ class Portable(nn.Module):
         tokens = self.method.backbone(clip.flatten(0, 1).contiguous()).tokens
         if self.method.persons == "packed":
             tokens = tokens * self._weight(clip).flatten()[:, None, None, None]
-        owner = torch.arange(clips * persons, device=clip.device) // persons
-        return self.method.classify(tokens, owner, clips).logits
+        clip_index = torch.arange(clips * persons, device=clip.device) // persons
+        return self.method.classify(tokens, clip_index, clips).logits
 
     @staticmethod
     def _weight(clip: Float[Tensor, "B M T V 3"]) -> Float[Tensor, "B M"]:
         """How much each person counts; the weights of a clip sum to M, or 0 if nobody is there."""
-        present = shown_persons(clip).to(clip.dtype)
+        present = visible_persons(clip).to(clip.dtype)
         return present * (clip.shape[1] / present.sum(1, keepdim=True).clamp_min(1))

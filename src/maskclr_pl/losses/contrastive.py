@@ -102,21 +102,21 @@ def supervised_contrast(
     temperature: float,
     base_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """`supervised_contrast_of` both views of the clips: a clip's other view is of its class.
+    """`supervised_contrastive_loss` both views of the clips: a clip's other view is of its class.
 
     Args:
         a: Features of one view.
         b: Features of the other.
         label: Classes.
         temperature: > 0.
-        base_temperature: See `supervised_contrast_of`.
+        base_temperature: See `supervised_contrastive_loss`.
     """
     rows, labels = torch.cat((a, b)), torch.cat((label, label))
-    return supervised_contrast_of(rows, labels, temperature, base_temperature)
+    return supervised_contrastive_loss(rows, labels, temperature, base_temperature)
 
 
 @in_float32
-def supervised_contrast_of(
+def supervised_contrastive_loss(
     rows: Float[Tensor, "n E"],
     label: Int[Tensor, " n"],
     temperature: float,

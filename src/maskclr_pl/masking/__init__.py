@@ -7,7 +7,7 @@ means hidden. Sequences are independent of each other.
 from maskclr_pl.masking.attention import AttentionGuidedMasking, PartMasking, TopMasking
 from maskclr_pl.masking.base import (
     Masking,
-    Pools,
+    PooledMasking,
     draw_mask,
     gumbel,
     mean_over_steps,
@@ -24,7 +24,7 @@ __all__ = [
     "Masking",
     "MotionAwareMasking",
     "PartMasking",
-    "Pools",
+    "PooledMasking",
     "RandomMasking",
     "TopMasking",
     "draw_mask",

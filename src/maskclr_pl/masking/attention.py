@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from maskclr_pl.masking.base import Pools, draw_mask, relative_to_max, sample_mask
+from maskclr_pl.masking.base import PooledMasking, draw_mask, relative_to_max, sample_mask
 
 
 @dataclass(frozen=True)
-class AttentionGuidedMasking(Pools):
+class AttentionGuidedMasking(PooledMasking):
     """Attention-guided probabilistic masking (AGPM): the more attended, the likelier hidden.
 
     Items are drawn without replacement with odds softmax(z / temperature), where z is the
@@ -23,7 +23,7 @@ class AttentionGuidedMasking(Pools):
     strongly whether attention is flat or peaked.
 
     Args:
-        ratio: See `Pools`; likewise `scope` and `tube_length`.
+        ratio: See `PooledMasking`; likewise `scope` and `tube_length`.
         scope: The released code pools per joint over the whole batch instead, which hides every
             joint equally often; the paper's figure has one pool per clip.
         tube_length: Steps per stretch with scope=tube.
@@ -52,28 +52,28 @@ class AttentionGuidedMasking(Pools):
         """See `Masking`."""
         logits = self.logits(importance, stride)
         mask = draw_mask(logits, round(self.ratio * logits.shape[-1]), generator)
-        return self.spread(mask, x.shape[1] // stride, x.shape[2])
+        return self.to_tokens(mask, x.shape[1] // stride, x.shape[2])
 
     def logits(self, importance: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
         """Unnormalised log-probabilities of the items of each pool."""
-        pools = self.gather(importance, stride)
+        pools = self.to_pools(importance, stride)
         if self.normalise == "zscore":
             spread, mean = torch.std_mean(pools, dim=-1, correction=0, keepdim=True)
             return (pools - mean) / (self.temperature * spread).clamp_min(1e-12)
         return relative_to_max(pools, self.temperature)
 
-    def stages(
+    def sampling_steps(
         self, importance: Float[Tensor, "N T V"], stride: int, generator: Generator | None = None
-    ) -> "Stages":
+    ) -> "MaskingSteps":
         """A draw with what it was drawn from, each on the tokens: for figures."""
         logits = self.logits(importance, stride)
         steps, joints = importance.shape[1] // stride, importance.shape[2]
         mask = draw_mask(logits, round(self.ratio * logits.shape[-1]), generator)
-        parts = (self.gather(importance, stride), logits.softmax(-1), mask)
-        return Stages(*(self.spread(part, steps, joints) for part in parts))
+        parts = (self.to_pools(importance, stride), logits.softmax(-1), mask)
+        return MaskingSteps(*(self.to_tokens(part, steps, joints) for part in parts))
 
 
-class Stages(NamedTuple):
+class MaskingSteps(NamedTuple):
     """Attention-guided masking step by step."""
 
     scores: Float[Tensor, "N S V"]
@@ -84,7 +84,7 @@ class Stages(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TopMasking(Pools):
+class TopMasking(PooledMasking):
     """Hide the most attended items, deterministically."""
 
     uses_importance: ClassVar[bool] = True
@@ -97,9 +97,9 @@ class TopMasking(Pools):
         generator: Generator | None = None,
     ) -> Bool[Tensor, "N S V"]:
         """See `Masking`."""
-        pools = self.gather(importance, stride)
+        pools = self.to_pools(importance, stride)
         mask = sample_mask(pools, round(self.ratio * pools.shape[-1]))
-        return self.spread(mask, x.shape[1] // stride, x.shape[2])
+        return self.to_tokens(mask, x.shape[1] // stride, x.shape[2])
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class PartMasking:
                 f"got {self.ratio} and {self.temperature}"
             )
 
-    def hidden(self, steps: int, joints: int) -> int | None:
+    def num_masked(self, steps: int, joints: int) -> int | None:
         """See `Masking`; parts differ in their number of joints."""
         return None
 

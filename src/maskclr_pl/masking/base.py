@@ -33,7 +33,7 @@ class Masking(Protocol):
     ) -> Bool[Tensor, "N S V"]:
         """The mask of each sequence, S = T / stride."""
 
-    def hidden(self, steps: int, joints: int) -> int | None:
+    def num_masked(self, steps: int, joints: int) -> int | None:
         """How many of the S * V tokens are hidden in each sequence; None where that varies."""
 
 
@@ -85,7 +85,7 @@ def mean_over_steps(values: Float[Tensor, "N T V"], length: int) -> Float[Tensor
 
 
 @dataclass(frozen=True)
-class Pools:
+class PooledMasking:
     """Where a strategy draws from.
 
     Args:
@@ -113,12 +113,12 @@ class Pools:
     def _tube(self, steps: int) -> int:
         return (self.tube_length or steps) if self.scope == "tube" else 1
 
-    def gather(self, values: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
+    def to_pools(self, values: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
         """One value per item of each pool."""
         values = mean_over_steps(values, stride * self._tube(values.shape[1] // stride))
         return values.flatten(1).unsqueeze(1) if self.scope == "clip" else values
 
-    def spread(
+    def to_tokens(
         self, items: Shaped[Tensor, "N G P"], steps: int, joints: int
     ) -> Shaped[Tensor, "N S V"]:
         """Values of the items of each pool, such as a mask, back on the tokens."""
@@ -126,7 +126,7 @@ class Pools:
             return items.view(-1, steps, joints)
         return items.repeat_interleave(self._tube(steps), dim=1)[:, :steps]
 
-    def hidden(self, steps: int, joints: int) -> int | None:
+    def num_masked(self, steps: int, joints: int) -> int | None:
         """See `Masking`."""
         if self.scope == "clip":
             return round(self.ratio * steps * joints)

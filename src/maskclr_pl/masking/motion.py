@@ -51,10 +51,10 @@ class MotionAwareMasking:
     ) -> Bool[Tensor, "N S V"]:
         """See `Masking`; `x` are coordinates only."""
         steps, joints = x.shape[1] // stride, x.shape[2]
-        mask = draw_mask(self.logits(x, stride), self.hidden(steps, joints), generator)
+        mask = draw_mask(self.logits(x, stride), self.num_masked(steps, joints), generator)
         return mask.view(-1, steps, joints)
 
-    def hidden(self, steps: int, joints: int) -> int:
+    def num_masked(self, steps: int, joints: int) -> int:
         """See `Masking`."""
         return round(self.ratio * steps * joints)
 

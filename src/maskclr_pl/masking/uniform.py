@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from maskclr_pl.draws import for_persons
-from maskclr_pl.masking.base import Pools, sample_mask
+from maskclr_pl.masking.base import PooledMasking, sample_mask
 
 
 def uniform(shape: Sequence[int], device: torch.device, generator: Generator | None) -> Tensor:
@@ -18,7 +18,7 @@ def uniform(shape: Sequence[int], device: torch.device, generator: Generator | N
 
 
 @dataclass(frozen=True)
-class RandomMasking(Pools):
+class RandomMasking(PooledMasking):
     """Hide items uniformly at random: the control for every guided strategy."""
 
     uses_importance: ClassVar[bool] = False
@@ -33,9 +33,9 @@ class RandomMasking(Pools):
         """See `Masking`."""
         draws = uniform(x.shape[:3], x.device, generator)
         # the mean of uniform draws is exchangeable, so that its order is uniform as well
-        pools = self.gather(draws, stride)
+        pools = self.to_pools(draws, stride)
         mask = sample_mask(pools, round(self.ratio * pools.shape[-1]))
-        return self.spread(mask, x.shape[1] // stride, x.shape[2])
+        return self.to_tokens(mask, x.shape[1] // stride, x.shape[2])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class FrameJointMasking:
         frames = sample_mask(draws[..., 0], round(self.frame_ratio * steps))
         return frames.unsqueeze(-1) | sample_mask(draws[..., 1:], round(self.ratio * joints))
 
-    def hidden(self, steps: int, joints: int) -> int:
+    def num_masked(self, steps: int, joints: int) -> int:
         """See `Masking`."""
         frames = round(self.frame_ratio * steps)
         return frames * joints + (steps - frames) * round(self.ratio * joints)

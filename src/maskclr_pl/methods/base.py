@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskclr_pl import draws
 from maskclr_pl.backbones import Backbone, Transformer
-from maskclr_pl.distributed import of_all_ranks
+from maskclr_pl.distributed import gather_objects
 from maskclr_pl.heads import pool_persons
 from maskclr_pl.methods.stages import Stage
 from maskclr_pl.optim import Optim
@@ -22,14 +22,14 @@ from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Batch, Features
 
 
-def features_of(
-    tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+def clip_features(
+    tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
 ) -> Float[Tensor, "B D"]:
     """Features of clips: the mean of their tokens, see `Method.embed`."""
-    return pool_persons(tokens.mean((1, 2)), owner, clips)
+    return pool_persons(tokens.mean((1, 2)), clip_index, clips)
 
 
-def shown_persons(clip: Float[Tensor, "B M T V C"]) -> Bool[Tensor, "B M"]:
+def visible_persons(clip: Float[Tensor, "B M T V C"]) -> Bool[Tensor, "B M"]:
     """Persons of whom a clip shows something: not all of their values are zero."""
     # channel by channel, as clips lie in memory
     return (clip.movedim(-1, 0) != 0).flatten(3).any(-1).any(0)
@@ -45,7 +45,7 @@ def per_clip(
 
     @functools.wraps(step)
     def wrapped(self: _P, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        with draws.per_clip(batch, self.seed_of(batch_idx)):
+        with draws.per_clip(batch, self.step_seed(batch_idx)):
             return step(self, batch, batch_idx)
 
     return wrapped
@@ -108,7 +108,7 @@ class Method(L.LightningModule):
             return sequences.contiguous(), index // persons
         sequence = batch["sequence"]
         clip_index = sequence // persons
-        visible = shown_persons(clip)
+        visible = visible_persons(clip)
         shown = visible.flatten().index_select(0, sequence)
         other = clip_index * persons + visible.int().argmax(1).index_select(0, clip_index)
         chosen = sequences.index_select(0, torch.where(shown, sequence, other))
@@ -129,10 +129,10 @@ class Method(L.LightningModule):
         The mean over steps and joints of the tokens, and over the persons that are there; zeros
         for a clip without any. Neither training mode nor gradients are changed here.
         """
-        x, owner = self.pack(self.preprocess(batch["clip"]), batch)
-        return features_of(self.encode(x).tokens, owner, len(batch["label"]))
+        x, clip_index = self.pack(self.preprocess(batch["clip"]), batch)
+        return clip_features(self.encode(x).tokens, clip_index, len(batch["label"]))
 
-    def seed_of(self, batch_idx: int) -> int:
+    def step_seed(self, batch_idx: int) -> int:
         """Seed of a training step, the same on all ranks: by the run, the epoch and the batch."""
         run = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # kept by Lightning for its processes
         key = (run, self.current_epoch, batch_idx)
@@ -208,7 +208,7 @@ class Method(L.LightningModule):
         state = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
-        checkpoint["random_states"] = of_all_ranks(state)
+        checkpoint["random_states"] = gather_objects(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the random states until training starts."""

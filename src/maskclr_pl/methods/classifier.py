@@ -40,20 +40,20 @@ class Classifier(Method, ABC):
 
     @abstractmethod
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Prediction:
         """What the method says of clips, given the tokens of their persons.
 
         Args:
             tokens: What the backbone makes of the persons.
-            owner: The clip that each person belongs to, in [0, clips).
+            clip_index: The clip that each person belongs to, in [0, clips).
             clips: B.
         """
 
     def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
         """What the method says of clips as the data module delivers them (maybe corrupted)."""
-        x, owner = self.pack(self.preprocess(clip), batch)
-        return self.classify(self.encode(x).tokens, owner, clip.shape[0])
+        x, clip_index = self.pack(self.preprocess(clip), batch)
+        return self.classify(self.encode(x).tokens, clip_index, clip.shape[0])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of the standard pathway."""

@@ -62,10 +62,10 @@ class Recognizer(Classifier):
         self.head, self.loss, self.bn_stats = head, loss, bn_stats
         self.drop_hidden = drop_hidden
 
-    def view(
+    def pathway(
         self,
         x: Float[Tensor, "N T V C"],
-        owner: Int[Tensor, " N"],
+        clip_index: Int[Tensor, " N"],
         clips: int,
         mask: Bool[Tensor, "N S V"] | None = None,
         with_importance: bool = False,
@@ -73,17 +73,17 @@ class Recognizer(Classifier):
         """One pathway: backbone, then head."""
         update = mask is None or self.bn_stats == "both"
         if mask is not None and self.drop_hidden:
-            return self.head(self._visible(x, mask), owner, clips, update_stats=update)
+            return self.head(self._visible(x, mask), clip_index, clips, update_stats=update)
         with running_stats(self.backbone, update):
             features = self.encode(x, mask, with_importance)
-        prediction = self.head(features.tokens, owner, clips, update_stats=update)
+        prediction = self.head(features.tokens, clip_index, clips, update_stats=update)
         return prediction._replace(importance=features.importance)
 
     def _visible(
         self, x: Float[Tensor, "N T V C"], mask: Bool[Tensor, "N S V"]
     ) -> Float[Tensor, "N S V D"]:
         """Tokens of what is visible, and their mean in the place of what is not."""
-        hidden = self.masking.hidden(*mask.shape[1:]) if self.masking else None
+        hidden = self.masking.num_masked(*mask.shape[1:]) if self.masking else None
         if hidden is None:
             raise InputError(
                 "drop_hidden=true needs a masking that hides as many tokens of every clip; type "
@@ -100,20 +100,20 @@ class Recognizer(Classifier):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Standard pathway, masked pathway, losses over both."""
         clips = len(batch["label"])
-        x, owner = self.pack(self.augment(batch["clip"]), batch)
+        x, clip_index = self.pack(self.augment(batch["clip"]), batch)
         guided = self.masking is not None and self.masking.uses_importance
-        standard = self.view(x, owner, clips, with_importance=guided)
+        standard = self.pathway(x, clip_index, clips, with_importance=guided)
         mask = masked = None
         if self.masking is not None:
             mask = self.masking(x, standard.importance, self.backbone.stride)
-            masked = self.view(x, owner, clips, mask=mask)
+            masked = self.pathway(x, clip_index, clips, mask=mask)
         losses = self.loss(standard, masked, batch["label"])
         self.log_step(losses, clips)
         return {"loss": losses["loss"], "mask": mask}
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Prediction:
         """What the head makes of the standard pathway."""
-        prediction: Prediction = self.head(tokens, owner, clips)
+        prediction: Prediction = self.head(tokens, clip_index, clips)
         return prediction

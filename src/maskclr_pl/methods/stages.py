@@ -39,7 +39,7 @@ class Stage:
         self.ramp, self.ramp_key = ramp, ramp_key
         self._epochs: int | None = None
 
-    def settle(self, epochs: int) -> None:
+    def resolve(self, epochs: int) -> None:
         """Turn shares into epochs. The first call counts: a continued run keeps its epochs.
 
         Args:
@@ -66,7 +66,7 @@ class Stage:
         return int(value * self._epochs)
 
 
-def stages_of(parts: Iterable[Any]) -> list[Stage]:
+def collect_stages(parts: Iterable[Any]) -> list[Stage]:
     """The stages of methods and callbacks."""
     return [stage for part in parts for stage in getattr(part, "stages", ())]
 

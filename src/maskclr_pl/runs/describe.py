@@ -155,7 +155,7 @@ def _masking_began(config: dict[str, Any]) -> bool:
     if not isinstance(epochs, int) or epochs < 0:  # as many as `max_steps` makes
         return True
     stage = Stage("masking", "masking.start_epoch", float(start))
-    stage.settle(epochs)
+    stage.resolve(epochs)
     return stage.first < epochs
 
 

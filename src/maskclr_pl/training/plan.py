@@ -12,7 +12,7 @@ from maskclr_pl.callbacks import best_of, too_few
 from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method
-from maskclr_pl.methods.stages import Stage, check_stages, planned_epochs, stages_of
+from maskclr_pl.methods.stages import Stage, check_stages, collect_stages, planned_epochs
 from maskclr_pl.runs.read import run_metrics
 from maskclr_pl.training.progress import Progress
 from maskclr_pl.types import InputError
@@ -83,10 +83,10 @@ def plan(
     steps = OmegaConf.select(cfg, "trainer.max_steps", default=-1)
     accumulate = trainer.accumulate_grad_batches
     epochs = planned_epochs(cfg.trainer.max_epochs, steps, batches, accumulate)
-    stages = stages_of((method, *trainer.callbacks))  # type: ignore[attr-defined]
+    stages = collect_stages((method, *trainer.callbacks))  # type: ignore[attr-defined]
     share_epochs = epochs if progress is None else progress.planned
     for stage in stages:
-        stage.settle(share_epochs)
+        stage.resolve(share_epochs)
     key = f"trainer.max_epochs={epochs}"
     if epochs != cfg.trainer.max_epochs:
         key = f"trainer.max_steps={steps} ({epochs} epochs)"

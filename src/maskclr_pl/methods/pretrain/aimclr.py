@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.backbones.layers import running_stats
-from maskclr_pl.distributed import share_of
+from maskclr_pl.distributed import mean_count
 from maskclr_pl.heads import Projector
 from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.pretrain.moco import (
+    EMAEncoder,
     FeatureQueue,
-    MomentumCopy,
     check_contrast,
     distribution_target,
     key_target,
@@ -77,7 +77,7 @@ class AimCLR(Method):
         check_contrast(temperature, topk, queue_size)
         self.extreme = extreme
         self.projector = Projector(backbone.dim, backbone.dim, embed_dim)
-        self.key = MomentumCopy(backbone, self.projector, momentum)
+        self.key = EMAEncoder(backbone, self.projector, momentum)
         self.queue = FeatureQueue(queue_size, (embed_dim,))
         self.temperature, self.topk = temperature, topk
         self.drop_threshold = drop_threshold
@@ -98,28 +98,28 @@ class AimCLR(Method):
     def on_train_epoch_start(self) -> None:
         """Enter the second stage."""
         [stage] = self.stages
-        stage.settle(self.trainer.max_epochs or 1)
+        stage.resolve(self.trainer.max_epochs or 1)
         self.mining = self.current_epoch >= stage.first
 
     @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Three queries, a key, the losses; the queue is read before it is written."""
         clips = len(batch["label"])
-        normal, owner = self.pack(self.augment(batch["clip"]), batch)
+        normal, clip_index = self.pack(self.augment(batch["clip"]), batch)
         # each view has its own crop in time, and so may show other persons
-        extreme, extreme_owner = self.pack(self.extreme(batch["clip"]), batch)
-        query = self.projector(self.encode(normal).tokens, owner, clips)
+        extreme, extreme_index = self.pack(self.extreme(batch["clip"]), batch)
+        query = self.projector(self.encode(normal).tokens, clip_index, clips)
         with running_stats(self.backbone, False):
             tokens = self.encode(extreme).tokens
         kept, dropped = energy_drop(tokens, self.drop_threshold)
         strong = (
-            self.projector(tokens, extreme_owner, clips),
-            self.projector(kept, extreme_owner, clips),
+            self.projector(tokens, extreme_index, clips),
+            self.projector(kept, extreme_index, clips),
         )
 
-        positive, positive_owner = self.pack(self.augment(batch["clip"]), batch)
+        positive, positive_index = self.pack(self.augment(batch["clip"]), batch)
         self.key.follow(self.backbone, self.projector, self.global_step)
-        key = self.key(positive, positive_owner, clips)
+        key = self.key(positive, positive_index, clips)
         topk = self.topk if self.mining else None
         losses = aimclr_loss(query, *strong, key, self.queue.read(), self.temperature, topk)
         self.queue.enqueue(key)
@@ -192,7 +192,7 @@ def energy_drop(
         some = (scale > 0).any(3, keepdim=True).any(2, keepdim=True).any(1, keepdim=True)
         scale = torch.where(some, scale, 1.0)
         values = torch.full((), scale.numel(), device=scale.device)
-        share = (scale == 0).float().sum() / share_of(values)
+        share = (scale == 0).float().sum() / mean_count(values)
     return tokens * scale.to(tokens.dtype), share
 
 

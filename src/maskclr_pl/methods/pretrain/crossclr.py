@@ -15,8 +15,8 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.heads import Projector
 from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.pretrain.moco import (
+    EMAEncoder,
     FeatureQueue,
-    MomentumCopy,
     check_contrast,
     key_target,
     mined_target,
@@ -91,7 +91,7 @@ class CrosSCLR(Method):
             {kind: Projector(backbone.dim, backbone.dim, embed_dim) for kind in streams}
         )
         self.keys = nn.ModuleDict(
-            {kind: MomentumCopy(*self.network(kind), momentum) for kind in streams}
+            {kind: EMAEncoder(*self.network(kind), momentum) for kind in streams}
         )
         self.queue = FeatureQueue(queue_size, (len(streams), embed_dim))
         self.temperature, self.topk, self.context = temperature, topk, context
@@ -118,21 +118,21 @@ class CrosSCLR(Method):
     def on_train_epoch_start(self) -> None:
         """Enter the second stage."""
         [stage] = self.stages
-        stage.settle(self.trainer.max_epochs or 1)
+        stage.resolve(self.trainer.max_epochs or 1)
         self.crossing = self.current_epoch >= stage.first
 
     @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """A query and a key per stream, the losses; the queue is read before it is written."""
         clips = len(batch["label"])
-        x, owner = self.pack(self.augment(batch["clip"]), batch)
-        positive, positive_owner = self.pack(self.augment(batch["clip"]), batch)
+        x, clip_index = self.pack(self.augment(batch["clip"]), batch)
+        positive, positive_index = self.pack(self.augment(batch["clip"]), batch)
         queries, keys = {}, {}
         for kind, stream in self.streams.items():
             backbone, projector = network = self.network(kind)
-            queries[kind] = projector(backbone(stream(x)).tokens, owner, clips)
+            queries[kind] = projector(backbone(stream(x)).tokens, clip_index, clips)
             self.keys[kind].follow(*network, self.global_step)  # type: ignore[operator]
-            keys[kind] = self.keys[kind](stream(positive), positive_owner, clips)
+            keys[kind] = self.keys[kind](stream(positive), positive_index, clips)
 
         negatives = dict(zip(self.streams, self.queue.read().unbind(1), strict=True))
         topk = self.topk if self.crossing else None

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.sttformer import TupleBlock
-from maskclr_pl.backbones.transformer import Block, initialise, lengths_that_fit
+from maskclr_pl.backbones.transformer import Block, check_multiple, init_weights
 from maskclr_pl.types import InputError
 
 
@@ -61,7 +61,7 @@ class TransformerDecoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, 0.0) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pred = nn.Linear(width, stride * channels)
-        initialise(self, self.mask_token, self.temp_embed, self.pos_embed)
+        init_weights(self, self.mask_token, self.temp_embed, self.pos_embed)
 
     def forward(
         self, tokens: Float[Tensor, "N K D"], keep: Int[Tensor, "N K"]
@@ -120,7 +120,7 @@ class STTFormerDecoder(nn.Module):
                 f"this decoder is made for tokens of one frame, got {stride}; with "
                 "backbone=transformer type decoder=transformer"
             )
-        if problem := lengths_that_fit(frames, tuple_frames):
+        if problem := check_multiple(frames, tuple_frames):
             raise InputError(problem)
         self.grid = (tuple_frames, joints)
         widths = [dim, *(int(width) for width, _ in blocks)]

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.distributed import share_of
+from maskclr_pl.distributed import mean_count
 from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.transforms import project
 from maskclr_pl.types import Batch, InputError
@@ -98,21 +98,21 @@ class Lift(Method):
         there = (truth != 0).any(-1)
         there &= there[:, :, root : root + 1]
         return {
-            "mpjpe": joint_error(pose, target, there),
-            "n_mpjpe": scaled_joint_error(pose, target, there),
+            "mpjpe": mpjpe(pose, target, there),
+            "n_mpjpe": n_mpjpe(pose, target, there),
             "velocity": velocity_error(pose, target, there),
         }
 
 
-def joint_error(
+def mpjpe(
     pose: Float[Tensor, "N T V c"], target: Float[Tensor, "N T V c"], there: Bool[Tensor, "N T V"]
 ) -> Float[Tensor, ""]:
     """MPJPE: mean distance over the joints that are there; 0 if none is."""
     distance = torch.linalg.vector_norm(pose - target, dim=-1)
-    return (distance * there).sum() / share_of(there.sum())
+    return (distance * there).sum() / mean_count(there.sum())
 
 
-def scaled_joint_error(
+def n_mpjpe(
     pose: Float[Tensor, "N T V 3"], target: Float[Tensor, "N T V 3"], there: Bool[Tensor, "N T V"]
 ) -> Float[Tensor, ""]:
     """N-MPJPE: the same after each predicted pose was given the scale that fits best.
@@ -123,7 +123,7 @@ def scaled_joint_error(
     known = there.unsqueeze(-1)
     match = (pose * target * known).sum((2, 3), keepdim=True)
     size = (pose.square() * known).sum((2, 3), keepdim=True)
-    return joint_error(pose * (match / size.clamp_min(1e-8)), target, there)
+    return mpjpe(pose * (match / size.clamp_min(1e-8)), target, there)
 
 
 def velocity_error(
@@ -131,7 +131,7 @@ def velocity_error(
 ) -> Float[Tensor, ""]:
     """Mean distance of the differences between frames; 0 with a single one."""
     both = there[:, 1:] & there[:, :-1]
-    return joint_error(pose.diff(dim=1), target.diff(dim=1), both)
+    return mpjpe(pose.diff(dim=1), target.diff(dim=1), both)
 
 
 def projection_error(
@@ -140,4 +140,4 @@ def projection_error(
     """Mean over all joints of confidence times distance in the image; 0 for nobody."""
     distance = torch.linalg.vector_norm(pose - target, dim=-1)
     joints = torch.full((), distance.numel(), device=distance.device)
-    return (distance * score).sum() / share_of(joints)
+    return (distance * score).sum() / mean_count(joints)

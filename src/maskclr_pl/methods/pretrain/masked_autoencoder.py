@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, Transformer
 from maskclr_pl.backbones.layers import BatchNorm2d, running_stats
-from maskclr_pl.distributed import share_of
+from maskclr_pl.distributed import mean_count
 from maskclr_pl.masking import Masking, visible_tokens
 from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.pretrain.decoders import TransformerDecoder
@@ -110,7 +110,7 @@ class MaskedAutoencoder(Method):
             with running_stats(self.backbone, False):
                 tokens = self.encode(x, mask).tokens
             return self.decoder(tokens), tokens.mean((1, 2))
-        hidden = self.masking.hidden(*mask.shape[1:]) if self.masking else None
+        hidden = self.masking.num_masked(*mask.shape[1:]) if self.masking else None
         if hidden is None:
             raise ValueError("tokens can only be dropped if as many are hidden in every sequence")
         keep = visible_tokens(mask, hidden)
@@ -152,4 +152,4 @@ def masked_error(
 ) -> Float[Tensor, ""]:
     """Mean squared error over the tokens that count, of all ranks; 0 if none does."""
     error = (prediction.float() - target).square().mean(-1)
-    return (error * counted).sum() / share_of(counted.sum())
+    return (error * counted).sum() / mean_count(counted.sum())

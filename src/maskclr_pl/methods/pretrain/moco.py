@@ -18,7 +18,7 @@ from maskclr_pl.distributed import gather
 from maskclr_pl.losses.contrastive import in_float32
 
 
-class MomentumCopy(nn.Module):
+class EMAEncoder(nn.Module):
     """The key network: an exponential moving average of the parameters of the query's.
 
     A copy at first, so that key equals query at step 0. Parameters alone are averaged; buffers
@@ -71,10 +71,10 @@ class MomentumCopy(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, x: Float[Tensor, "N T V C"], owner: Int[Tensor, " N"], clips: int
+        self, x: Float[Tensor, "N T V C"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Float[Tensor, "B E"]:
         """Keys, unit vectors, of the clips whose person sequences these are."""
-        return self.projector(self.backbone(x).tokens, owner, clips)
+        return self.projector(self.backbone(x).tokens, clip_index, clips)
 
 
 class FeatureQueue(nn.Module):

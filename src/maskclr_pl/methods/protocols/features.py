@@ -8,12 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.data.dataset import ClipDataset
-from maskclr_pl.distributed import of_all_ranks
+from maskclr_pl.distributed import gather_objects
 from maskclr_pl.methods.base import Method
 from maskclr_pl.types import Batch
 
 
-class Bank(nn.Module):
+class FeatureBank(nn.Module):
     """Clips that others are compared with: features (n, D) and label (n,), in the checkpoint."""
 
     features: Tensor
@@ -71,5 +71,5 @@ def embed_all(
 def gather_columns(rows: list[tuple[Tensor, ...]]) -> list[Tensor]:
     """Batches of columns as whole columns, of all ranks, on the CPU."""
     columns = [torch.cat(column).cpu() for column in zip(*rows, strict=True)]
-    ranks = of_all_ranks(columns)
+    ranks = gather_objects(columns)
     return [torch.cat(column) for column in zip(*ranks, strict=True)] if len(ranks) > 1 else columns

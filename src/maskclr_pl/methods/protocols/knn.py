@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.methods.base import features_of
+from maskclr_pl.methods.base import clip_features
 from maskclr_pl.methods.classifier import Classifier
-from maskclr_pl.methods.protocols.features import Bank, embed_all
+from maskclr_pl.methods.protocols.features import FeatureBank, embed_all
 from maskclr_pl.types import Prediction
 
 _FLOOR = 1e-12
@@ -76,7 +76,7 @@ class KNN(Classifier):
             raise ValueError(f"k and temperature must be positive, got {k} and {temperature}")
         self.num_classes, self.k, self.temperature = num_classes, k, temperature
         backbone.requires_grad_(False)
-        self.bank = Bank()
+        self.bank = FeatureBank()
 
     def setup(self, stage: str) -> None:
         """Before the first clip is asked about: the features of the training clips."""
@@ -86,10 +86,10 @@ class KNN(Classifier):
             self.bank.fill(*embed_all(self, part, self.embed))
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Prediction:
         """What the neighbours of clips say."""
-        features = features_of(tokens, owner, clips)
+        features = clip_features(tokens, clip_index, clips)
         with torch.autocast(features.device.type, enabled=False):
             logits = vote(
                 *(features, self.bank.features, self.bank.label),

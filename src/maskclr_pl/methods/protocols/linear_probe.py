@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.methods.base import features_of
+from maskclr_pl.methods.base import clip_features
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.methods.protocols.features import embed_all
 from maskclr_pl.types import Batch, Prediction
@@ -82,8 +82,8 @@ class LinearProbe(Classifier):
         self.validate(self.head(self._features["val"][batch["index"]]).float(), batch["label"])
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Prediction:
         """What the layer says of clips whose features are not known yet."""
-        features = features_of(tokens, owner, clips)
+        features = clip_features(tokens, clip_index, clips)
         return Prediction(self.head(features), features)

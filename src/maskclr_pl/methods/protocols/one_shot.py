@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.distributed import gather
-from maskclr_pl.losses.contrastive import supervised_contrast_of
+from maskclr_pl.losses.contrastive import supervised_contrastive_loss
 from maskclr_pl.methods.base import per_clip
 from maskclr_pl.methods.classifier import Classifier
-from maskclr_pl.methods.protocols.features import Bank, embed_all
+from maskclr_pl.methods.protocols.features import FeatureBank, embed_all
 from maskclr_pl.types import Batch, Prediction
 
 _NO_EXEMPLAR = -2.0
@@ -80,13 +80,13 @@ class OneShot(Classifier):
             )
         self.head, self.num_classes = head, num_classes
         self.temperature, self.base_temperature = temperature, base_temperature
-        self.bank = Bank()
+        self.bank = FeatureBank()
 
     @per_clip
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Clips of a class together, those of other classes apart."""
         rows = self.place(self.augment(batch["clip"]), batch)
-        loss = supervised_contrast_of(
+        loss = supervised_contrastive_loss(
             *(gather(rows), gather(batch["label"])), *(self.temperature, self.base_temperature)
         )
         self.log_step({"loss": loss}, len(rows))
@@ -94,13 +94,13 @@ class OneShot(Classifier):
 
     def place(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Float[Tensor, "B E"]:
         """Embeddings of clips after their transforms."""
-        x, owner = self.pack(clip, batch)
-        embedding: Tensor = self.head(self.encode(x).tokens, owner, len(clip))
+        x, clip_index = self.pack(clip, batch)
+        embedding: Tensor = self.head(self.encode(x).tokens, clip_index, len(clip))
         return embedding
 
     def on_train_epoch_end(self) -> None:
         """Before a checkpoint is written: where the exemplars are now."""
-        with evaluating(self):
+        with eval_mode(self):
             part = self.trainer.datamodule.exemplars  # type: ignore[attr-defined]
             rows = embed_all(self, part, lambda b: self.place(self.preprocess(b["clip"]), b))
             self.bank.fill(*rows)
@@ -112,17 +112,17 @@ class OneShot(Classifier):
         """Nothing was counted."""
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], owner: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
     ) -> Prediction:
         """How near clips are to the exemplars of each class."""
-        rows: Tensor = self.head(tokens, owner, clips)
+        rows: Tensor = self.head(tokens, clip_index, clips)
         with torch.autocast(rows.device.type, enabled=False):
             logits = nearest_exemplar(rows, self.bank.features, self.bank.label, self.num_classes)
         return Prediction(logits, rows)
 
 
 @contextmanager
-def evaluating(method: nn.Module) -> Iterator[None]:
+def eval_mode(method: nn.Module) -> Iterator[None]:
     """Eval mode for a while."""
     training = method.training
     method.eval()
