@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 DEMO := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study pretraining setup dev test test-all test-recipes lint format bench gpu faults fuzz clean
+.PHONY: help demo study pretraining setup dev test test-all test-recipes lint format docs bench gpu faults fuzz clean
 
 help:
 	@echo "make demo    train MaskCLR and its baselines on toy data, compare them (minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all   quick tests, then trainings, notebooks, README commands, the wheel (12 minutes)"
 	@echo "make test-recipes   every experiment= for an epoch on real data in ../shared/data, and its memory (half an hour)"
 	@echo "make lint    ruff, mypy, import layers"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
 	@echo "make bench   speed, as ratios measured side by side"
@@ -38,6 +39,10 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	@$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@
 
 setup: $(VENV)/.base
@@ -98,6 +103,10 @@ lint: $(VENV)/.dev
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@echo "lint: clean"
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo "docs: site/index.html"
 
 format: $(VENV)/.dev
 	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .

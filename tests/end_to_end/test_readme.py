@@ -1,4 +1,7 @@
-"""Every command of the README and of `make demo` runs, in order, on small data."""
+"""The commands, tables, and examples of the README, the guides, and `make demo` work.
+
+Commands run in order in one folder, on small data, with the slow tests.
+"""
 
 import re
 import shlex
@@ -10,79 +13,138 @@ import pytest
 from tests.helpers.commands import pyskl_file, shell_line
 from tests.helpers.pose_tools import alphapose, truth
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+GUIDES = [
+    ROOT / "docs" / "guides" / f"{name}.md"
+    for name in (
+        *("own-data", "own-videos", "prediction", "robustness", "reports"),
+        *("benchmarks", "tracking", "pretraining", "extending"),
+    )
+]
+REFERENCE = sorted((ROOT / "docs").rglob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
 
 
-def test_shell_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pyskl_file(tmp_path / "poses.pkl", clips=40)
+def commands(page: Path) -> list[str]:
+    lines = [line.split("   #")[0] for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line for line in lines if "python -m maskclr_pl." in line]
+
+
+def write_inputs(folder: Path) -> None:
+    """The files that commands read, and those that the guides show, by the name in a comment."""
+    pyskl_file(folder / "poses.pkl", clips=40)
     walk = truth(frames=200)
     wide = {frame: [pose * (1.5, 1, 1) for pose in poses] for frame, poses in walk.items()}
-    alphapose(tmp_path / "poses" / "skating", walk)
-    alphapose(tmp_path / "poses" / "clapping", wide)
-    for name, content in files_shown().items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
-    commands = [line for line in lines if not line.startswith("make ")]
-    assert len(commands) >= 8
-    for line in commands:
+    alphapose(folder / "poses" / "skating", walk)
+    alphapose(folder / "poses" / "clapping", wide)
+    [labels] = blocks(ROOT / "docs/guides/own-videos.md", "csv")
+    (folder / "labels.csv").write_text(labels)
+    extending = ROOT / "docs/guides/extending.md"
+    for block in blocks(extending, "python") + blocks(extending, "yaml"):
+        [name] = re.findall(r"^# (\S+\.(?:py|yaml))$", block, flags=re.MULTILINE)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(block)
+
+
+@pytest.mark.slow
+def test_readme_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_inputs(tmp_path)
+    lines = commands(README)
+    assert [line.split()[2] for line in lines] == [
+        *("maskclr_pl.train", "maskclr_pl.evaluate", "maskclr_pl.report"),
+        *("maskclr_pl.prepare", "maskclr_pl.train", "maskclr_pl.predict"),
+    ]
+    for line in lines:
         shell_line(line, tmp_path, capsys)
-    assert (tmp_path / "runs/own/robustness.csv").is_file()
+    assert (tmp_path / "runs/first/robustness.csv").is_file()
+    assert (tmp_path / "runs/report/report.html").is_file()
 
 
-def files_shown() -> dict[str, str]:
-    """The files that the README shows, as they are, by the name in a comment at their top."""
-    shown = {}
-    (labels,) = re.findall(r"```\n(clip,label\n.*?)```", README, flags=re.DOTALL)
-    shown["labels.csv"] = labels
-    for block in blocks("python") + blocks("yaml"):
-        if match := re.match(r"(?:# @package \S+\n)?# (\S+\.(?:py|yaml))\n", block):
-            shown[match.group(1)] = block
-    assert {"my_parts.py", "my_conf/backbone/mean_pose.yaml"} <= set(shown)
-    return shown
+@pytest.mark.slow
+def test_guide_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_inputs(tmp_path)
+    shell_line(commands(README)[0], tmp_path, capsys)
+    for page in GUIDES:
+        for line in commands(page):
+            if "data=ntu" not in line:  # its file is not there
+                shell_line(line, tmp_path, capsys)
+    assert (tmp_path / "runs/extended/robustness.csv").is_file()
 
 
-def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
-    example = next(block for block in blocks("python") if "AttentionGuidedMasking" in block)
+def test_every_guide_is_run() -> None:
+    others = set((ROOT / "docs" / "guides").glob("*.md")) - set(GUIDES)
+    assert not [page.name for page in others if commands(page)]
+
+
+def test_readme_example(capsys: pytest.CaptureFixture[str]) -> None:
+    [example] = blocks(README, "python")
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("torch.Size([1, 81, 17, 64]) 0.4")
 
 
+def test_store_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    [example] = blocks(ROOT / "docs/reference/store.md", "python")
+    poses = np.ones((1, 8, 17, 2), np.float32)
+    exec(compile(example, "store.md", "exec"), {"keypoint": poses, "score": poses[..., 0]})
+    assert capsys.readouterr().out == "(1, 8, 17, 2)\n"
+
+
 def test_skeleton_example(tmp_path: Path) -> None:
-    from maskclr_pl.skeletons.layouts import load_skeleton
+    from maskclr_pl.skeletons import load_skeleton
 
-    [text] = [block for block in blocks("yaml") if block.startswith("joints:")]
+    [text] = blocks(ROOT / "docs/guides/own-data.md", "yaml")
     (tmp_path / "mine.yaml").write_text(text)
-    skeleton = load_skeleton(tmp_path / "mine.yaml")
-    assert skeleton.pairs == ((1, 2), (3, 4))
+    assert load_skeleton(tmp_path / "mine.yaml").pairs == ((1, 2), (3, 4))
 
 
-@pytest.mark.parametrize("row", re.findall(r"^\| (.+?) \| (.+?) \|$", README, flags=re.MULTILINE))
-def test_overrides_compose(row: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each override in the tables is one that the command knows."""
+def shown_overrides() -> dict[str, list[str]]:
+    """Code of the README and documentation -> the overrides in it, each code once."""
+    shown = {}
+    for page in [README, *REFERENCE]:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for code in re.findall(r"`([^`\n]+=[^`\n]+)`", prose):
+            words = [word for word in shlex.split(code) if re.match(r"[a-z][\w.]*=[^=]", word)]
+            shown[code] = [word for word in words if not word.startswith("weights_only")]
+    return {code: overrides for code, overrides in shown.items() if overrides}
+
+
+def test_shown_overrides_are_known() -> None:
+    """Choices are files of their group; keys exist in a command, with the choices beside them."""
     import hydra
+    from omegaconf import OmegaConf
 
     from maskclr_pl.config.paths import config_dir
 
-    skipped = ("init_from", "resume")
-    for code in re.findall(r"`([^`]+)`", row[1]):
-        overrides = [word for word in shlex.split(code) if re.match(r"^[\w.]+=", word)]
-        overrides = [o for o in overrides if not o.startswith(("WANDB", *skipped))]
-        overrides = [o for o in overrides if "," not in o or o[-1] in "}]"]
-        verb = "prepare" if "source=" in code else "train"
-        verb = "report" if code.startswith("report ") else verb
-        if overrides:
-            with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-                hydra.compose(verb, overrides)
+    names = [path.stem for path in config_dir().glob("*.yaml")]
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        defaults = [hydra.compose(name) for name in names]
+        for code, overrides in shown_overrides().items():
+            values = dict(override.split("=", 1) for override in overrides)
+            groups = {key: value for key, value in values.items() if (config_dir() / key).is_dir()}
+            choices = [f"{key}={v}" for key, v in groups.items() if v.isidentifier()]
+            for choice in choices:
+                if choice != "experiment=NAME":
+                    assert (config_dir() / f"{choice.replace('=', '/')}.yaml").is_file(), code
+            configs = defaults
+            if choices and len(choices) < len(values) and "source" not in groups:
+                configs = [hydra.compose("train", choices)]
+            for key in values.keys() - groups.keys():
+                if not key.startswith(("hydra.", "source.")):
+                    parent, _, leaf = key.rpartition(".")
+                    nodes = [OmegaConf.select(c, parent) if parent else c for c in configs]
+                    assert any(leaf in node for node in nodes if node is not None), f"{code}: {key}"
 
 
+@pytest.mark.slow
 def test_demo_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = subprocess.run(
         ["make", "-n", "demo", "VENV=.nowhere", "DEMO=demo"],
