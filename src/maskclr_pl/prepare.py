@@ -27,12 +27,12 @@ from maskclr_pl.inspection.image_fit import image_size_notes
 from maskclr_pl.inspection.report import report_folder, show_left_out, write_refusal, write_report
 from maskclr_pl.skeletons.layouts import layout_notes, read_layout
 from maskclr_pl.sources import Source
-from maskclr_pl.sources.convert import convert, form_of
-from maskclr_pl.sources.dividing import Division
-from maskclr_pl.sources.names import given_names
-from maskclr_pl.sources.ntu import source as ntu
+from maskclr_pl.sources.convert import convert, detect_source_format
+from maskclr_pl.sources.names import resolve_class_names
+from maskclr_pl.sources.ntu import protocols as ntu
 from maskclr_pl.sources.options import check_number
-from maskclr_pl.sources.units import Form, check_unit
+from maskclr_pl.sources.splitting import Splitter
+from maskclr_pl.sources.units import CoordinateFormat, check_unit
 from maskclr_pl.types import InputError
 
 
@@ -70,7 +70,7 @@ def _convert(
 ) -> Store:
     known, notes = (None, []) if values["skeleton"] is None else read_layout(values["skeleton"])
     check_number("first_label", values["first_label"], 0)
-    division = Division(values["split"], values["test_share"], values["split_seed"])
+    division = Splitter(values["split"], values["test_share"], values["split_seed"])
     log.info("reading    %s", values["input"])
     source: Source = hydra.utils.instantiate(cfg.source, _convert_="all")
     skeleton = known or source.skeleton
@@ -78,7 +78,7 @@ def _convert(
         raise InputError("skeleton is missing; type skeleton=...")
     names = source.class_names
     if names is None:
-        names = given_names(values["class_names"], values["skeleton"])
+        names = resolve_class_names(values["class_names"], values["skeleton"])
     elif values["class_names"] is not None:
         raise InputError(
             f"{values['input']} names its classes itself; leave out class_names="
@@ -114,16 +114,16 @@ def _convert(
     return store
 
 
-def _form(source: Source, values: dict[str, Any], refusals: list[str] | None) -> Form:
+def _form(source: Source, values: dict[str, Any], refusals: list[str] | None) -> CoordinateFormat:
     """What the numbers mean; with `refusals`, that it is not known is noted there instead."""
     check_unit(values["units"])
     try:
-        return form_of(source, values["input"], values["units"])
+        return detect_source_format(source, values["input"], values["units"])
     except InputError as error:
         if refusals is None:
             raise
         refusals.append(str(error))
-        return Form(any_size=True)
+        return CoordinateFormat(any_size=True)
 
 
 def _workers(given: Any) -> int:
@@ -138,7 +138,7 @@ def _workers(given: Any) -> int:
 
 
 def _splits(
-    source: Source, division: Division, asked: bool
+    source: Source, division: Splitter, asked: bool
 ) -> Mapping[str, Sequence[str]] | Callable[[Table], Mapping[str, Sequence[str]]]:
     """The splits of the files, those that follow from NTU names, or a function that draws some.
 
@@ -156,11 +156,11 @@ def _splits(
     for line in ntu.check_splits(source.splits, names):
         log.info("note       %s", line)
     if not asked:
-        division.refuse_unused()
+        division.check_unused()
     return {**benchmark, **source.splits}
 
 
-def _divided(division: Division, table: Table) -> Mapping[str, Sequence[str]]:
+def _divided(division: Splitter, table: Table) -> Mapping[str, Sequence[str]]:
     splits, notes = division.divide(table)
     for note in notes:
         log.info("note       %s", note)

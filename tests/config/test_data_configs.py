@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.names import CLASS_NAMES
-from maskclr_pl.sources.ntu.source import PUBLISHED
+from maskclr_pl.sources.ntu.protocols import PUBLISHED
 
 FLAT = ["ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset", "kinetics400"]
 DEEP = [f"{name}_3d" for name in FLAT if name.startswith("ntu")]

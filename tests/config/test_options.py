@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from maskclr_pl.sources.options import check_number, image_size, one_path
+from maskclr_pl.sources.options import check_number, parse_frame_size, parse_path
 from maskclr_pl.types import InputError
 
 
@@ -13,24 +13,24 @@ from maskclr_pl.types import InputError
 )
 def test_what_is_no_image_size(size):
     with pytest.raises(InputError, match=r"^frame_size=.*: expected \[HEIGHT,WIDTH\] in pixels$"):
-        image_size(size)
+        parse_frame_size(size)
 
 
 @pytest.mark.parametrize("size", [[math.nan, 5], [None, 5], [True, 5], [2**40, 5], [-1, 5]])
 def test_sides_that_are_none(size):
     with pytest.raises(InputError, match="expected"):
-        image_size(size)
+        parse_frame_size(size)
 
 
 def test_image_sizes():
-    assert image_size([480, 640]) == image_size((480, 640)) == (480, 640)
-    assert image_size(None) is None
+    assert parse_frame_size([480, 640]) == parse_frame_size((480, 640)) == (480, 640)
+    assert parse_frame_size(None) is None
 
 
 @pytest.mark.parametrize("path", [7, None, True, 1.5, ["a.pkl", "b.pkl"], [], {"a": 1}])
 def test_what_is_no_path(path):
     with pytest.raises(InputError, match=r"^input=.*: expected the name of one file or folder$"):
-        one_path("input", path)
+        parse_path("input", path)
 
 
 @pytest.mark.parametrize("value", ["abc", None, True, [1], math.nan, math.inf, 0.49, 0.91])
@@ -55,7 +55,7 @@ def test_numbers_of_the_range():
 WRONG = """
 from maskclr_pl.sources.ctrgcn import CtrGcnSource
 from maskclr_pl.sources.kinetics import KineticsSource
-from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
+from maskclr_pl.sources.ntu.source import NtuSkeletonSource
 from maskclr_pl.sources.poses.source import PosesSource
 from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.sources.stgcn import StgcnJsonSource

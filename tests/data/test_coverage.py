@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.coverage import nobody_notes, store_notes, training_notes
 from maskclr_pl.skeletons.skeleton import SKELETONS
-from maskclr_pl.sources.dividing import Division
+from maskclr_pl.sources.splitting import Splitter
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, refused
 
@@ -237,7 +237,7 @@ def table(clips, digest=None):
 def test_a_division_keeps_groups_whole_and_classes_trained(classes, subjects, by, share, seed):
     """Kind: there was no way to divide a list of annotations."""
     clips = grid(classes % 4 + 1, subjects)
-    division = Division(by, share, seed)
+    division = Splitter(by, share, seed)
     expected = min(round(share * subjects), subjects - 1)
     if not expected:
         if by is None:
@@ -267,7 +267,7 @@ def test_copies_stay_on_one_side():
     """Kind: the same recording under two names, once trained on and once tested."""
     clips = [clip(f"c{i}", i % 2, i) for i in range(24)]
     digest = [1 + i // 4 * 2 + i % 2 for i in range(24)]  # each recording of a class twice
-    splits, _ = Division(None, 0.4).divide(table(clips, digest))
+    splits, _ = Splitter(None, 0.4).divide(table(clips, digest))
     hashes = [{digest[int(name[1:])] for name in splits[part]} for part in ("train", "test")]
     assert hashes[0]
     assert hashes[1]
@@ -319,7 +319,7 @@ def test_ways_to_divide_can_be_chosen(prepare, tmp_path, capsys):
 def test_options_that_cannot_be_used_are_one_line(division, message):
     columns = table(grid()) | {"subject": [-1] * 20}
     with pytest.raises(InputError, match=message) as caught:
-        Division(**division).divide(columns)
+        Splitter(**division).divide(columns)
     assert "\n" not in str(caught.value)
 
 

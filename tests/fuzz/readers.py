@@ -28,7 +28,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.inspection.summary import inspect, lines, problems
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.convert import convert
-from maskclr_pl.sources.ntu import source as ntu
+from maskclr_pl.sources.ntu import protocols as ntu
 from maskclr_pl.types import InputError
 from tests.fuzz.commands import command_samples
 from tests.fuzz.mutations import mutate

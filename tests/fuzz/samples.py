@@ -14,7 +14,7 @@ from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources import Source
 from maskclr_pl.sources.ctrgcn import CtrGcnSource
 from maskclr_pl.sources.kinetics import KineticsSource
-from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
+from maskclr_pl.sources.ntu.source import NtuSkeletonSource
 from maskclr_pl.sources.poses.source import PosesSource
 from maskclr_pl.sources.pyskl import PysklSource
 from maskclr_pl.sources.stgcn import StgcnJsonSource

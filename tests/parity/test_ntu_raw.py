@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
+from maskclr_pl.sources.ntu.source import NtuSkeletonSource
 from tests.parity import golden
 from tests.parity.golden import Golden, assert_close
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskclr_pl.sources.names import CLASS_NAMES, class_names
-from maskclr_pl.sources.ntu.source import (
+from maskclr_pl.sources.ntu.protocols import (
     MISSING,
     NTU_NAME,
     PUBLISHED,

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 
 from maskclr_pl.data.store.reader import Store
 from maskclr_pl.sources.base import Source
-from maskclr_pl.sources.ntu import skeleton_files as ntu_skeleton
+from maskclr_pl.sources.ntu import source as ntu_skeleton
 from maskclr_pl.sources.ntu.actors import actors, assemble
 from maskclr_pl.sources.ntu.parser import decimals, parse
-from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource
-from maskclr_pl.sources.ntu.source import MISSING
+from maskclr_pl.sources.ntu.protocols import MISSING
+from maskclr_pl.sources.ntu.source import NtuSkeletonSource
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process
 from tests.reference import ntu_skeleton as reference
@@ -320,7 +320,7 @@ def test_unusable_files(tmp_path, monkeypatch):
 
 def test_coordinates_by_a_wrong_name(tmp_path):
     """In a process of its own: the tests check types before the constructor runs."""
-    code = "import sys; from maskclr_pl.sources.ntu.skeleton_files import NtuSkeletonSource as S\n"
+    code = "import sys; from maskclr_pl.sources.ntu.source import NtuSkeletonSource as S\n"
     code += "try: S(sys.argv[1], 'inches')\nexcept ValueError as error: print(error)"
     run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert run.stdout == "coordinates=inches: expected metres or pixels\n", run.stderr

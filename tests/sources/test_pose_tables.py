@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskclr_pl.sources.poses.source import PosesSource
-from maskclr_pl.sources.poses.tables import joint_name, read_table, table_videos
+from maskclr_pl.sources.poses.tables import joint_name, read_table, read_video_names
 from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.types import InputError
 from tests.helpers.pose_tools import COCO, table, truth
@@ -13,7 +13,7 @@ from tests.helpers.pose_tools import COCO, table, truth
 def test_what_stands_in_a_table_is_read(tmp_path):
     poses, other = truth(17), truth(17, frames=5, first=40)
     path = table(tmp_path / "all.csv", {"a.mp4": poses, "b": other})
-    assert table_videos(path) == ["a", "b"]
+    assert read_video_names(path) == ["a", "b"]
     video = read_poses(path, video="b")
     assert (video.first, video.end, video.skeleton.joints) == (40, 45, COCO)
     video = read_poses(path, video="a")

@@ -139,7 +139,7 @@ def test_persons_seen_best_are_kept(tmp_path):
 
 
 def test_crowds_are_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(pose_files, "MOST_PERSONS", 2)
+    monkeypatch.setattr(pose_files, "MAX_PERSONS", 2)
     poses = [np.column_stack([np.eye(17, 2) * 9 + 100 * k, np.full(17, k / 10)]) for k in (3, 1, 4)]
     video = read_poses(alphapose(tmp_path, {0: poses}))
     np.testing.assert_allclose(sorted(video.score[:, 0]), [0.3, 0.4], atol=1e-6)

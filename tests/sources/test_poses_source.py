@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.sources.base import Source
 from maskclr_pl.sources.convert import convert
-from maskclr_pl.sources.dividing import Span, choose_test, window_length
 from maskclr_pl.sources.poses.labels import Row, numbered, read_labels
 from maskclr_pl.sources.poses.source import PosesSource
 from maskclr_pl.sources.poses.video import read_poses
+from maskclr_pl.sources.splitting import Span, draw_test_groups, window_length
 from maskclr_pl.types import InputError
 from tests.helpers.pose_tools import alphapose, openpifpaf_video, openpose, truth
 
@@ -154,7 +154,7 @@ def test_a_single_file_and_files_without_row(tmp_path):
 @example([(0, "a")], 0)
 def test_choose_test_keeps_groups_and_classes(rows, seed):
     labels, groups = [label for label, _ in rows], [group for _, group in rows]
-    test = choose_test(labels, groups, seed=seed)
+    test = draw_test_groups(labels, groups, seed=seed)
     sides: dict[str, set[bool]] = {}
     for group, side in zip(groups, test, strict=True):
         sides.setdefault(group, set()).add(bool(side))

@@ -12,7 +12,7 @@ from maskclr_pl.data import write_store
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.convert import convert
 from maskclr_pl.sources.stgcn import StgcnJsonSource
-from maskclr_pl.sources.units import Form
+from maskclr_pl.sources.units import CoordinateFormat
 from maskclr_pl.types import InputError
 from tests.reference.kinetics import openpose_clip
 
@@ -66,7 +66,7 @@ def names(source):
 def assert_read(found, content, size=(256, 340), most=5):
     """Half precision has 11 bits: a relative error of 2^-11, twice for coordinates."""
     assert found.frame_size == size
-    found = Form("fractions").converted(found)  # as on the way into a store
+    found = CoordinateFormat("fractions").to_stored(found)  # as on the way into a store
     keypoint, score = openpose_clip(content, *size, most)
     assert found.keypoint.dtype == found.score.dtype == np.float16
     assert found.keypoint.shape == keypoint.shape
@@ -278,7 +278,9 @@ def message_of(path, folder):
     """What is said about files; any other exception is raised."""
     try:
         source = StgcnJsonSource(path)
-        recordings = (Form(source.units).converted(source[i]) for i in range(len(source)))
+        recordings = (
+            CoordinateFormat(source.units).to_stored(source[i]) for i in range(len(source))
+        )
         write_store(folder / "s.h5", recordings, skeleton=SKELETONS["openpose18"], splits={})
     except InputError as error:
         return str(error)

@@ -17,9 +17,9 @@ from maskclr_pl.inspection.image_fit import image_size_notes
 from maskclr_pl.inspection.summary import inspect
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.sources.convert import convert
+from maskclr_pl.sources.format_detection import detect_format, find_format_problem
 from maskclr_pl.sources.pyskl import PysklSource
-from maskclr_pl.sources.recognition import doubt, recognize
-from maskclr_pl.sources.units import Form
+from maskclr_pl.sources.units import CoordinateFormat
 from maskclr_pl.transforms import image_normalize
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, refused
@@ -212,11 +212,11 @@ def test_real_sets_in_another_unit_give_the_same_store(tmp_path, form):
         return replace(one, keypoint=one.keypoint / np.float32(one.frame_size[::-1]))
 
     given = [other(one) for one in plain]
-    decided = recognize(given, path)
-    assert decided == Form(form)
-    assert recognize(plain, path).as_stored
+    decided = detect_format(given, path)
+    assert decided == CoordinateFormat(form)
+    assert detect_format(plain, path).is_stored_format
     for one, twin in zip(plain, given, strict=True):
-        found = decided.converted(twin)
+        found = decided.to_stored(twin)
         assert found.keypoint.dtype == one.keypoint.dtype
         np.testing.assert_allclose(found.keypoint, one.keypoint, rtol=SINGLE)
 
@@ -263,20 +263,20 @@ def recordings(draw):
 @given(recordings())
 def test_right_recordings_stay_as_they_are(recording):
     """A recording alone must not be misread, in files of one clip."""
-    form = recognize([recording], "data.pkl")
-    assert form.as_stored
+    form = detect_format([recording], "data.pkl")
+    assert form.is_stored_format
     assert form.notes() == []
-    found = form.converted(recording)
+    found = form.to_stored(recording)
     assert found.keypoint is recording.keypoint
     assert found.score is recording.score
 
 
 def test_empty_recordings_and_those_of_one_joint_decide_nothing():
     nobody = Recording("a", 0, np.zeros((1, 4, 17, 2), np.float32), None, (9, 9))
-    assert recognize([nobody] * 300, "x") == Form()
+    assert detect_format([nobody] * 300, "x") == CoordinateFormat()
     point = np.zeros((1, 4, 17, 2), np.float32)
     point[:, :, 3] = 0.7
-    assert recognize([replace(nobody, keypoint=point)], "x") == Form()
+    assert detect_format([replace(nobody, keypoint=point)], "x") == CoordinateFormat()
 
 
 def test_recordings_after_many_without_a_person_decide():
@@ -284,10 +284,10 @@ def test_recordings_after_many_without_a_person_decide():
     nobody = Recording("a", 0, np.zeros((1, 1, 17, 2), np.float32), None, (HEIGHT, WIDTH))
     pose = np.float32(body(0)[None] / (WIDTH, HEIGHT))
     somebody = replace(nobody, keypoint=pose)
-    assert recognize([nobody] * 300 + [somebody], "x") == Form("fractions")
-    form = recognize([nobody] * 3000 + [somebody], "x")
+    assert detect_format([nobody] * 300 + [somebody], "x") == CoordinateFormat("fractions")
+    form = detect_format([nobody] * 3000 + [somebody], "x")
     with pytest.raises(InputError, match="are not the pixels that are expected; pass units="):
-        form.converted(somebody)
+        form.to_stored(somebody)
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_a_file_that_mixes_units_is_refused_and_the_clip_named(tmp_path, form, f
 def test_a_stated_unit_that_cannot_be_is_refused(tmp_path, annotations, units, message):
     source = PysklSource(saved(tmp_path / "data.pkl", annotations))
     with pytest.raises(InputError, match=message):
-        recognize((source[i] for i in range(len(source))), "data.pkl", units)
+        detect_format((source[i] for i in range(len(source))), "data.pkl", units)
 
 
 def space(size: float, low: float = 0.0, high: float = 1.0) -> Recording:
@@ -332,29 +332,29 @@ def test_pixels_with_a_depth_are_refused_unless_they_are_stated():
     """MSR Action3D has x and y in pixels and a depth; on 15b7e28 these were metres."""
     recording = space(140, 1000, 1100)
     with pytest.raises(InputError, match=r"bodies 1\d\d large, expected metres .* units=metres to"):
-        recognize([recording], "data.pkl")
-    form = recognize([recording], "data.pkl", "metres")
+        detect_format([recording], "data.pkl")
+    form = detect_format([recording], "data.pkl", "metres")
     assert form.unit == "metres"
     assert "stored as they are" in form.notes()[0]
-    assert form.converted(recording).keypoint is recording.keypoint
+    assert form.to_stored(recording).keypoint is recording.keypoint
 
 
 def test_a_score_or_a_depth_between_0_and_1_is_asked_for():
     """Both readings are possible, and each can be stated."""
     recording = space(0.9)
     with pytest.raises(InputError, match=r"\(x, y, score\) of an image, or \(x, y, z\); pass"):
-        recognize([recording], "data.pkl")
-    assert recognize([recording], "data.pkl", "metres") == Form("metres")
+        detect_format([recording], "data.pkl")
+    assert detect_format([recording], "data.pkl", "metres") == CoordinateFormat("metres")
     sized = replace(recording, frame_size=(HEIGHT, WIDTH))
-    assert recognize([sized], "data.pkl") == Form("fractions", scored=True)
+    assert detect_format([sized], "data.pkl") == CoordinateFormat("fractions", scored=True)
 
 
 def test_fractions_or_normalised_is_asked_for():
     pose = np.random.default_rng(0).uniform(-0.1, 0.8, (1, 20, 17, 2))
     recording = Recording("a", 0, np.float32(pose), None, (HEIGHT, WIDTH))
     with pytest.raises(InputError, match="pass units=fractions or units=normalised"):
-        recognize([recording], "data.pkl")
-    assert recognize([recording], "data.pkl", "normalised").unit == "normalised"
+        detect_format([recording], "data.pkl")
+    assert detect_format([recording], "data.pkl", "normalised").unit == "normalised"
 
 
 def test_check_reports_on_a_file_that_is_refused(tmp_path, capsys):
@@ -415,7 +415,7 @@ def test_check_and_training_agree_on_missing_joints_of_3d_sets(tmp_path, through
     source = PysklSource(saved(tmp_path / "data.pkl", annotations))
     if through == "prepare":
         store = stored(tmp_path, annotations)
-        form = recognize((source[i] for i in range(CLIPS)), "data.pkl")
+        form = detect_format((source[i] for i in range(CLIPS)), "data.pkl")
         assert form.notes() == [
             "3D joints with score 0 count as missing, other scores are not used"
         ]
@@ -452,9 +452,9 @@ def test_stores_of_earlier_versions_are_doubted(tmp_path):
     ):
         source = PysklSource(saved(tmp_path / "data.pkl", annotations))
         store = write_store(tmp_path / f"{number}.h5", list(source), skeleton=COCO, splits={})
-        assert word in doubt(store)
-        assert inspect(store).remarks == (doubt(store),)
-    assert doubt(stored(tmp_path, right())) == ""
+        assert word in find_format_problem(store)
+        assert inspect(store).remarks == (find_format_problem(store),)
+    assert find_format_problem(stored(tmp_path, right())) == ""
 
 
 @pytest.mark.parametrize("name", ["sbu", "ui_prmd", "gtu3d", "custom16_hrnet"])
@@ -465,8 +465,8 @@ def test_real_sets_are_not_misread(name):
         pytest.skip(f"no {name} in {DATA}")
     for path in files:
         source = PysklSource(path)
-        form = recognize((source[i] for i in range(len(source))), path)
-        assert form.as_stored
+        form = detect_format((source[i] for i in range(len(source))), path)
+        assert form.is_stored_format
         assert form.notes() == []
         for i in range(0, len(source), 20):
-            assert form.converted(source[i]).keypoint.dtype == source[i].keypoint.dtype
+            assert form.to_stored(source[i]).keypoint.dtype == source[i].keypoint.dtype

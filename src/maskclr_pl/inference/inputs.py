@@ -11,19 +11,19 @@ from maskclr_pl.data.store.reader import Recording, Store
 from maskclr_pl.reading import check_no_device, read_arrays
 from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
-from maskclr_pl.sources.convert import form_of
-from maskclr_pl.sources.ntu.skeleton_files import read_actors
-from maskclr_pl.sources.options import image_size
-from maskclr_pl.sources.poses.files import clip_name, holds_one_image
-from maskclr_pl.sources.poses.tables import is_table, table_videos
-from maskclr_pl.sources.poses.video import LAYOUTS, PoseVideo, read_poses
+from maskclr_pl.sources.convert import detect_source_format
+from maskclr_pl.sources.format_detection import detect_format
+from maskclr_pl.sources.ntu.source import read_actors
+from maskclr_pl.sources.options import parse_frame_size
+from maskclr_pl.sources.poses.files import clip_name, is_single_image
+from maskclr_pl.sources.poses.tables import is_table, read_video_names
+from maskclr_pl.sources.poses.video import ESTIMATOR_LAYOUTS, PoseVideo, read_poses
 from maskclr_pl.sources.pyskl import PysklSource
-from maskclr_pl.sources.recognition import recognize
-from maskclr_pl.sources.units import Form
+from maskclr_pl.sources.units import CoordinateFormat
 from maskclr_pl.types import InputError
 
 IN_METRES = {25: "ntu25", 20: "kinect20"}
-"""The layout that is meant by a number of joints in metres; `LAYOUTS` are those of 2D poses."""
+"""Joint layout by number of joints for 3D poses; 2D poses use `ESTIMATOR_LAYOUTS`."""
 ENDINGS = (".json", ".csv", ".tsv", ".skeleton", ".npz", ".pkl", ".pickle", ".h5", ".hdf5")
 """Files that are looked for in a folder."""
 
@@ -53,7 +53,7 @@ class Video(NamedTuple):
     """Persons that were found in frames; or arrays, (M, T, V, 2) pixels or (M, T, V, 3) metres."""
     skeleton: Skeleton
     notes: Sequence[str] = ()
-    """What was converted, see `Form.notes`."""
+    """What was converted, see `CoordinateFormat.notes`."""
 
 
 class Entry(NamedTuple):
@@ -93,7 +93,7 @@ def _inside(path: Path) -> list[Path]:
     if not known:
         raise InputError(f"{path}: no pose files in this folder ({', '.join(ENDINGS)})")
     if len(files) == len(known) and all(one.suffix.lower() == ".json" for one in files):
-        return [path] if holds_one_image(files[0]) else files
+        return [path] if is_single_image(files[0]) else files
     return known
 
 
@@ -113,7 +113,7 @@ def entries(path: Path, how: Reading) -> list[Entry]:
         return [Entry(name, path, partial(_estimated, path, how, None))]
     if ending in (".pkl", ".pickle"):
         source = PysklSource(path, how.frame_size)
-        form = form_of(source, path, how.units, how.pixels)
+        form = detect_source_format(source, path, how.units, how.pixels)
         rows = _rows(path, how.split, source.splits, [source.name(i) for i in range(len(source))])
         return [
             Entry(source.name(i), path, partial(_annotated, source, i, path, how, form))
@@ -124,7 +124,7 @@ def entries(path: Path, how: Reading) -> list[Entry]:
         indices = range(len(store)) if how.split is None else store.rows(how.split).tolist()
         return [Entry(store.name(i), path, partial(_stored, store, i, how)) for i in indices]
     if is_table(path):
-        videos = table_videos(path)
+        videos = read_video_names(path)
         return [
             Entry(video or name, path, partial(_estimated, path, how, video)) for video in videos
         ]
@@ -150,8 +150,10 @@ def _estimated(path: Path, how: Reading, video: str | None) -> Video:
     return Video(video or clip_name(path.name), poses, poses.skeleton, poses.form.notes())
 
 
-def _annotated(source: PysklSource, index: int, path: Path, how: Reading, form: Form) -> Video:
-    recording = form.converted(source[index])
+def _annotated(
+    source: PysklSource, index: int, path: Path, how: Reading, form: CoordinateFormat
+) -> Video:
+    recording = form.to_stored(source[index])
     skeleton = layout_of(path, recording.keypoint, how)
     return Video(recording.name, recording, skeleton, form.notes())
 
@@ -172,9 +174,9 @@ def _arrays(path: Path, how: Reading) -> Video:
     """`keypoint` (M, T, V, 2 or 3); `score` (M, T, V) and `frame_size` (height, width) if known."""
     found = read_arrays(path, ("keypoint",), ("score", "frame_size"))
     size = _size(found["frame_size"], path) if "frame_size" in found else how.frame_size
-    given = Recording(path.stem, 0, found["keypoint"], found.get("score"), image_size(size))
-    form = recognize([given], path, how.units, how.pixels)
-    recording = form.converted(given)
+    given = Recording(path.stem, 0, found["keypoint"], found.get("score"), parse_frame_size(size))
+    form = detect_format([given], path, how.units, how.pixels)
+    recording = form.to_stored(given)
     return Video(path.stem, recording, layout_of(path, recording.keypoint, how), form.notes())
 
 
@@ -204,7 +206,7 @@ def layout_of(path: Path | str, keypoint: np.ndarray, how: Reading) -> Skeleton:
         )
     if how.skeleton is None and joints == len(how.layout):
         return how.layout
-    usual = LAYOUTS if keypoint.shape[3] == 2 else IN_METRES
+    usual = ESTIMATOR_LAYOUTS if keypoint.shape[3] == 2 else IN_METRES
     if how.skeleton is None and joints not in usual:
         raise InputError(
             f"{path}: {joints} joints, the model was trained on the {len(how.layout)} of "

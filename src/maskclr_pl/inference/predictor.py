@@ -17,9 +17,9 @@ from maskclr_pl.finite import answered
 from maskclr_pl.inference.inputs import Reading, layout_of
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons.skeleton import Skeleton
-from maskclr_pl.sources.options import image_size
-from maskclr_pl.sources.recognition import recognize
-from maskclr_pl.sources.units import with_image_size
+from maskclr_pl.sources.format_detection import detect_format
+from maskclr_pl.sources.options import parse_frame_size
+from maskclr_pl.sources.units import fill_frame_size
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import InputError
 
@@ -80,7 +80,7 @@ class Predictor:
         Args:
             clip: (M, T, V, C): M persons, T frames, V joints; C = 2 is (x, y) in pixels, C = 3 is
                 (x, y, z) in metres. Joints that were not found are zeros. Other units are
-                recognized by the values and converted, see `recognize`. A `Recording` has score
+                recognized by the values and converted, see `detect_format`. A `Recording` has score
                 and frame size in it, and is in the units of a store.
             score: Confidence of each joint, 0 for one that was not found.
             frame_size: (height, width) of the image in pixels; by default the smallest that holds
@@ -91,8 +91,8 @@ class Predictor:
             InputError: If the clip is no such array, or does not fit the model.
         """
         if not isinstance(clip, Recording):
-            clip = Recording("clip", 0, np.asarray(clip), score, image_size(frame_size))
-            clip = recognize([clip], "clip", flat=self.coordinates == "pixels").converted(clip)
+            clip = Recording("clip", 0, np.asarray(clip), score, parse_frame_size(frame_size))
+            clip = detect_format([clip], "clip", flat=self.coordinates == "pixels").to_stored(clip)
         if not isinstance(skeleton, Skeleton):
             how = Reading(self.coordinates == "pixels", self.skeleton, skeleton)
             skeleton = layout_of(clip.name, clip.keypoint, how)
@@ -115,7 +115,7 @@ class Predictor:
         # clips are moved to the persons: it does not matter whether they are inside the image
         check_recording(replace(recording, frame_size=(1, 1)), skeleton)
         metres = self.coordinates == "metres"
-        return scores_as_zeros(recording) if metres else with_image_size(recording)
+        return scores_as_zeros(recording) if metres else fill_frame_size(recording)
 
     def fitted(self, recording: Recording, skeleton: Skeleton) -> Recording:
         """A `usable` recording in the layout of the training data.

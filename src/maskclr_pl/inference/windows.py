@@ -7,8 +7,8 @@ import numpy as np
 
 from maskclr_pl.data.dataset import seen_best
 from maskclr_pl.data.store.reader import Recording, found_joints
-from maskclr_pl.sources.dividing import Span
 from maskclr_pl.sources.poses.video import PoseVideo
+from maskclr_pl.sources.splitting import Span
 
 
 class Piece(NamedTuple):

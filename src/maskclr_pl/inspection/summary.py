@@ -11,7 +11,7 @@ from maskclr_pl.data.coverage import number as _number
 from maskclr_pl.data.store.reader import Store
 from maskclr_pl.inspection.image_fit import too_large
 from maskclr_pl.inspection.measure import measure
-from maskclr_pl.sources.recognition import doubt
+from maskclr_pl.sources.format_detection import find_format_problem
 
 _SHORT = 8  # frames: fewer hardly show an action
 _SIZES = (0.3, 3.0)  # metres: from a child that crouches to a tall person who stretches
@@ -45,7 +45,7 @@ def inspect(store: Store) -> Inspection:
 
 
 def _remarks(store: Store) -> tuple[str, ...]:
-    unlike = doubt(store)
+    unlike = find_format_problem(store)
     return (unlike,) if unlike else tuple(too_large(store))
 
 

@@ -19,7 +19,7 @@ from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.methods import Classifier
 from maskclr_pl.robustness.corruptions import Poses
 from maskclr_pl.robustness.runner import Passes, measure_robustness
-from maskclr_pl.sources.recognition import doubt
+from maskclr_pl.sources.format_detection import find_format_problem
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import Batch, InputError
 
@@ -54,8 +54,10 @@ def second_passes(
             f"{NAME}={store.path}: it holds {store.coordinates}, {test.store.path} holds "
             f"{test.store.coordinates}"
         )
-    odd = doubt(store)
-    if odd and odd != doubt(test.store):  # a model must be tested on the units it was trained on
+    odd = find_format_problem(store)
+    if odd and odd != find_format_problem(
+        test.store
+    ):  # a model must be tested on the units it was trained on
         raise InputError(f"{NAME}={store.path}: {odd}")
     here, there = matching(store, test)
     part = ClipDataset(

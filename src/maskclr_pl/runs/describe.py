@@ -9,7 +9,7 @@ from maskclr_pl.methods.stages import Stage
 from maskclr_pl.runs.predictions import read_predictions
 from maskclr_pl.runs.read import folder_of, read_config, run_metrics
 from maskclr_pl.runs.seeds import training_settings
-from maskclr_pl.sources.ntu.source import PUBLISHED
+from maskclr_pl.sources.ntu.protocols import PUBLISHED
 from maskclr_pl.types import InputError
 
 _PRETRAINED = {"DSTformer": "MotionBERT", "Transformer": "MAMP"}

@@ -4,13 +4,14 @@ from typing import Any
 
 MOVED = {
     "lightning.pytorch.loggers.CSVLogger": "maskclr_pl.runs.history.MetricsTable",
-    "maskclr_pl.data.sources.ntu_skeleton.": "maskclr_pl.sources.ntu.skeleton_files.",
+    "maskclr_pl.data.sources.ntu_skeleton.": "maskclr_pl.sources.ntu.source.",
     "maskclr_pl.data.sources.poses.": "maskclr_pl.sources.poses.source.",
     "maskclr_pl.data.sources.stgcn_json.": "maskclr_pl.sources.stgcn.",
     "maskclr_pl.data.sources.": "maskclr_pl.sources.",
     "maskclr_pl.data.synthetic.": "maskclr_pl.sources.synthetic.",
     "maskclr_pl.evaluation.corruptions.": "maskclr_pl.robustness.corruptions.",
     "maskclr_pl.evaluation.history.": "maskclr_pl.runs.history.",
+    "maskclr_pl.sources.ntu.skeleton_files.": "maskclr_pl.sources.ntu.source.",
     "maskclr_pl.methods.decoders.": "maskclr_pl.methods.pretrain.decoders.",
 }
 """Full name, or prefix that ends in a dot -> the name or prefix now. The first that fits counts."""

@@ -16,8 +16,8 @@ from maskclr_pl.data.store.writer import Splits, Table, split_indices, write_sto
 from maskclr_pl.data.workers import leave_signals_to_the_parent
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.base import Source
-from maskclr_pl.sources.recognition import recognize
-from maskclr_pl.sources.units import Form
+from maskclr_pl.sources.format_detection import detect_format
+from maskclr_pl.sources.units import CoordinateFormat
 from maskclr_pl.types import InputError
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def convert(
     on_error: Literal["stop", "skip"] = "stop",
     workers: int = 0,
     settings: str = "",
-    form: Form | None = None,
+    form: CoordinateFormat | None = None,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, done: items,
 ) -> Store:
     """Write what a source yields to a store; a call that was interrupted is continued.
@@ -61,7 +61,7 @@ def convert(
     names = [source.name(i) for i in range(len(source))]
     if not callable(splits):
         split_indices(names, splits, skip=on_error == "skip")  # found before anything is read
-    form = form or form_of(source, path)
+    form = form or detect_source_format(source, path)
     key = [source.hash, skeleton.to_dict(), class_names, settings, first_label, asdict(form)]
     return write_store(
         path,
@@ -75,7 +75,9 @@ def convert(
     )
 
 
-def form_of(source: Source, path: Any, units: str | None = None, flat: bool | None = None) -> Form:
+def detect_source_format(
+    source: Source, path: Any, units: str | None = None, flat: bool | None = None
+) -> CoordinateFormat:
     """What the numbers of a source mean: it says so itself, or its first recordings tell.
 
     Args:
@@ -85,12 +87,12 @@ def form_of(source: Source, path: Any, units: str | None = None, flat: bool | No
         flat: Whether 2D poses are expected, where that is known.
 
     Raises:
-        InputError: See `recognize`.
+        InputError: See `detect_format`.
     """
     known = getattr(source, "units", None)  # sources from outside may not have it
     if known is not None:
-        return Form(known)
-    return recognize(_readable(source), path, units, flat)
+        return CoordinateFormat(known)
+    return detect_format(_readable(source), path, units, flat)
 
 
 def _readable(source: Source) -> Iterator[Recording]:
@@ -102,7 +104,7 @@ def _readable(source: Source) -> Iterator[Recording]:
 class _Safely(Dataset[Recording | Unusable]):
     """A source whose unusable recordings do not end the reading, in units of the store."""
 
-    def __init__(self, source: Source, form: Form):
+    def __init__(self, source: Source, form: CoordinateFormat):
         self.source, self.form = source, form
 
     def __len__(self) -> int:
@@ -110,12 +112,14 @@ class _Safely(Dataset[Recording | Unusable]):
 
     def __getitem__(self, index: int) -> Recording | Unusable:
         try:
-            return self.form.converted(self.source[index])
+            return self.form.to_stored(self.source[index])
         except InputError as error:
             return Unusable(self.source.name(index), str(error))
 
 
-def _read(source: Source, form: Form, done: int, workers: int) -> Iterator[Recording | Unusable]:
+def _read(
+    source: Source, form: CoordinateFormat, done: int, workers: int
+) -> Iterator[Recording | Unusable]:
     """The recordings from number `done` on, in order."""
     safely = _Safely(source, form)
     rest = range(done, len(source))

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.reading import check_archive, check_no_device
 from maskclr_pl.skeletons.skeleton import Skeleton
-from maskclr_pl.sources.options import one_path
+from maskclr_pl.sources.options import parse_path
 from maskclr_pl.types import InputError
 
 _SPLITS = ("train", "test")
@@ -64,7 +64,7 @@ class CtrGcnSource:
     parallel = False  # reading ahead in one pass beats several processes that each start anew
 
     def __init__(self, path: str | Path):
-        self.path = one_path("input", path)
+        self.path = parse_path("input", path)
         check_no_device(self.path)
         with self._damage():
             check_archive(self.path)

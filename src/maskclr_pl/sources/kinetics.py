@@ -19,8 +19,8 @@ import numpy as np
 from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.sources.io.files import files_under, listing_hash
 from maskclr_pl.sources.io.pickles import load_pickle
-from maskclr_pl.sources.options import check_number, one_path
-from maskclr_pl.sources.pyskl import PysklSource, array_of, recording_of
+from maskclr_pl.sources.options import check_number, parse_path
+from maskclr_pl.sources.pyskl import PysklSource, to_array, to_recording
 from maskclr_pl.types import InputError
 
 
@@ -59,7 +59,7 @@ class KineticsSource(PysklSource):
         check_number("source.box_threshold", box_threshold, 0.5, 0.9)
         check_number("source.max_persons", max_persons, 1)
         check_number("source.valid_ratio", valid_ratio, 0.0, 1.0)
-        self.path = one_path("input", path)
+        self.path = parse_path("input", path)
         super().__init__(path, frame_size)
         self.box_threshold, self.max_persons = box_threshold, max_persons
         if not any("frame_inds" in item for item in self._annotations):
@@ -73,7 +73,7 @@ class KineticsSource(PysklSource):
                 "OpenMMLab Kinetics400-skeleton, or the kpfiles of pyskl), unpack them and type "
                 "source.skeletons=FOLDER"
             )
-        self.skeletons = one_path("source.skeletons", skeletons)
+        self.skeletons = parse_path("source.skeletons", skeletons)
         if not os.path.isdir(self.skeletons):
             raise InputError(f"{self.skeletons}: no such folder (source.skeletons)")
         paths = files_under(self.skeletons, ".pkl")
@@ -142,14 +142,14 @@ class KineticsSource(PysklSource):
             )
         poses, score = decompress(keypoint[kept], frame[kept], self.max_persons)
         item = {**self._annotations[index], "keypoint": poses, "keypoint_score": score}
-        return recording_of(self.path, self._names[index], item, self.frame_size)
+        return to_recording(self.path, self._names[index], item, self.frame_size)
 
     def _boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame number of each skeleton, and whether its box is good enough, both (N,)."""
         name, item = self._names[index], self._annotations[index]
         columns = []
         for key, kinds in (("frame_inds", "iu"), ("box_score", "f")):
-            column = array_of(self.path, name, item.get(key))
+            column = to_array(self.path, name, item.get(key))
             if column.ndim != 1 or column.dtype.kind not in kinds:
                 raise InputError(
                     f"{self.path}: clip {name!r} has no list of numbers `{key}`, one number for "
@@ -178,7 +178,7 @@ class KineticsSource(PysklSource):
         entry = content.get(name, content) if isinstance(content, dict) else None
         if not isinstance(entry, dict) or "keypoint" not in entry:
             raise InputError(f"{path}: no skeletons of clip {name!r} in this file")
-        keypoint = array_of(path, name, entry["keypoint"])
+        keypoint = to_array(path, name, entry["keypoint"])
         if keypoint.dtype.kind not in "fiu" or keypoint.ndim != 3 or keypoint.shape[2] != 3:
             raise InputError(
                 f"{path}: clip {name!r} has keypoints of shape {keypoint.shape} and type "

@@ -10,7 +10,7 @@ from maskclr_pl.types import InputError
 _LARGEST_SIDE = 2**20  # of an image
 
 
-def one_path(option: str, given: Any) -> Path:
+def parse_path(option: str, given: Any) -> Path:
     """A file or folder.
 
     Raises:
@@ -21,7 +21,7 @@ def one_path(option: str, given: Any) -> Path:
     return Path(given)
 
 
-def image_size(given: Any) -> tuple[int, int] | None:
+def parse_frame_size(given: Any) -> tuple[int, int] | None:
     """(height, width) in pixels, None for none.
 
     Raises:

@@ -16,8 +16,8 @@ from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.io.files import file_hash
 from maskclr_pl.sources.io.pickles import LazyArray, load_pickle
-from maskclr_pl.sources.ntu import source as ntu
-from maskclr_pl.sources.options import image_size, one_path
+from maskclr_pl.sources.ntu import protocols as ntu
+from maskclr_pl.sources.options import parse_frame_size, parse_path
 from maskclr_pl.types import InputError
 
 _MOST_VALUES = 10**7  # of a recording that is written as lists; a long one has 10**5
@@ -46,10 +46,10 @@ class PysklSource:
         self, path: str | Path | Sequence[str | Path], frame_size: Sequence[int] | None = None
     ):
         given = path if isinstance(path, list | tuple) else [path]
-        paths = [one_path("input", one) for one in given]
+        paths = [parse_path("input", one) for one in given]
         if not paths:
             raise InputError("input=[]: expected a file, or several")
-        self.frame_size = image_size(frame_size)
+        self.frame_size = parse_frame_size(frame_size)
         self.splits: dict[str, list[str]] = {}
         self._names: list[str] = []
         self._annotations: list[Any] = []
@@ -78,7 +78,7 @@ class PysklSource:
 
     def __getitem__(self, index: int) -> Recording:
         """The annotation as a recording."""
-        return recording_of(
+        return to_recording(
             self._file_of[index], self._names[index], self._annotations[index], self.frame_size
         )
 
@@ -116,7 +116,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
 
 
-def recording_of(
+def to_recording(
     path: Path, name: str, item: dict[str, Any], frame_size: Sequence[int] | None
 ) -> Recording:
     """An annotation as a recording.
@@ -143,8 +143,8 @@ def recording_of(
     return Recording(
         name,
         label,
-        array_of(path, name, item["keypoint"]),
-        None if score is None else array_of(path, name, score),
+        to_array(path, name, item["keypoint"]),
+        None if score is None else to_array(path, name, score),
         _size(path, name, frame_size if size is None else size),
         **(ntu.ids(name) or _subject(item.get("subject"))),
     )
@@ -155,7 +155,7 @@ def _subject(given: Any) -> dict[str, int]:
     return {"subject": int(given)} if known else {}
 
 
-def array_of(path: Path, name: str, values: Any) -> np.ndarray:
+def to_array(path: Path, name: str, values: Any) -> np.ndarray:
     """A value of an annotation as an array."""
     if isinstance(values, list | tuple) and not _is_countable(values):
         raise InputError(f"{path}: clip {name!r} has lists of more than {_MOST_VALUES} values")

@@ -15,7 +15,7 @@ from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.reading import read_json
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.io.files import files_under, listing_hash
-from maskclr_pl.sources.options import check_number, image_size, one_path
+from maskclr_pl.sources.options import check_number, parse_frame_size, parse_path
 from maskclr_pl.sources.units import check_unit
 from maskclr_pl.types import InputError
 
@@ -56,8 +56,8 @@ class StgcnJsonSource:
         check_number("source.persons", persons, 1)
         check_unit(units)
         self.units: str | None = units or "fractions"
-        self.path = one_path("input", path)
-        size = image_size(frame_size)
+        self.path = parse_path("input", path)
+        size = parse_frame_size(frame_size)
         if size is None:
             raise InputError("frame_size is missing; type frame_size=[HEIGHT,WIDTH]")
         self.frame_size, self.persons = size, persons

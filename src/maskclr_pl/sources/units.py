@@ -1,8 +1,8 @@
 """Units of coordinates, and the way from those of a file to pixels and metres of the store.
 
 Every file passes here on its way into a store or to a model. Its first recordings decide for all
-of them (`recognition.recognize`), and each is checked against the decision before it is converted,
-so that a file that mixes units is refused.
+of them (`detect_format`), and each is checked against the decision before it is converted, so that
+a file that mixes units is refused.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.store.reader import Recording, found_joints, scores_as_zeros
-from maskclr_pl.sources.values import Values, as_floats, is_clip, values_of
+from maskclr_pl.sources.statistics import Values, as_floats, is_clip, measure
 from maskclr_pl.types import InputError
 
 UNITS = ("pixels", "fractions", "normalised", "metres", "millimetres")
@@ -26,7 +26,7 @@ SCORE = 1.1
 
 
 @dataclass(frozen=True)
-class Form:
+class CoordinateFormat:
     """What the numbers of a file mean.
 
     Args:
@@ -49,7 +49,7 @@ class Form:
     remark: str = ""
 
     @property
-    def as_stored(self) -> bool:
+    def is_stored_format(self) -> bool:
         """Whether the numbers are what a store holds."""
         plain = self.unit in (None, "pixels", "metres")
         return plain and not (self.scored or self.flat or self.turned)
@@ -77,7 +77,7 @@ class Form:
         text = "; ".join(part for part, holds in parts if holds)
         return [text] if text else []
 
-    def converted(self, recording: Recording) -> Recording:
+    def to_stored(self, recording: Recording) -> Recording:
         """A recording of the file as the store holds it: pixels or metres.
 
         Converted coordinates stay in half precision, or are in single precision.
@@ -90,7 +90,7 @@ class Form:
             return recording  # `check_recording` complains
         if self.turned:
             recording = _exchanged(recording)
-        values = values_of(recording)
+        values = measure(recording)
         if values is not None:
             problem = self._contradiction(values)
             if problem:
@@ -102,7 +102,7 @@ class Form:
         if recording.keypoint.shape[3] == 3:
             return self._metric(recording)
         recording = self._pixels(recording)
-        return with_image_size(recording) if self.any_size else recording
+        return fill_frame_size(recording) if self.any_size else recording
 
     def _contradiction(self, values: Values) -> str:
         """Why a recording is not of this form; empty if it is."""
@@ -164,7 +164,7 @@ class Form:
             )
 
 
-def with_image_size(recording: Recording) -> Recording:
+def fill_frame_size(recording: Recording) -> Recording:
     """A recording of pixels whose image has a size: by default the smallest that holds its joints.
 
     Clips are moved to the persons before a model sees them, so it matters little.

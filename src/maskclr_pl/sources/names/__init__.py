@@ -36,7 +36,7 @@ def class_names(name: str) -> list[str]:
     return read_names(f"{name}.txt")
 
 
-def given_names(given: str | None, skeleton: Any) -> list[str] | None:
+def resolve_class_names(given: str | None, skeleton: Any) -> list[str] | None:
     """Class names from a known set, a file with a name per line, or a YAML file.
 
     Args:

@@ -10,10 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskclr_pl.reading import check_no_device, read_json
-from maskclr_pl.sources.poses.formats import IMAGE, Frames, frames_of, image_size, pose_of, track_of
+from maskclr_pl.sources.poses.formats import (
+    IMAGE,
+    Frames,
+    image_size,
+    parse_frames,
+    parse_pose,
+    parse_track_id,
+)
 from maskclr_pl.types import InputError
 
-MOST_PERSONS = 32
+MAX_PERSONS = 32
 """Persons that are kept in a frame, those with the highest summed scores."""
 LONGEST = 200_000
 """Frames that a video may have: nearly two hours at 30 a second."""
@@ -53,15 +60,15 @@ def read_detections(path: str | Path) -> Detections:
     else:
         content = _load(files[0])
         with _named(files[0]):
-            frames, size = frames_of(content), image_size(content)
+            frames, size = parse_frames(content), image_size(content)
     with _named(path):
         return _collect(_numbered(frames), size)
 
 
-def holds_one_image(path: Path) -> bool:
+def is_single_image(path: Path) -> bool:
     """Whether a .json file is about one image, so that a folder of such files is a video."""
     try:
-        found = frames_of(_load(path))
+        found = parse_frames(_load(path))
     except InputError:  # said again, with advice, when the file is read
         return False
     return len(found) == 1
@@ -117,7 +124,7 @@ def _images(paths: Sequence[Path]) -> Frames:
     for path in paths:
         content = _load(path)
         with _named(path):
-            found = frames_of(content)
+            found = parse_frames(content)
             if len(found) != 1:
                 raise InputError(
                     f"{len(found)} frames in one of {len(paths)} .json files; expected a file for "
@@ -189,14 +196,14 @@ def _poses(persons: Sequence[Any], frame: int) -> Iterator[tuple[np.ndarray, int
     found = []
     for person in persons:
         try:
-            pose = pose_of(person)
+            pose = parse_pose(person)
         except InputError as error:
             raise InputError(f"frame {frame}: {error}") from None
         if pose.size:
-            found.append((pose, track_of(person)))
-    if len(found) > MOST_PERSONS:
+            found.append((pose, parse_track_id(person)))
+    if len(found) > MAX_PERSONS:
         # which of them are best is asked of scores that may be anything
         total = [np.nan_to_num(pose[:, 2]).clip(0, 1).sum() for pose, _ in found]
-        best = np.sort(np.argsort(-np.array(total), kind="stable")[:MOST_PERSONS])
+        best = np.sort(np.argsort(-np.array(total), kind="stable")[:MAX_PERSONS])
         found = [found[i] for i in best]
     yield from found

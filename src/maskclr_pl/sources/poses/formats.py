@@ -26,7 +26,7 @@ Frames = list[tuple[Any, list[Any]]]
 """(number or name of the image, persons) in the order of the file; None: the file names none."""
 
 
-def frames_of(content: Any) -> Frames:
+def parse_frames(content: Any) -> Frames:
     """Take the persons of each frame from the content of a JSON file.
 
     Raises:
@@ -129,7 +129,7 @@ def image_size(content: Any) -> tuple[int, int] | None:
     return max(height for height, _ in sides), max(width for _, width in sides)
 
 
-def pose_of(person: Any) -> np.ndarray:
+def parse_pose(person: Any) -> np.ndarray:
     """(V, 3) x, y, score of a person; (0, 3) if nothing of it was found.
 
     Where there are no scores, a joint at (0, 0) was not found and the others have score 1.
@@ -163,7 +163,7 @@ def pose_of(person: Any) -> np.ndarray:
     )
 
 
-def track_of(person: dict[str, Any]) -> int:
+def parse_track_id(person: dict[str, Any]) -> int:
     """Track number of a person, -1 if the file gives none."""
     for key in _TRACK:
         value = person.get(key)

@@ -121,7 +121,7 @@ def _row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str]) ->
     return Row(line, start=start, end=end, **given)
 
 
-def refuse_overlaps(path: str | Path, rows: Sequence[Row]) -> None:
+def check_overlaps(path: str | Path, rows: Sequence[Row]) -> None:
     """Parts of one clip that share frames could come to be on both sides of a drawn split.
 
     Raises:

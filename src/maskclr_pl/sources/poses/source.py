@@ -11,20 +11,20 @@ import numpy as np
 
 from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.skeletons.layouts import load_skeleton
-from maskclr_pl.sources.dividing import (
-    Division,
-    Part,
-    Span,
-    anybody,
-    shared_subjects,
-    window_length,
-)
 from maskclr_pl.sources.io.files import file_hash, files_under, listing_hash
-from maskclr_pl.sources.options import check_number, image_size, one_path
+from maskclr_pl.sources.options import check_number, parse_frame_size, parse_path
 from maskclr_pl.sources.poses.files import clip_name
-from maskclr_pl.sources.poses.labels import numbered, read_labels, refuse_overlaps
+from maskclr_pl.sources.poses.labels import check_overlaps, numbered, read_labels
 from maskclr_pl.sources.poses.tables import clip_paths, is_table
 from maskclr_pl.sources.poses.video import PoseVideo, read_poses
+from maskclr_pl.sources.splitting import (
+    Part,
+    Span,
+    Splitter,
+    has_person,
+    shared_subject_notes,
+    window_length,
+)
 from maskclr_pl.types import InputError
 
 
@@ -53,7 +53,7 @@ class PosesSource:
         window: Frames of a window; where there must be some, by default 64, or less in short clips.
         stride: Frames from one window to the next; half a window by default.
         units: Unit of the coordinates; None: their values tell.
-        division: Arguments of `Division`.
+        division: Arguments of `Splitter`.
 
     Raises:
         InputError: If there are no such files, the CSV file does not fit, or it is too little.
@@ -77,18 +77,18 @@ class PosesSource:
         for option, value in (("max_persons", max_persons), ("window", window), ("stride", stride)):
             if value is not None:
                 check_number(f"source.{option}", value, 1)
-        self.path, self.labels = one_path("input", path), one_path("source.labels", labels)
-        self.frame_size, self.max_persons = image_size(frame_size), max_persons
+        self.path, self.labels = parse_path("input", path), parse_path("source.labels", labels)
+        self.frame_size, self.max_persons = parse_frame_size(frame_size), max_persons
         self._layout, self._units = skeleton, units
-        self._division = Division(**(division or {}))
+        self._division = Splitter(**(division or {}))
         self._read: tuple[str, PoseVideo] | None = None
         self.notes: list[str] = []
         self._rows = read_labels(labels)
         columned = any(row.split for row in self._rows)
         self._drawn = not columned or self._division.by is not None
         if not self._drawn:
-            self._division.refuse_unused()
-        refuse_overlaps(labels, self._rows)
+            self._division.check_unused()
+        check_overlaps(labels, self._rows)
         files = files_under(path, ".json")
         digest = listing_hash(files) + file_hash(labels)
         self.hash = hashlib.sha256(digest.encode()).hexdigest()
@@ -105,7 +105,7 @@ class PosesSource:
         self._parts = self._divide(window, stride)
         if self._drawn:
             seen = [self._rows[part.row].subject for part in self._parts]
-            self.notes += shared_subjects(seen, [part.split == "test" for part in self._parts])
+            self.notes += shared_subject_notes(seen, [part.split == "test" for part in self._parts])
         self.splits = self._splits()
         self._read = None  # what is sent to other processes should be small
 
@@ -217,7 +217,7 @@ class PosesSource:
         self.notes.append(f"{why}clips are cut into windows of {length} frames, every {stride}")
         self._note("for %s the beginning of each clip trains, the rest tests", untested)
         cut = [part for span in spans for part in span.windows(length, stride)]
-        found = [Part(*part) for part in cut if anybody(part, seen[self._names[part.row]])]
+        found = [Part(*part) for part in cut if has_person(part, seen[self._names[part.row]])]
         if self._drawn and self._division.by != "none":
             self._check(found)
         return found

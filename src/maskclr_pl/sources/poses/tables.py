@@ -20,7 +20,7 @@ from maskclr_pl.reading import check_no_device
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.sources.poses.files import (
     LONGEST,
-    MOST_PERSONS,
+    MAX_PERSONS,
     Detections,
     clip_name,
     frame_number,
@@ -56,7 +56,7 @@ def is_table(path: str | Path) -> bool:
     return Path(path).suffix.lower() in (".csv", ".tsv")
 
 
-def table_videos(path: str | Path) -> list[str]:
+def read_video_names(path: str | Path) -> list[str]:
     """Names of the videos that a table holds, in its order; [""] if it has no such column."""
     return list(dict.fromkeys(_table(path).video.tolist()))
 
@@ -76,7 +76,7 @@ def read_table(path: str | Path, video: str | None = None) -> tuple[Detections, 
         InputError: If it is no such table, or does not hold that video.
     """
     table = _table(path)
-    names = table_videos(path)
+    names = read_video_names(path)
     if video is None and len(names) > 1:
         raise InputError(f"{path}: {len(names)} videos in one table, expected one")
     if video is not None and video not in names:
@@ -85,9 +85,9 @@ def read_table(path: str | Path, video: str | None = None) -> tuple[Detections, 
     rows = rows[np.argsort(table.frame[rows], kind="stable")]
     frame = table.frame[rows]
     most = int(np.unique(frame, return_counts=True)[1].max())
-    if most > MOST_PERSONS:
+    if most > MAX_PERSONS:
         raise InputError(
-            f"{path}: {most} rows for one frame, expected a row for each of at most {MOST_PERSONS} "
+            f"{path}: {most} rows for one frame, expected a row for each of at most {MAX_PERSONS} "
             "persons; is a column `video` missing?"
         )
     first, end = int(frame[0]), int(frame[-1]) + 1
@@ -234,7 +234,7 @@ def clip_paths(root: Path, files: Sequence[Path]) -> dict[str, Path]:
         InputError: If two have the same name.
     """
     if is_table(root):
-        return dict.fromkeys(table_videos(root), root)
+        return dict.fromkeys(read_video_names(root), root)
     clips: dict[str, Path] = {}
     for file in files:
         clip = file if file == root else root / file.relative_to(root).parts[0]

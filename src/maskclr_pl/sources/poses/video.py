@@ -9,14 +9,14 @@ import numpy as np
 from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.skeletons.skeleton import Skeleton
-from maskclr_pl.sources.options import image_size
+from maskclr_pl.sources.format_detection import detect_format
+from maskclr_pl.sources.options import parse_frame_size
 from maskclr_pl.sources.poses.files import read_detections
 from maskclr_pl.sources.poses.tables import is_table, read_table
-from maskclr_pl.sources.recognition import recognize
-from maskclr_pl.sources.units import Form, with_image_size
+from maskclr_pl.sources.units import CoordinateFormat, fill_frame_size
 from maskclr_pl.types import InputError
 
-LAYOUTS = {17: "coco17", 18: "openpose18", 25: "body25", 26: "halpe26"}
+ESTIMATOR_LAYOUTS = {17: "coco17", 18: "openpose18", 25: "body25", 26: "halpe26"}
 """The layout that pose estimators mean by a number of joints."""
 GAP = 30
 """Frames after which a person that was not found is no longer waited for: a second of video."""
@@ -49,7 +49,7 @@ class PoseVideo:
     frame_size: tuple[int, int]
     first: int
     end: int
-    form: Form = Form("pixels")  # noqa: RUF009  # frozen
+    form: CoordinateFormat = CoordinateFormat("pixels")  # noqa: RUF009  # frozen
 
     def clip(
         self, start: int | None = None, end: int | None = None, max_persons: int = 4
@@ -112,9 +112,9 @@ def read_poses(
             since clips are moved to the person anyway: by default it is the smallest image that
             holds all joints. Coordinates that are fractions of the image do need it.
         skeleton: Name or YAML file of the joint layout; by default that of the estimators with
-            this number of joints (`LAYOUTS`), or what the columns of a table say.
+            this number of joints (`ESTIMATOR_LAYOUTS`), or what the columns of a table say.
         video: Name of the video, in a table of several.
-        units: Unit of the coordinates, see `recognize`; None: the values tell.
+        units: Unit of the coordinates, see `detect_format`; None: the values tell.
 
     Raises:
         InputError: If it cannot be read, or the joint layout or the image size is not known.
@@ -125,12 +125,12 @@ def read_poses(
     else:
         found = read_detections(path)
     named = known if skeleton is None else load_skeleton(skeleton)
-    layout = named_layout(path, found.pose.shape[1], named)
+    layout = resolve_layout(path, found.pose.shape[1], named)
     keypoint, score = _cleaned(path, found.pose)
-    size = found.frame_size or image_size(frame_size)
+    size = found.frame_size or parse_frame_size(frame_size)
     detected = Recording(str(path), 0, keypoint[None], score[None], size)
-    form = recognize([detected], path, units)
-    detected = with_image_size(form.converted(detected))
+    form = detect_format([detected], path, units)
+    detected = fill_frame_size(form.to_stored(detected))
     assert detected.frame_size is not None
     keypoint, there = detected.keypoint[0], score > 0
     kept = there.any(axis=1)
@@ -164,19 +164,19 @@ def _cleaned(path: str | Path, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.where(there[..., None], keypoint, 0.0), np.where(there, score, 0.0)
 
 
-def named_layout(path: str | Path, joints: int, skeleton: Skeleton | None) -> Skeleton:
+def resolve_layout(path: str | Path, joints: int, skeleton: Skeleton | None) -> Skeleton:
     """The layout of poses with this number of joints; that of pose estimators if none is given.
 
     Raises:
         InputError: If no estimator has so many, or the given layout has another number.
     """
-    if skeleton is None and joints not in LAYOUTS:
-        known = ", ".join(f"{count} ({name})" for count, name in LAYOUTS.items())
+    if skeleton is None and joints not in ESTIMATOR_LAYOUTS:
+        known = ", ".join(f"{count} ({name})" for count, name in ESTIMATOR_LAYOUTS.items())
         raise InputError(
             f"{path}: {joints} joints, not one of {known}; type skeleton=NAME, or a YAML file with "
             "joints and edges"
         )
-    layout = skeleton or load_skeleton(LAYOUTS[joints])
+    layout = skeleton or load_skeleton(ESTIMATOR_LAYOUTS[joints])
     if len(layout) != joints:
         raise InputError(
             f"{path}: {joints} joints, but skeleton {layout.name} has {len(layout)}; type the "

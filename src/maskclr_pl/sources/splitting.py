@@ -51,7 +51,7 @@ def window_length(spans: Sequence[Span]) -> int:
 
 
 @dataclass(frozen=True)
-class Division:
+class Splitter:
     """How clips without splits are divided into those to train and those to test on.
 
     Args:
@@ -82,9 +82,9 @@ class Division:
                 f"split={self.by}: expected subject, class, none or a regular expression ({error})"
             ) from None
 
-    def refuse_unused(self) -> None:
+    def check_unused(self) -> None:
         """Raise an InputError if it was given for clips that have splits."""
-        if self != Division():
+        if self != Splitter():
             raise InputError(
                 "test_share= and split_seed= are for clips without splits, and these have some; "
                 "pass split=class or split=subject to divide them anew, or leave both out"
@@ -129,13 +129,13 @@ class Division:
     def draw(
         self, labels: Sequence[int], groupings: Mapping[str, Sequence[str]]
     ) -> tuple[np.ndarray, str]:
-        """`choose_test` with the first grouping that leaves something to test on.
+        """`draw_test_groups` with the first grouping that leaves something to test on.
 
         Returns:
             (rows,) bool, and the name of the grouping; all False and "" if none does.
         """
         for name, groups in groupings.items():
-            test = choose_test(labels, groups, self.share, self.seed)
+            test = draw_test_groups(labels, groups, self.share, self.seed)
             if test.any():
                 return test, name
         return np.zeros(len(labels), dtype=bool), ""
@@ -180,10 +180,10 @@ class Division:
         labels = np.array(table["label"])
         untested = len(np.setdiff1d(labels, labels[test]))
         few = f"{untested} of the classes have too few {used} to test on"
-        return splits, [note, *([few] if untested else []), *shared_subjects(subjects, test)]
+        return splits, [note, *([few] if untested else []), *shared_subject_notes(subjects, test)]
 
 
-def shared_subjects(subjects: Sequence[str], test: Sequence[bool] | np.ndarray) -> list[str]:
+def shared_subject_notes(subjects: Sequence[str], test: Sequence[bool] | np.ndarray) -> list[str]:
     """A line about the persons on both sides of a division, if there are any.
 
     Args:
@@ -218,7 +218,7 @@ def _joined(groups: Sequence[str], digests: Sequence[int]) -> list[str]:
     return [top(group) for group in groups]
 
 
-def choose_test(
+def draw_test_groups(
     labels: Sequence[int], groups: Sequence[str], share: float = TEST_SHARE, seed: int = 0
 ) -> np.ndarray:
     """Draw the rows to test on: whole groups, in each class about the same share of its groups.
@@ -249,6 +249,6 @@ def choose_test(
     return np.array([group in chosen for group in groups])
 
 
-def anybody(span: Span, seen: np.ndarray) -> bool:
+def has_person(span: Span, seen: np.ndarray) -> bool:
     """Whether somebody is in the frames of a part, given the sorted frames with somebody."""
     return bool(np.ptp(np.searchsorted(seen, (span.start, span.end))))

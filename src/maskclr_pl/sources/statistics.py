@@ -68,7 +68,7 @@ class Values:
         )
 
 
-def values_of(recording: Recording) -> Values | None:
+def measure(recording: Recording) -> Values | None:
     """The values of a recording, of some of its frames; None if no body is in any.
 
     Whatever is no array of recordings' shape has no values: `check_recording` complains.

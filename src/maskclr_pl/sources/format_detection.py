@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.store.reader import Recording, Store
-from maskclr_pl.sources.units import BODY, SMALL, UNITS, Form, check_unit, is_score
-from maskclr_pl.sources.values import Values, pooled, values_of
+from maskclr_pl.sources.statistics import Values, measure, pooled
+from maskclr_pl.sources.units import BODY, SMALL, UNITS, CoordinateFormat, check_unit, is_score
 from maskclr_pl.types import InputError
 
 _FLAT = UNITS[:3]
@@ -21,9 +21,9 @@ _MILLIMETRES = (700.0, 3000.0)  # of a body, from a child that sits
 _NEGATIVE = (0.05, 0.2)  # share of x and y: fractions hardly have any, normalised poses many
 
 
-def recognize(
+def detect_format(
     recordings: Iterable[Recording], path: Any, stated: str | None = None, flat: bool | None = None
-) -> Form:
+) -> CoordinateFormat:
     """Decide what the numbers of a file mean, from its first recordings.
 
     Args:
@@ -39,7 +39,7 @@ def recognize(
     check_unit(stated)
     sample = _sample(recordings)
     if not sample:
-        return Form(stated)
+        return CoordinateFormat(stated)
     channels = sample[0].points.shape[1]
     values = pooled([one for one in sample if one.points.shape[1] == channels])
     form = (_form_2d if channels == 2 else _form_3d)(values, path, stated, flat)
@@ -53,33 +53,33 @@ def recognize(
 
 def _sample(recordings: Iterable[Recording]) -> list[Values]:
     """Values of the first recordings with somebody in them."""
-    looked_at = map(values_of, islice(recordings, _SEARCHED))
+    looked_at = map(measure, islice(recordings, _SEARCHED))
     return list(islice((one for one in looked_at if one is not None), _SAMPLE))
 
 
-def doubt(store: Store) -> str:
+def find_format_problem(store: Store) -> str:
     """Why the numbers in a store cannot be the pixels or metres that it says; empty if they can.
 
     Stores of earlier versions may hold fractions as pixels and millimetres as metres.
     """
     try:
-        form = recognize((store.recording(row) for row in range(len(store))), store.path)
+        form = detect_format((store.recording(row) for row in range(len(store))), store.path)
     except InputError:  # unusual numbers, which may have been stated
         return ""
-    if form.as_stored:
+    if form.is_stored_format:
         return ""
     if form.turned or form.scored or form.flat:
         return f"{form.notes()[0]} by prepare now, but not in this store; make it again"
     return f"its coordinates are {form.unit}, not {store.coordinates}; make it again with prepare"
 
 
-def _form_2d(values: Values, path: Any, stated: str | None, _: bool | None) -> Form:
+def _form_2d(values: Values, path: Any, stated: str | None, _: bool | None) -> CoordinateFormat:
     if stated in ("metres", "millimetres"):
         raise InputError(
             f"{path}: two coordinates ({values.ranges()}), but units={stated} has three; pass "
             "units=pixels, fractions or normalised"
         )
-    return Form(_flat_unit(values, path, stated))
+    return CoordinateFormat(_flat_unit(values, path, stated))
 
 
 def _flat_unit(values: Values, path: Any, stated: str | None) -> str:
@@ -105,7 +105,7 @@ def _flat_unit(values: Values, path: Any, stated: str | None) -> str:
     return "normalised" if values.negative >= many else "fractions"
 
 
-def _form_3d(values: Values, path: Any, stated: str | None, flat: bool | None) -> Form:
+def _form_3d(values: Values, path: Any, stated: str | None, flat: bool | None) -> CoordinateFormat:
     if stated in _FLAT:
         if not is_score(values.third):
             raise InputError(
@@ -120,7 +120,7 @@ def _form_3d(values: Values, path: Any, stated: str | None, flat: bool | None) -
     if values.score is not None:
         use = "zeros" if values.score.any() else "all zero"
     unit, remark = _metric_unit(values, path, stated)
-    return Form(unit, score_use=use, remark=remark)
+    return CoordinateFormat(unit, score_use=use, remark=remark)
 
 
 def _is_flat(values: Values, path: Any, flat: bool | None) -> bool:
@@ -140,16 +140,16 @@ def _is_flat(values: Values, path: Any, flat: bool | None) -> bool:
     )
 
 
-def _scored(values: Values, path: Any, stated: str | None) -> Form:
+def _scored(values: Values, path: Any, stated: str | None) -> CoordinateFormat:
     unit = _flat_unit(values, path, stated)
     if not values.third.any():
-        return Form(unit, flat=True)
+        return CoordinateFormat(unit, flat=True)
     if values.score is not None and not np.allclose(values.score, values.third, atol=2e-3):
         raise InputError(
             f"{path}: a third channel from {values.third.min():g} to {values.third.max():g} beside "
             "scores that differ from it; give x and y alone"
         )
-    return Form(unit, scored=True)
+    return CoordinateFormat(unit, scored=True)
 
 
 def _metric_unit(values: Values, path: Any, stated: str | None) -> tuple[str, str]:
