@@ -26,7 +26,7 @@ SETS = {
 COMMON = [
     *("augment=aimclr", "clip.frames=16", "clip.persons=1", "data.num_workers=0"),
     *("backbone=transformer", "backbone.dim=48", "backbone.depth=2", "backbone.heads=4"),
-    *("data.val_fraction=0", "select_on=last", "optim.lr=0.002"),
+    *("data.val_fraction=0", "monitor_split=last", "optim.lr=0.002"),
 ]
 _DECODER = ["decoder=transformer", "method.decoder.width=48", "method.decoder.depth=1"]
 _DECODER += ["method.decoder.heads=4"]

@@ -40,7 +40,7 @@ def override(key: str, value: str | Path | list[str]) -> str:
     return shlex.quote(f"{key}={hydra_value(value)}")
 
 
-def command(name: str, *words: str, **values: str | Path | list[str]) -> str:
+def shell_command(name: str, *words: str, **values: str | Path | list[str]) -> str:
     """The line that runs a command.
 
     Args:
@@ -49,7 +49,7 @@ def command(name: str, *words: str, **values: str | Path | list[str]) -> str:
         values: Overrides by key, with `__` for a dot.
 
     Example:
-        >>> print(command("report", runs=["a", "b c"]))
+        >>> print(shell_command("report", runs=["a", "b c"]))
         python -m maskclr_pl.report 'runs=[a,"b c"]'
     """
     overrides = [override(key.replace("__", "."), value) for key, value in values.items()]

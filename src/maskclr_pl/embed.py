@@ -7,9 +7,9 @@ from omegaconf import DictConfig
 from maskclr_pl.analysis.features import ClipFeatures, embed, feature_attributes, write_features
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
-from maskclr_pl.cli import log, verb
-from maskclr_pl.command_line import command
-from maskclr_pl.config.plain import plain
+from maskclr_pl.cli import command, log
+from maskclr_pl.command_line import shell_command
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.types import InputError
@@ -17,13 +17,13 @@ from maskclr_pl.types import InputError
 _PARTS = ("test", "train", "val")
 
 
-@verb("embed")
+@command("embed")
 def main(cfg: DictConfig) -> None:
     """Write the features of a split that a method's backbone computes, whatever the method."""
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
     in_training = str(cfg.split) in ("train", "val")
-    data = data_of(info, plain(cfg.data), run_folder_of(path) if in_training else None)
+    data = data_of(info, to_container(cfg.data), run_folder_of(path) if in_training else None)
     device = device_named(cfg.device)
     method.to(device)
     part = _part(data, str(cfg.split))
@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> None:
         log.info("kept       the earlier file as %s", older)
     log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
     runs = [str(run_folder_of(path)), "ANOTHER_RUN"]
-    log.info("next       %s", command("report", runs=runs))
+    log.info("next       %s", shell_command("report", runs=runs))
 
 
 def _part(data: SkeletonDataModule, split: str) -> ClipDataset:

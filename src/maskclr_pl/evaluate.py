@@ -13,9 +13,9 @@ from omegaconf import DictConfig, ListConfig
 from maskclr_pl.analysis.model_figures import DEFAULT, available, check_figure_names, draw
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
-from maskclr_pl.cli import log, refuse_links, verb
-from maskclr_pl.command_line import command
-from maskclr_pl.config.plain import plain
+from maskclr_pl.cli import command, log, refuse_links
+from maskclr_pl.command_line import shell_command
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
@@ -36,7 +36,7 @@ from maskclr_pl.tracking.loggers import run_loggers, share
 from maskclr_pl.types import InputError
 
 
-@verb("evaluate")
+@command("evaluate")
 def main(cfg: DictConfig) -> None:
     """Evaluate one checkpoint; writes tables of its robustness, and figures."""
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
@@ -44,11 +44,11 @@ def main(cfg: DictConfig) -> None:
     if not isinstance(method, Classifier):
         raise InputError(
             f"{path}: {type(method).__name__} learns without labels and has no classes; use "
-            f"{command('train', 'method=linear_probe', init_from=cfg.ckpt_path)}"
+            f"{shell_command('train', 'method=linear_probe', init_from=cfg.ckpt_path)}"
         )
     folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
     refuse_links(folder)
-    data, device = data_of(info, plain(cfg.data)), device_named(cfg.device)
+    data, device = data_of(info, to_container(cfg.data)), device_named(cfg.device)
     method.to(device)
     poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
     corruptions = _fitting([hydra.utils.instantiate(c) for c in cfg.corruption], poses)
@@ -71,7 +71,7 @@ def main(cfg: DictConfig) -> None:
     )
     if found.unanswered:
         log.info(
-            "note       the scores of %d clips are not numbers: they count as wrong; prepare "
+            "note: the scores of %d clips are not numbers: they count as wrong; prepare "
             "check=true tells whether their coordinates are finite",
             found.unanswered,
         )
@@ -90,7 +90,7 @@ def main(cfg: DictConfig) -> None:
     if shown:
         log.info("figures    %s: %s", folder / "figures", ", ".join(shown))
     share(loggers, folder, began)
-    log.info("next       %s", command("report", runs=[str(folder), "ANOTHER_RUN"]))
+    log.info("next       %s", shell_command("report", runs=[str(folder), "ANOTHER_RUN"]))
 
 
 def _fitting(corruptions: Sequence[Corruption], poses: Poses) -> list[Corruption]:

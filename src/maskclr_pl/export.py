@@ -6,14 +6,14 @@ from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import run_folder_of
-from maskclr_pl.cli import log, verb
-from maskclr_pl.command_line import command
+from maskclr_pl.cli import command, log
+from maskclr_pl.command_line import shell_command
 from maskclr_pl.inference.exporter import BATCHES, SUFFIX, check_installed, describe, export
 from maskclr_pl.methods import Classifier
 from maskclr_pl.types import InputError
 
 
-@verb("export")
+@command("export")
 def main(cfg: DictConfig) -> None:
     """Write one file that takes clips and gives logits."""
     if cfg.format not in SUFFIX:
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     if not isinstance(method, Classifier):
         raise InputError(
             f"{path}: {type(method).__name__} learns without labels and has no classes; use "
-            f"{command('train', 'method=finetune', init_from=cfg.ckpt_path)} first"
+            f"{shell_command('train', 'method=finetune', init_from=cfg.ckpt_path)} first"
         )
     log.info("exporting  %s", path)
     difference = export(method, info, cfg.format, output)

@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import device_named
-from maskclr_pl.cli import log, new_results, refuse_results, run_folder, verb
-from maskclr_pl.command_line import command
-from maskclr_pl.config.plain import plain
+from maskclr_pl.cli import command, log, refuse_results, results_folder, run_folder
+from maskclr_pl.command_line import shell_command
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Recording
 from maskclr_pl.figures.predictions import Caption, write_annotated_gif
 from maskclr_pl.files import write_atomically
@@ -62,15 +62,15 @@ def load(
     if not isinstance(method, Classifier):
         raise InputError(
             f"{file}: {type(method).__name__} learns without labels and has no classes; use "
-            f"{command('train', 'method=finetune', init_from=path)} first"
+            f"{shell_command('train', 'method=finetune', init_from=path)} first"
         )
     return Predictor(method, info, device_named(device), max_missing)
 
 
-@verb("predict")
+@command("predict")
 def main(cfg: DictConfig) -> None:
     """Name the actions in files; writes them as JSON and CSV, and as animations."""
-    values = plain(cfg)  # says what is missing
+    values = to_container(cfg)  # says what is missing
     _check(cfg)
     folder = run_folder(cfg.output_dir, "predict")
     refuse_results(folder)  # before anything is computed
@@ -95,7 +95,7 @@ def main(cfg: DictConfig) -> None:
     waiting = (answer for one in answered for answer in one.answers)
     for answer, shares in zip(waiting, probabilities, strict=True):
         answer.top = best(shares, predictor.class_names, cfg.top)
-    with new_results(folder, cfg):
+    with results_folder(folder, cfg):
         _write(cfg, folder, predictor, answered, problems)
         _show(cfg, answered, problems)
         drawn = _animate(cfg, folder, predictor, answered) if cfg.gif else []
@@ -220,9 +220,9 @@ def _show(cfg: DictConfig, answered: Sequence[Answered], problems: Sequence[str]
         left = max(0, left - len(rows))
     cut = [one for one in answered if cfg.window is None and len(one.answers) > 1]
     if cut and not cfg.per_person and cfg.stride is None:
-        log.info("note       much longer than what the model was trained on: cut into windows")
+        log.info("note: much longer than what the model was trained on: cut into windows")
     if few and not cfg.per_person and any(one.facts()["persons"] > 1 for one in answered):
-        log.info("note       per_person=true asks about each person alone")
+        log.info("note: per_person=true asks about each person alone")
     for problem in problems:
         log.info("left out   %s", problem)
 
@@ -237,7 +237,7 @@ def _animate(
         drawn.append(folder / f"{number:02d}_{name}.gif")
         _draw(cfg, drawn[-1], one, y_down=predictor.coordinates == "pixels")
     if len(answered) > _ANIMATIONS:
-        log.info("note       the first %d of %d videos are drawn", _ANIMATIONS, len(answered))
+        log.info("note: the first %d of %d videos are drawn", _ANIMATIONS, len(answered))
     return drawn
 
 

@@ -16,9 +16,9 @@ import hydra
 from omegaconf import DictConfig
 from rich.progress import track
 
-from maskclr_pl.cli import log, verb
-from maskclr_pl.command_line import command, override
-from maskclr_pl.config.plain import plain
+from maskclr_pl.cli import command, log
+from maskclr_pl.command_line import override, shell_command
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.coverage import store_notes
@@ -36,13 +36,13 @@ from maskclr_pl.sources.units import CoordinateFormat, check_unit
 from maskclr_pl.types import InputError
 
 
-@verb("prepare")
+@command("prepare")
 def main(cfg: DictConfig) -> None:
     """Convert files, or look into them."""
     if cfg.check and str(cfg.input).lower().endswith((".h5", ".hdf5")):
         write_report(Store(cfg.input), report_folder(cfg.input, cfg.output), str(cfg.input))
         return
-    values = plain(cfg)  # says which of input and skeleton is missing
+    values = to_container(cfg)  # says which of input and skeleton is missing
     if values["on_error"] not in ("stop", "skip"):
         raise InputError(f"on_error={values['on_error']}: expected stop or skip")
     for key in ("check", "overwrite"):
@@ -91,7 +91,7 @@ def _convert(
     splits = _splits(source, division, asked="division" in values["source"])
     notes += [*layout_notes(skeleton), *source.notes, *form.notes()]
     for note in notes:
-        log.info("note       %s", note)
+        log.info("note: %s", note)
     try:
         store = convert(
             source,
@@ -110,7 +110,7 @@ def _convert(
         log.info("continue   the same command goes on from where it was stopped")
         raise
     for note in (*image_size_notes(store), *_benchmark(store)):
-        log.info("note       %s", note)
+        log.info("note: %s", note)
     return store
 
 
@@ -151,10 +151,10 @@ def _splits(
     benchmark = ntu.protocols(names)
     if not asked and (division.by is not None or not (benchmark or source.splits)):
         if benchmark or source.splits:
-            log.info("note       split=%s replaces the splits of the files", division.by)
+            log.info("note: split=%s replaces the splits of the files", division.by)
         return partial(_divided, division)
     for line in ntu.check_splits(source.splits, names):
-        log.info("note       %s", line)
+        log.info("note: %s", line)
     if not asked:
         division.check_unused()
     return {**benchmark, **source.splits}
@@ -163,7 +163,7 @@ def _splits(
 def _divided(division: Splitter, table: Table) -> Mapping[str, Sequence[str]]:
     splits, notes = division.divide(table)
     for note in notes:
-        log.info("note       %s", note)
+        log.info("note: %s", note)
     return splits
 
 
@@ -232,16 +232,16 @@ def _describe(store: Store) -> None:
         f"pass check=true {override('input', store.path)} to see all",
     )
     for note in store_notes(store):
-        log.info("note       %s", note)
+        log.info("note: %s", note)
     pairs = paired_splits([name for name, rows in store.splits.items() if len(rows)])
     if not pairs:
         log.info(
-            "note       no training split with a test split; to train, pass data.train_split= and "
+            "note: no training split with a test split; to train, pass data.train_split= and "
             "data.test_split= of those above, or prepare again with split=class"
         )
     elif len(store.class_names) > 1:
         splits = dict(zip(("data__train_split", "data__test_split"), pairs[0], strict=True))
-        following = command("train", "data=custom", data__path=store.path, **splits)
+        following = shell_command("train", "data=custom", data__path=store.path, **splits)
         log.info("next       %s", following)
     log.info("%s", store.path)
 

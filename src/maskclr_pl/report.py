@@ -10,9 +10,9 @@ from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl import __version__
 from maskclr_pl.analysis.features import read_features
-from maskclr_pl.cli import log, new_results, run_folder, verb
-from maskclr_pl.command_line import command
-from maskclr_pl.config.plain import plain
+from maskclr_pl.cli import command, log, results_folder, run_folder
+from maskclr_pl.command_line import shell_command
+from maskclr_pl.config.container import to_container
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves, training_curves
 from maskclr_pl.figures.features import Kind, features_plane
@@ -54,7 +54,7 @@ _SCORES = (
 )
 
 
-@verb("report")
+@command("report")
 def main(cfg: DictConfig) -> None:
     """Compare runs, sum what they say, or fill in the paper's table."""
     kinds = {"comparison": _compare, "ensemble": _ensemble, "table": _paper}
@@ -65,7 +65,7 @@ def main(cfg: DictConfig) -> None:
         raise InputError("runs is empty; pass runs=[RUN,ANOTHER_RUN]")
     if cfg.kind not in kinds:
         raise InputError(f"kind={cfg.kind}: expected {', '.join(kinds)}")
-    kinds[cfg.kind](cfg, [Path(run) for run in plain(cfg.runs)])
+    kinds[cfg.kind](cfg, [Path(run) for run in to_container(cfg.runs)])
 
 
 def _dashboard(cfg: DictConfig, runs: list[Path]) -> None:
@@ -83,7 +83,7 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
     metrics = accuracy(total)
     folder = run_folder(cfg.output_dir, "report")
     parts = {"ensemble": {"runs": [str(run.resolve()) for run in runs], "weights": weights}}
-    with new_results(folder, parts):
+    with results_folder(folder, parts):
         write_run_metrics(folder, metrics)
         write_predictions(folder, total.name, total.label, total.logits)
     for run, weight in zip(runs, weights, strict=True):
@@ -100,7 +100,7 @@ def _weights(cfg: DictConfig, runs: int) -> list[float]:
     """What each run counts for; 1 if nothing is said."""
     if cfg.weights is None:
         return [1.0] * runs
-    given = plain(cfg.weights) if isinstance(cfg.weights, ListConfig) else None
+    given = to_container(cfg.weights) if isinstance(cfg.weights, ListConfig) else None
     try:
         weights = [float(weight) for weight in given or ()]
     except (TypeError, ValueError):
@@ -126,7 +126,7 @@ def _paper(cfg: DictConfig, runs: list[Path]) -> None:
     folder = run_folder(cfg.output_dir, "report")
     text = table.text()
     tex = latex_table(table.lines(), "Published figures and runs of this package.", NOTE)
-    with new_results(folder, {"table": {"runs": [str(run.resolve()) for run in runs]}}):
+    with results_folder(folder, {"table": {"runs": [str(run.resolve()) for run in runs]}}):
         write_table(folder / "table.csv", table.records())
         write_atomically(folder / "table.md", text.encode())
         write_atomically(folder / "table.tex", tex.encode())
@@ -138,17 +138,17 @@ def _paper(cfg: DictConfig, runs: list[Path]) -> None:
 
 def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     """Runs side by side: one page, tables, figures."""
-    labels = (plain(cfg.labels) if cfg.labels else None) or _names(runs)
+    labels = (to_container(cfg.labels) if cfg.labels else None) or _names(runs)
     models = read_models(labels, runs)
     for model in models:
         for reason in no_seeds(model) if len(model.runs) > 1 else ():
             log.info("warning: %s: %s; give them labels of their own", model.label, reason)
-    published = published_noise(plain(cfg.published)) if cfg.published else None
+    published = published_noise(to_container(cfg.published)) if cfg.published else None
     parts = [Part(members, pairs(members)) for members in comparable(models)]
     tables = _tables(models, parts)
     folder = run_folder(cfg.output_dir, "report")
     asked = {"comparison": {"runs": [str(run.resolve()) for run in runs], "labels": labels}}
-    with new_results(folder, asked):
+    with results_folder(folder, asked):
         for name, (rows, caption) in tables.items():
             _write_forms(folder / name, rows, caption)
         drawn = []
@@ -162,7 +162,7 @@ def _compare(cfg: DictConfig, runs: list[Path]) -> None:
     log.info("tables     %s (.csv, .md, .tex)", ", ".join(str(folder / name) for name in tables))
     log.info("page       %s", folder / "report.html")
     if not any(model.corruptions for model in models):
-        log.info("next       %s", command("evaluate", ckpt_path=runs[0]))
+        log.info("next       %s", shell_command("evaluate", ckpt_path=runs[0]))
 
 
 def _names(runs: list[Path]) -> list[str]:

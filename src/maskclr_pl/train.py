@@ -26,9 +26,9 @@ from maskclr_pl.callbacks import (
     RowInCheckpoint,
 )
 from maskclr_pl.checkpoint.load import metadata
-from maskclr_pl.cli import held, log, log_to, refuse_run, run_folder, verb
-from maskclr_pl.command_line import command
-from maskclr_pl.config.plain import plain
+from maskclr_pl.cli import command, locked_folder, log, log_to, refuse_run, run_folder
+from maskclr_pl.command_line import shell_command
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data.coverage import nobody_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.files import write_atomically
@@ -50,7 +50,7 @@ from maskclr_pl.training.resume import folder_to_resume
 from maskclr_pl.types import InputError
 
 
-@verb("train")
+@command("train")
 def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     cfg.resume = folder_to_resume(cfg.resume, cfg.output_dir)
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> float | None:
 @rank_zero_only
 def _hold(folder: Path, stack: ExitStack) -> None:
     """Keep a run folder from other trainings; the first process does it for all."""
-    stack.enter_context(held(folder))
+    stack.enter_context(locked_folder(folder))
 
 
 def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
@@ -76,7 +76,7 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     _refuse_processes(trainer, str(cfg.trainer.strategy))
     data.check_devices(trainer.world_size)
     planned = plan(cfg, trainer, method, data, done)
-    lines += [f"note       {note}" for note in (*notes, *planned.notes)]
+    lines += [f"note: {note}" for note in (*notes, *planned.notes)]
     if cfg.check_only:
         _describe(cfg, data, method, lines)
         check_only(cfg, trainer, method, data, planned.epochs, overrides)
@@ -84,7 +84,7 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     if cfg.resume and planned.trained:
         lines += resume_lines(folder, done, planned.epochs, planned.stages)
     facts = (data.store.skeleton, data.store.class_names, data.train.lengths, trained_on)
-    method.metadata = metadata(plain(cfg), *facts) | {"stage_epochs": planned.share_epochs}
+    method.metadata = metadata(to_container(cfg), *facts) | {"stage_epochs": planned.share_epochs}
     if not cfg.resume:
         _hold(folder, stack)
     if trainer.is_global_zero:
@@ -99,7 +99,7 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     start = None if done is None else done.path
     if trainer.world_size > 1:
         DeadRank.report(folder)
-    with logged(trainer.loggers, folder, plain(cfg)):
+    with logged(trainer.loggers, folder, to_container(cfg)):
         metrics = fit_and_test(trainer, method, data, folder, start, planned)
     if trainer.is_global_zero:
         _last_words(folder, metrics, chosen(metrics, planned, monitor), cfg.clip.classes)
@@ -133,7 +133,7 @@ def _history(folder: Path, done: Progress | None) -> list[str]:
     notes = keep_history(
         folder, done.step, done.row or None, repeated=done.epochs if done.middle else None
     )
-    return [f"note       {note}" for note in notes]
+    return [f"note: {note}" for note in notes]
 
 
 def _folder(cfg: DictConfig) -> Path:
@@ -212,7 +212,7 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, lines: 
     if method.backbone.loaded:
         log.info("weights    %s: %s", cfg.backbone.weights, method.backbone.loaded)
     for note in data.notes:
-        log.info("note       %s", note)
+        log.info("note: %s", note)
     for line in lines:
         log.info("%s", line)
     rows = {"training": data.train.rows, "validation": data.val.rows, "test": data.test.rows}
@@ -220,13 +220,13 @@ def _describe(cfg: DictConfig, data: SkeletonDataModule, method: Method, lines: 
     if isinstance(method, Classifier) and not isinstance(method, OneShot):
         notes += training_notes(data.train.labels, data.test.labels, data.store)
     for note in notes:
-        log.info("note       %s", note)
-    if cfg.select_on == "test":
-        log.info("note       checkpoints are chosen on the test split: its clips are not unseen")
+        log.info("note: %s", note)
+    if cfg.monitor_split == "test":
+        log.info("note: checkpoints are chosen on the test split: its clips are not unseen")
 
 
 def _last_words(folder: Path, metrics: dict[str, Any], which: str, classes: int) -> None:
-    following = command("evaluate", ckpt_path=folder)
+    following = shell_command("evaluate", ckpt_path=folder)
     if "test/top1" in metrics:
         log.info(
             "result     test %s   (%s)   %.0f s",
@@ -236,7 +236,7 @@ def _last_words(folder: Path, metrics: dict[str, Any], which: str, classes: int)
     else:
         loss, seconds = metrics["train/loss"], metrics["train/seconds"]
         log.info("result     loss %.4f   (%s)   %.0f s", loss, which, seconds)
-        following = command("train", "method=linear_probe", init_from=folder)
+        following = shell_command("train", "method=linear_probe", init_from=folder)
     log.info("figures    %s", folder / "figures")
     log.info("next       %s", following)
     log.info("%s", folder)

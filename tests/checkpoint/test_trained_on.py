@@ -139,7 +139,7 @@ def test_stores_without_digests(tmp_path):
     [
         ({}, {}, "use clips that it has not seen"),
         ({}, {"seed": 3}, "pass data.seed=3 to hold out the same clips"),
-        ({}, {"val_fraction": 0}, "pass select_on=last, which holds no clips out, as it did"),
+        ({}, {"val_fraction": 0}, "pass monitor_split=last, which holds no clips out, as it did"),
         ({}, {"val_fraction": 0.2}, "pass data.val_fraction=0.2 to hold out the same clips"),
         ({}, {"train_split": "a"}, "pass data.train_split=a as it had"),
         ({}, {"path": "b.h5"}, "use clips that it has not seen"),
@@ -177,16 +177,14 @@ def test_runs_that_start_from_others(
         capsys=capsys,
     )
     assert "trained with labels" not in out
-    turned = [*data, "data.train_split=test", "data.test_split=train", "select_on=last"]
+    turned = [*data, "data.train_split=test", "data.test_split=train", "monitor_split=last"]
     line = refused("train", *turned, "init_from=b", cwd=tmp_path, capsys=capsys)
     assert "test clips of this run" in line
     assert "pass data.train_split=train data.test_split=test as it had" in line
     kept = ["init_overlap=keep", quick, "output_dir=c"]
     out = in_process("train", *turned, "init_from=b", *kept, cwd=tmp_path, capsys=capsys)
     [note] = [one for one in out.splitlines() if "(init_overlap=keep)" in one]
-    assert note.startswith(
-        "note       b, or a run that it started from, was trained with labels on"
-    )
+    assert note.startswith("note: b, or a run that it started from, was trained with labels on")
     records = [
         torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)["maskclr_pl"]
         for run in ("b", "c")

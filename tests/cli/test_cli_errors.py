@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 from maskclr_pl.checkpoint.load import metadata
 from maskclr_pl.cli import log
 from maskclr_pl.config.build import build_method
+from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.config.plain import plain
 from maskclr_pl.config.resolve import complete, open_store
 from maskclr_pl.data import write_store
 from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource
@@ -77,7 +77,7 @@ def world(tmp_path_factory):
     (run / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     content = {
         "state_dict": method.state_dict(),
-        "maskclr_pl": metadata(plain(cfg), store.skeleton, store.class_names),
+        "maskclr_pl": metadata(to_container(cfg), store.skeleton, store.class_names),
     }
     torch.save(content, run / "checkpoints" / "best.ckpt")
     torch.save({"state_dict": {}}, folder / "foreign.ckpt")
@@ -188,8 +188,13 @@ MISTAKES = {
     "a config that is not there": ("train", ["--config-name=trian"], r"trian"),
     "a misspelt word": (
         "train",
-        train("select_on=best"),
-        r"select_on=best: expected val, last or test",
+        train("monitor_split=best"),
+        r"monitor_split=best: expected val, last or test",
+    ),
+    "a key of an earlier version": (
+        "train",
+        train("select_on=last"),
+        r"select_on is now called monitor_split; pass monitor_split=",
     ),
     "a word for a number": ("train", train("data.batch_size=many"), r"data\.batch_size.*many"),
     "a misspelt accelerator": ("train", train("trainer.accelerator=gpuu"), r"trainer.*gpuu"),
@@ -485,7 +490,7 @@ ESCAPES = {
     ),
     "a class through a module of ours": (
         "head",
-        "maskclr_pl.cli.command.logging.FileHandler",
+        "maskclr_pl.cli.entry_point.logging.FileHandler",
         "FileHandler",
     ),
     "a class through torch": ("optim", "torch.nn.modules.module.OrderedDict", "OrderedDict"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from maskclr_pl import train
-from maskclr_pl.command_line import command, hydra_value, override
+from maskclr_pl.command_line import hydra_value, override, shell_command
 from maskclr_pl.reporting.accuracy import format_accuracy
 from tests.helpers.commands import shell_line
 
@@ -53,7 +53,7 @@ def test_a_list_of_paths_comes_back(texts):
 
 
 def test_plain_paths_stay_plain():
-    line = command("train", "data=custom", data__path="data/own-2.h5", init_from="/a/b_c.d")
+    line = shell_command("train", "data=custom", data__path="data/own-2.h5", init_from="/a/b_c.d")
     expected = "python -m maskclr_pl.train data=custom data.path=data/own-2.h5 init_from=/a/b_c.d"
     assert line == expected
 

@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 import maskclr_pl
-from maskclr_pl.cli import log, one_line, run_folder, verb
-from maskclr_pl.cli.command import _guarded
+from maskclr_pl.cli import command, error_line, log, run_folder
+from maskclr_pl.cli.entry_point import _guarded
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process
@@ -74,7 +74,7 @@ def test_a_plugin_that_is_not_installed(plugin, extra):
     error = HydraException(
         f"Could not find 'hydra/x/{plugin}'\n\nAvailable options in 'hydra/x':\n\tbasic"
     )
-    assert f"pip install 'maskclr_pl[{extra}]'" in one_line(error, "train")
+    assert f"pip install 'maskclr_pl[{extra}]'" in error_line(error, "train")
 
 
 def test_a_job_in_a_process_of_its_own_says_what_it_does(capsys, monkeypatch):
@@ -118,7 +118,7 @@ class Sweeps:
         self.ran.clear()
         code = 0
         try:
-            verb("train")(main or self.job)()
+            command("train")(main or self.job)()
         except SystemExit as end:
             code = int(end.code or 0)
         self.out, self.err = self.capsys.readouterr()
@@ -150,7 +150,7 @@ def test_one_bad_job_does_not_end_a_sweep(sweeps):
     assert sweeps("loss=ce,foo", "seed=0,1,2,3") == 2
     assert [seed for seed, _ in sweeps.ran] == [1, 2]
     assert [resume is not None for _, resume in sweeps.ran] == [False, True]
-    assert "note       finished before: 2 jobs skipped" in sweeps.out
+    assert "note: finished before: 2 jobs skipped" in sweeps.out
     # a seed more is one job more
     assert sweeps("loss=ce", "seed=0,1,4") == 0
 

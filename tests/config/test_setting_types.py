@@ -125,7 +125,7 @@ def test_a_key_that_nothing_reads_is_noted(tmp_path, capsys):
     """Kind of mistake: a setting with a plus in front and a misspelt name changed nothing."""
     with pytest.raises(AssertionError) as failure:
         in_process("train", "+sede=1", "data.path=gone.h5", "seed=x", cwd=tmp_path, capsys=capsys)
-    assert "note       +sede=1: no setting has this name" in str(failure.value)
+    assert "note: +sede=1: no setting has this name" in str(failure.value)
 
 
 SUGGESTIONS = {
@@ -170,7 +170,7 @@ def test_any_value_of_any_key(command, tmp_path, monkeypatch, capsys):
         raise BuiltError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("maskclr_pl.train.held", built)
+    monkeypatch.setattr("maskclr_pl.train.locked_folder", built)
     # so that the other commands get as far as their values
     (tmp_path / "x").write_text("")
     given = {

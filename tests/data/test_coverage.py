@@ -87,8 +87,7 @@ def test_labels_that_count_from_one_are_shifted_when_asked(cases, prepare, tmp_p
     """Kind: labels 1 to 4 made 5 classes, the first of them empty, in silence."""
     shown = prepare(name=cases / "counted_from_one.pkl")
     assert (
-        "note       the lowest label is 1, so class 0 has no clip; if the labels count from 1, "
-        in shown
+        "note: the lowest label is 1, so class 0 has no clip; if the labels count from 1, " in shown
     )
     assert "pass first_label=1" in shown
     assert len(Store(tmp_path / "s.h5").class_names) == 5
@@ -105,7 +104,7 @@ def test_labels_that_count_from_one_are_shifted_when_asked(cases, prepare, tmp_p
 def test_a_clip_without_a_person_is_named_and_kept(cases, prepare, tmp_path, capsys):
     """Kind: a clip without a person went into training in silence."""
     shown = prepare(name=cases / "nobody.pkl")
-    assert "note       nobody is seen in 1 of 24 clips (1 in train): wave_3; kept, since" in shown
+    assert "note: nobody is seen in 1 of 24 clips (1 in train): wave_3; kept, since" in shown
     assert len(Store(tmp_path / "s.h5").rows("train")) == 16
     in_process("prepare", "check=true", "input=s.h5", cwd=tmp_path, capsys=capsys)
     assert "wave_3: nobody is seen in it" in (tmp_path / "s_check/report.txt").read_text()
@@ -354,7 +353,7 @@ def test_train_says_what_is_lacking_and_the_next_line_runs(tmp_path, prepare, ca
     clips = [*grid(3, 6, first=1), clip("empty", 1, seen=False)]
     pickled(tmp_path / "poses.pkl", clips)
     shown = prepare("skeleton=dots.yaml", "split=class")
-    sides = "note       dots has no pairs of left and right joints"
+    sides = "note: dots has no pairs of left and right joints"
     assert sides in shown
     command = re.search(r"next +python -m maskclr_pl.train (.*)", shown).group(1).split()
     quick = ["debug=fast", "backbone=dstformer_tiny", "head=action_small", "clip.frames=8"]

@@ -21,7 +21,7 @@ DDP = ["trainer.accelerator=cpu", "trainer.strategy=ddp"]
 
 
 @pytest.mark.parametrize(
-    ("select_on", "given", "val_split", "expected"),
+    ("monitor_split", "given", "val_split", "expected"),
     [
         ("val", None, None, 0.1),
         ("val", None, "val", 0.0),
@@ -32,11 +32,11 @@ DDP = ["trainer.accelerator=cpu", "trainer.strategy=ddp"]
         ("val", 0, "val", 0),
     ],
 )
-def test_clips_are_held_out_where_they_choose(select_on, given, val_split, expected):
+def test_clips_are_held_out_where_they_choose(monitor_split, given, val_split, expected):
     """Kind: clips that are neither trained on nor used."""
     cfg = OmegaConf.create(
         {
-            "select_on": select_on,
+            "monitor_split": monitor_split,
             "resume": None,
             "data": {"val_fraction": given, "val_split": val_split},
         }
@@ -47,7 +47,7 @@ def test_clips_are_held_out_where_they_choose(select_on, given, val_split, expec
 
 def test_a_fraction_beside_a_split():
     data = {"val_fraction": 0.2, "val_split": "val"}
-    cfg = OmegaConf.create({"select_on": "val", "resume": None, "data": data})
+    cfg = OmegaConf.create({"monitor_split": "val", "resume": None, "data": data})
     with pytest.raises(
         InputError, match=r"val_fraction=0\.2 holds nothing out beside data\.val_sp"
     ):
@@ -58,7 +58,7 @@ def test_a_fraction_beside_a_split():
 
 def test_selection_on_the_test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Kind: as above, and a batch size that is not that of the batches."""
-    args = ["source.clips=64", "debug=fast", *SMALL, "select_on=test", "output_dir=run"]
+    args = ["source.clips=64", "debug=fast", *SMALL, "monitor_split=test", "output_dir=run"]
     args += ["data.balanced={classes:4,samples:2}"]
     out = in_process("train", *args, cwd=tmp_path, capsys=capsys)
     lines = {line.split()[0]: line for line in out.splitlines() if line}

@@ -99,7 +99,7 @@ def test_a_run_started_from_another_begins_with_equal_keys(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_is_enough(runs: Path, method: str) -> None:
     model, info = load_run(runs / method / "checkpoints/last.ckpt")
-    assert info["config"]["select_on"] == "last"
+    assert info["config"]["monitor_split"] == "last"
     assert len(model.queue) == 40
     for name, value in weights(runs / method).items():
         assert torch.equal(model.state_dict()[name], value), name
@@ -121,7 +121,7 @@ def test_a_checkpoint_is_enough(runs: Path, method: str) -> None:
         (["method=crossclr", "method.topk=0"], r"topk must be in \[1, "),
         (["method=aimclr", "augment=aimclr"], r"pass augment=aimclr_2d"),
         (["method=aimclr", "loss=ce"], r"loss"),
-        (["method=aimclr", "augment=aimclr_2d", "select_on=val"], r"type select_on=last"),
+        (["method=aimclr", "augment=aimclr_2d", "monitor_split=val"], r"type monitor_split=last"),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
 )

@@ -160,7 +160,7 @@ def test_transfer_to_other_data(
     line = refused("train", *words, cwd=tmp_path, capsys=capsys)
     assert re.search(r"trained on the 17 joints of \S+, and this run has the 3 of chain", line)
     printed = command("train", *other, "method=knn", "clip.frames=6")
-    assert f"note       {start}: it was trained with clip.frames=8, this run has 6" in printed
+    assert f"note: {start}: it was trained with clip.frames=8, this run has 6" in printed
 
 
 def test_transfer_to_other_joints_is_refused(
@@ -193,8 +193,8 @@ def test_one_shot(tmp_path: Path, command: Command, capsys: pytest.CaptureFixtur
     assert "0 validation, 18 test clips" in printed
     metrics = run_metrics(tmp_path / "one")
     assert "val/top1" not in metrics
-    printed = command("train", "method=knn", "init_from=one", "select_on=last")
-    assert "note       no test clip is of a class that is trained on" in printed
+    printed = command("train", "method=knn", "init_from=one", "monitor_split=last")
+    assert "note: no test clip is of a class that is trained on" in printed
     with np.load(tmp_path / "one" / "predictions.npz") as file:
         assert set(file["label"]) == {4, 5}
         assert set(file["logits"].argmax(1)) <= {4, 5}
@@ -254,11 +254,11 @@ REFUSED = {
     ),
     "nothing to choose by": (
         ["data.val_fraction=0", "source.clips=24"],
-        r"data\.val_fraction=0 leaves no clips .* type select_on=last",
+        r"data\.val_fraction=0 leaves no clips .* type monitor_split=last",
     ),
     "one-shot with a choice": (
-        ["method=oneshot", "source.clips=64", "select_on=val"],
-        r"method=oneshot compares clips .* pass select_on=last",
+        ["method=oneshot", "source.clips=64", "monitor_split=val"],
+        r"method=oneshot compares clips .* pass monitor_split=last",
     ),
     "a head of others": (["method=knn", "init_from=null", "head=action"], "head"),
     "no kind": (["kind=x"], "kind=x: expected comparison, ensemble, table"),

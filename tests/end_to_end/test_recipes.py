@@ -149,8 +149,8 @@ def test_every_recipe_on_real_data(tmp_path_factory, capsys, data, recipe):
     words = [f"experiment=finetune_{backbone}", f"init_from={recipe}", "trainer.max_epochs=1"]
     out = f"output_dir={recipe}_tuned"
     if recipe.startswith("oneshot"):  # it has seen the labels of clips that would be held out
-        assert "pass select_on=last" in refused("train", *words, cwd=folder, capsys=capsys)
-        words.append("select_on=last")
+        assert "pass monitor_split=last" in refused("train", *words, cwd=folder, capsys=capsys)
+        words.append("monitor_split=last")
     printed = in_process("train", *words, out, cwd=folder, capsys=capsys)
     assert "settings as there: backbone, clip, data" in printed
     assert "test/top1" in run_metrics(folder / f"{recipe}_tuned")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from maskclr_pl.backbones.pretrained import read_weights
-from maskclr_pl.cli import held
+from maskclr_pl.cli import locked_folder
 from maskclr_pl.files import remove_leftovers, write_atomically
 from maskclr_pl.runs.checkpoints import BEFORE, BEST, LAST, DurableCheckpoints, newest
 from maskclr_pl.runs.history import MetricsTable, keep_history, read_rows
@@ -167,7 +167,7 @@ def test_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:
     read, write = os.pipe()
     holder = os.fork()
     if not holder:
-        with held(tmp_path / "run"):
+        with locked_folder(tmp_path / "run"):
             worker = os.fork()
             if worker:
                 os.write(write, f"{worker}".encode())
@@ -177,12 +177,12 @@ def test_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:
     try:
         with (
             pytest.raises(InputError, match="run: another command is writing there"),
-            held(tmp_path / "run"),
+            locked_folder(tmp_path / "run"),
         ):
             pass
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
-        with held(tmp_path / "run"):
+        with locked_folder(tmp_path / "run"):
             pass
     finally:
         os.kill(worker, signal.SIGKILL)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskclr_pl.cli import held
+from maskclr_pl.cli import locked_folder
 from maskclr_pl.runs.history import read_rows
 from tests.faults.tool import Killed, fault, full
 from tests.helpers.commands import in_process, refused
@@ -117,7 +117,7 @@ def holding(folder: Path) -> Iterator[None]:
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        with held(folder):
+        with locked_folder(folder):
             os.write(write, b"x")
             time.sleep(60)
         os._exit(0)

@@ -25,8 +25,8 @@ from maskclr_pl.checkpoint.load import load_run
 from maskclr_pl.checkpoint.restore import batches_of, data_of
 from maskclr_pl.checkpoint.trained_on import TrainingRecord
 from maskclr_pl.checkpoint.transfer import init_from
+from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.config.plain import plain
 from maskclr_pl.inference.inputs import Reading, inputs
 from maskclr_pl.inference.predictor import Predictor, softmax
 from maskclr_pl.predict import _asked, _nothing, _readable, _write
@@ -147,7 +147,7 @@ def _start(toy: Path, root: Path, output: Path) -> None:
     cfg.init_from = str(path)
     inherit(cfg, frozenset())
     TrainingRecord.read(read_weights(path), str(path))
-    init_from(predictor.method, path, plain(cfg), predictor.class_names)
+    init_from(predictor.method, path, to_container(cfg), predictor.class_names)
 
 
 def _resume(toy: Path, root: Path, output: Path) -> None:

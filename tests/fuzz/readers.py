@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskclr_pl.cli.errors import WRONG, one_line
+from maskclr_pl.cli.errors import USER_ERRORS, error_line
 from maskclr_pl.data import Store
 from maskclr_pl.inspection.summary import inspect, lines, problems
 from maskclr_pl.skeletons.skeleton import SKELETONS
@@ -175,8 +175,8 @@ def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
         output.mkdir()
         try:
             sample.use(root, output)
-        except WRONG as error:
-            return "refused", _line(one_line(error, "train"))
+        except USER_ERRORS as error:
+            return "refused", _line(error_line(error, "train"))
         return "read", ""
     try:
         if sample.read is None:

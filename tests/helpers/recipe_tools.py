@@ -16,8 +16,8 @@ from maskclr_pl.checkpoint.load import metadata
 from maskclr_pl.checkpoint.transfer import init_from
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.composition import Inherited, fit, passed_keys
+from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.config.plain import plain
 from maskclr_pl.config.resolve import check, complete, open_store
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
@@ -84,7 +84,9 @@ def start(*words: str) -> Start:
     check(cfg, store, method)
     parts: list[str] = []
     if cfg.init_from is not None:
-        parts, differences = init_from(method, Path(cfg.init_from), plain(cfg), store.class_names)
+        parts, differences = init_from(
+            method, Path(cfg.init_from), to_container(cfg), store.class_names
+        )
         notes += [*inherited.notes, *differences]
     return Start(cfg, store, method, notes, inherited, parts)
 
@@ -105,6 +107,6 @@ def one_step(run: Start, folder: Path) -> SkeletonDataModule:
 
 def save(run: Start, path: Path) -> Path:
     """A checkpoint as `train` writes it."""
-    info: Any = metadata(plain(run.cfg), run.store.skeleton, run.store.class_names)
+    info: Any = metadata(to_container(run.cfg), run.store.skeleton, run.store.class_names)
     torch.save({"state_dict": run.method.state_dict(), "maskclr_pl": info}, path)
     return path

@@ -53,7 +53,7 @@ def _config(folder: Path, seed: int, classes: int, changes: dict[str, Any]) -> N
     values = {
         "seed": seed,
         "output_dir": str(folder),
-        "select_on": "val",
+        "monitor_split": "val",
         "source": None,
         "clip": {"classes": classes, "frames": 16},
         "data": {"path": "data/own.h5", "test_split": "test", "seed": seed},

@@ -83,7 +83,7 @@ def test_validation_by_index_is_validation_by_clip(store):
 
 
 def test_a_probe_chosen_on_the_test_split_still_tests_on_poses(store):
-    """select_on=test makes the two parts one object; only the validation goes without poses."""
+    """monitor_split=test makes the two parts one object; only the validation goes without poses."""
     method, data = probe(Coordinates()), toy_data(store)
     data.val = data.test
     run = trainer(40)

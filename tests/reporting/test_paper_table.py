@@ -18,7 +18,7 @@ RECOGNIZER = {
     "seed": 0,
     "output_dir": "somewhere",
     "init_from": None,
-    "select_on": "val",
+    "monitor_split": "val",
     "clip": {"frames": 120, "stream": "joint", "classes": 60, "skeleton": None},
     "augment": {"coordinates": "metres"},
     "data": {"path": "data/ntu60_3d.h5", "test_split": "xsub_val", "labelled": None, "seed": 0},
@@ -122,7 +122,7 @@ def test_published_figures_are_complete_and_known_settings():
     rows = published()["rows"]
     assert len({(one["method"], one["backbone"], one["protocol"]) for one in rows}) == len(rows)
     assert len(published()["benchmarks"]) == 5
-    known = {"clip", "augment", "optim", "method", "select_on", "trainer", "data", "backbone"}
+    known = {"clip", "augment", "optim", "method", "monitor_split", "trainer", "data", "backbone"}
     for one in rows:
         assert one["source"]
         assert set(one["figures"]) <= set(published()["benchmarks"])
@@ -177,7 +177,7 @@ def test_what_differs_is_said(tmp_path):
     assert "100 test clips (published 16,487)" in found
     assert "trainer.max_epochs 3 (published 100)" in found
     assert "data.batch_size 24 (published 48)" in found
-    assert "select_on val (published test)" in found
+    assert "monitor_split val (published test)" in found
     assert not any(text.startswith(("optim.lr", "clip.frames")) for text in found)
     assert "trainer.max_epochs 3 (published 100)" in PaperTable([one]).text()
 

@@ -228,11 +228,11 @@ def test_seeds_tested_on_other_clips_are_no_seeds(tmp_path, report):
 def test_what_a_reader_has_to_know(tmp_path, report):
     toy = {"_target_": "maskclr_pl.sources.synthetic.SyntheticSource"}
     run_folder(tmp_path / "toy", source=toy)
-    run_folder(tmp_path / "chosen", select_on="test")
-    run_folder(tmp_path / "again", select_on="test", loss={"weights": {"ce": 0.5}})
+    run_folder(tmp_path / "chosen", monitor_split="test")
+    run_folder(tmp_path / "again", monitor_split="test", loss={"weights": {"ce": 0.5}})
     words = outline(report("runs=[toy,chosen,again]", labelled("toy", "seeds", "seeds"))).words
     assert "toy: toy data (the synthetic set of maskclr_pl)" in words
-    assert "seeds: the checkpoint was chosen on the test split (select_on=test)" in words
+    assert "seeds: the checkpoint was chosen on the test split (monitor_split=test)" in words
     assert "seeds: seeds 0, 0 are not all different" in words
     assert "seeds: its runs are no mere seeds, they differ in loss.weights.ce" in words
 

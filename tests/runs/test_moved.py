@@ -16,13 +16,14 @@ EARLIER = {
     "maskclr_pl.runs.history.MetricsTable": "lightning.pytorch.loggers.CSVLogger",
     "maskclr_pl.methods.pretrain.decoders.": "maskclr_pl.methods.decoders.",
     "maskclr_pl.sources.synthetic.": "maskclr_pl.data.synthetic.",
+    "monitor_split": "select_on",
 }
 
 
 def earlier(values):
     """The same values, as an earlier version wrote them."""
     if isinstance(values, dict):
-        return {key: earlier(value) for key, value in values.items()}
+        return {EARLIER.get(key, key): earlier(value) for key, value in values.items()}
     if isinstance(values, list):
         return [earlier(value) for value in values]
     for new, old in EARLIER.items():

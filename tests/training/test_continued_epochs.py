@@ -128,7 +128,7 @@ def test_weights_of_a_run_continued_in_mid_epoch(
 ) -> None:
     """Kind: as above; with masks, which draw from the generator that is kept with the run."""
     args = ["source.clips=64", "trainer.max_epochs=2", "data.batch_size=12", *SMALL]
-    args += ["data.num_workers=2", "select_on=last", "masking.start_epoch=1", "optim.lr=0.01"]
+    args += ["data.num_workers=2", "monitor_split=last", "masking.start_epoch=1", "optim.lr=0.01"]
     args += ["callbacks.last.every_n_epochs=null", "+callbacks.last.every_n_train_steps=5"]
     in_process("train", *args, "output_dir=whole", cwd=tmp_path, capsys=capsys)
     shutil.copytree(tmp_path / "whole", tmp_path / "part")

@@ -33,7 +33,7 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "": (
         *("seed", "output_dir", "init_from", "init_overlap", "trusted", "resume"),
         *("compile", "checkpointing", "check_only"),
-        *("objective", "select_on", "optim", "trainer", "callbacks", "logger", "paths"),
+        *("objective", "monitor_split", "optim", "trainer", "callbacks", "logger", "paths"),
         *("head", "loss", "masking"),
     ),
     # weights of the origin come next; drop path is regularization, which a recipe chooses

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.checkpoint.trained_on import TrainingRecord, check_start, start_advice
-from maskclr_pl.config.plain import plain
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.types import InputError
@@ -41,7 +41,7 @@ def training_record(
         record, notes = _checked_start(cfg, data)
     if any(parameter.requires_grad for parameter in method.parameters()):
         record = record.trained(data.train, labels=isinstance(method, Classifier))
-    return record.plain(), [f"note       {note}" for note in notes]
+    return record.plain(), [f"note: {note}" for note in notes]
 
 
 def _checked_start(cfg: DictConfig, data: SkeletonDataModule) -> tuple[TrainingRecord, list[str]]:
@@ -55,5 +55,5 @@ def _checked_start(cfg: DictConfig, data: SkeletonDataModule) -> tuple[TrainingR
     except Exception:  # the weights count, whatever a damaged file says of them
         theirs = {}
     parts = {"validation": data.val, "test": data.test, "exemplar": data.exemplars}
-    advice = start_advice(plain(cfg.data), theirs)
+    advice = start_advice(to_container(cfg.data), theirs)
     return record, check_start(record, parts, str(cfg.init_from), advice, choice == "keep")

@@ -189,7 +189,7 @@ def start_advice(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     if differ:
         return f"pass {' '.join(differ)} as it had"
     if not theirs.get("val_split") and not theirs.get("val_fraction"):
-        return "pass select_on=last, which holds no clips out, as it did"
+        return "pass monitor_split=last, which holds no clips out, as it did"
     differ = [
         f"data.{key}={theirs.get(key)}"
         for key in ("seed", "val_fraction")

@@ -1,13 +1,13 @@
 """The door of every command: Hydra, one-line errors, types of settings, sweeps output."""
 
-from maskclr_pl.cli.command import log_to, verb
-from maskclr_pl.cli.errors import log, one_line
+from maskclr_pl.cli.entry_point import command, log_to
+from maskclr_pl.cli.errors import error_line, log
 from maskclr_pl.cli.folders import (
-    held,
-    new_results,
+    locked_folder,
     refuse_links,
     refuse_results,
     refuse_run,
+    results_folder,
     run_folder,
 )
 from maskclr_pl.cli.help import help_text
@@ -15,15 +15,15 @@ from maskclr_pl.cli.values import check_values
 
 __all__ = [
     "check_values",
-    "held",
+    "command",
+    "error_line",
     "help_text",
+    "locked_folder",
     "log",
     "log_to",
-    "new_results",
-    "one_line",
     "refuse_links",
     "refuse_results",
     "refuse_run",
+    "results_folder",
     "run_folder",
-    "verb",
 ]

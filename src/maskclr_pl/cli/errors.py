@@ -20,7 +20,7 @@ from maskclr_pl.types import InputError, printable
 
 log = logging.getLogger("maskclr_pl")
 
-WRONG = (InputError, HydraException, OmegaConfBaseException)
+USER_ERRORS = (InputError, HydraException, OmegaConfBaseException)
 """Errors of what the user gave, as opposed to bugs."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EMFILE)
@@ -29,14 +29,14 @@ _EXTRAS = {"optuna": "sweep", "submitit_slurm": "slurm"}
 """Plugins of Hydra that the configuration names -> what to install them by."""
 
 
-def is_wrong(error: BaseException) -> bool:
+def is_user_error(error: BaseException) -> bool:
     """Whether an error is about what the user gave, a file or a disk, and no bug."""
-    if isinstance(error, WRONG):  # one of Hydra's is an OSError, too
+    if isinstance(error, USER_ERRORS):  # one of Hydra's is an OSError, too
         return True
     return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK)
 
 
-def one_line(error: BaseException, command: str) -> str:
+def error_line(error: BaseException, command: str) -> str:
     """The message of an error about the configuration or the input, on one line.
 
     Args:
@@ -50,7 +50,7 @@ def one_line(error: BaseException, command: str) -> str:
         if isinstance(link, InputError):
             return str(link)
     origin = chain[-1]
-    if isinstance(origin, OSError) and not isinstance(origin, WRONG):
+    if isinstance(origin, OSError) and not isinstance(origin, USER_ERRORS):
         place = f"{origin.filename}: " if origin.filename else ""
         return printable(f"{place}{origin.strerror or origin}")
     text = "\n".join(str(link) for link in chain)

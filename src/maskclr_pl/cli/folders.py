@@ -45,7 +45,7 @@ def refuse_links(folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Keep a folder, which is made, from other commands that would write into it.
 
     Raises:
@@ -62,7 +62,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def new_results(folder: Path, config: Any) -> Iterator[None]:
+def results_folder(folder: Path, config: Any) -> Iterator[None]:
     """Hold a folder for results; a folder that was made for them goes when something fails.
 
     Args:
@@ -70,10 +70,10 @@ def new_results(folder: Path, config: Any) -> Iterator[None]:
         config: For config.yaml, which is written at the end: the sign that they are complete.
 
     Raises:
-        InputError: See `held`; if the folder holds results already.
+        InputError: See `locked_folder`; if the folder holds results already.
     """
     new = not folder.exists()
-    with held(folder):
+    with locked_folder(folder):
         refuse_results(folder)
         try:
             yield

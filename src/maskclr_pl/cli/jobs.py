@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from maskclr_pl.cli.errors import is_wrong, log, one_line
+from maskclr_pl.cli.errors import error_line, is_user_error, log
 from maskclr_pl.files import alive, write_atomically
 from maskclr_pl.runs.read import begun
 from maskclr_pl.types import InputError
@@ -134,11 +134,11 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
             job.value, job.objective = main(cfg), cfg.get("objective")
             job.status = "finished"
     except Exception as error:
-        job.bug = not is_wrong(error)
+        job.bug = not is_user_error(error)
         if job.bug or os.environ.get("MASKCLR_TRACEBACK"):
             traceback.print_exc()
         bug = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        fail(job, bug if job.bug else one_line(error, command), sweep_dir)
+        fail(job, bug if job.bug else error_line(error, command), sweep_dir)
         return None
     except KeyboardInterrupt:
         job.status = "stopped"

@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
     "checkpointing": bool,
     "check_only": bool,
     "objective": str,
-    "select_on": str,
+    "monitor_split": str,
     "download": str | None,
     "source": dict[str, Any] | None,
     "paths.data": str,

@@ -8,7 +8,7 @@ import numpy as np
 
 from maskclr_pl.cli.errors import log
 from maskclr_pl.cli.jobs import Job
-from maskclr_pl.command_line import command
+from maskclr_pl.command_line import shell_command
 from maskclr_pl.runs.read import run_metrics
 
 
@@ -31,7 +31,7 @@ def show(jobs: Sequence[Job], name: str) -> None:
         labels = {}
         if name == "train":
             labels["labels"] = [job.setting or "all" for job in compared]
-        log.info("next       %s", command("report", runs=runs, **labels))
+        log.info("next       %s", shell_command("report", runs=runs, **labels))
 
 
 def _rows(jobs: Sequence[Job]) -> list[dict[str, str]]:

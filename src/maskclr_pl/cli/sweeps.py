@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-from maskclr_pl.cli.errors import WRONG, log, one_line
+from maskclr_pl.cli.errors import USER_ERRORS, error_line, log
 from maskclr_pl.cli.jobs import CALL, Job, fail, job_of, short_hash
 from maskclr_pl.cli.sweep_table import show
 from maskclr_pl.cli.values import check_groups
@@ -54,7 +54,7 @@ def prepared(command: str) -> Iterator[None]:
             try:
                 check_groups(overrides, command)
                 check(sweeper, [overrides])
-            except WRONG as error:
+            except USER_ERRORS as error:
                 batch.remove(overrides)
                 broken.append((overrides, error))
         if broken and not batch:
@@ -62,7 +62,7 @@ def prepared(command: str) -> Iterator[None]:
         assert sweeper.config is not None
         for overrides, reason in broken:
             job = job_of(sweeper.config, list(overrides), number=-1)
-            fail(job, one_line(reason, command), Path(sweeper.config.hydra.sweep.dir))
+            fail(job, error_line(reason, command), Path(sweeper.config.hydra.sweep.dir))
 
     # Hydra has no hook for this; a sweeper of our own would have to be a plugin of Hydra
     Sweeper.validate_batch_is_legal = keep_legal  # type: ignore[assignment,method-assign]
@@ -139,7 +139,7 @@ class LastWords(Callback):
         jobs.sort(key=lambda job: (job.number < 0, job.number, job.name))
         if skipped := sum(job.skipped for job in jobs):
             log.info(
-                "note       finished before: %d jobs skipped; pass another %s, or delete their "
+                "note: finished before: %d jobs skipped; pass another %s, or delete their "
                 "folders, to run them again",
                 *(skipped, override("hydra.sweep.dir", "FOLDER")),
             )

@@ -21,6 +21,7 @@ from maskclr_pl.cli.errors import closest, log
 from maskclr_pl.cli.help import groups, options
 from maskclr_pl.cli.setting_types import SETTINGS
 from maskclr_pl.command_line import override
+from maskclr_pl.runs.moved import RENAMED_KEYS
 from maskclr_pl.types import InputError
 
 Place = tuple[int | str, ...]
@@ -66,6 +67,10 @@ def check_groups(words: Sequence[str], command: str) -> None:
         if given is None:
             continue
         group, value = given.key_or_group, given.value()
+        if group in RENAMED_KEYS:
+            raise InputError(
+                f"{group} is now called {RENAMED_KEYS[group]}; pass {RENAMED_KEYS[group]}=..."
+            )
         if (group in known or options(group)) and not given.is_sweep_override():
             named = isinstance(value, str) or (
                 isinstance(value, list) and all(isinstance(one, str) for one in value)
@@ -74,7 +79,7 @@ def check_groups(words: Sequence[str], command: str) -> None:
                 needed = "" if known.get(group) else f"leave {group}= out, or "
                 raise InputError(f"{word}: {needed}use one of {', '.join(options(group))}")
         elif given.is_add() and group not in SETTINGS and "." not in group and "/" not in group:
-            log.info("note       %s: no setting has this name; only ${%s} reads it", word, group)
+            log.info("note: %s: no setting has this name; only ${%s} reads it", word, group)
 
 
 def check_values(cfg: DictConfig) -> None:

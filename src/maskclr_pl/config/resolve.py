@@ -13,7 +13,7 @@ from torch import nn
 from maskclr_pl.analysis.model_figures import check_figure_names
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.config.build import built_from, clip_skeleton
-from maskclr_pl.config.plain import plain
+from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
 from maskclr_pl.skeletons.skeleton import Skeleton, conversion
@@ -81,7 +81,7 @@ def complete(cfg: DictConfig, store: Store) -> None:
 def complete_validation(cfg: DictConfig) -> None:
     """Hold clips out where they choose the checkpoint, unless the user says how many."""
     if cfg.data.val_fraction is None:
-        chosen_by_them = cfg.select_on == "val" and cfg.data.val_split is None
+        chosen_by_them = cfg.monitor_split == "val" and cfg.data.val_split is None
         cfg.data.val_fraction = 0.1 if chosen_by_them else 0.0
     elif cfg.data.val_fraction and cfg.data.val_split is not None and not cfg.resume:
         raise InputError(
@@ -145,7 +145,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "leave it out"
         )
     for key in ("parts", "pairs", "shoulders"):
-        indices = np.concatenate([np.ravel(one) for one in plain(cfg.clip)[key] or [[]]])
+        indices = np.concatenate([np.ravel(one) for one in to_container(cfg.clip)[key] or [[]]])
         if len(indices) and not 0 <= indices.min() <= indices.max() < cfg.clip.joints:
             raise InputError(
                 f"clip.{key}={cfg.clip[key]}: expected joints from 0 to {cfg.clip.joints - 1}"
@@ -177,32 +177,32 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "trainer.sync_batchnorm=true would exchange the BatchNorm layers for others, whose "
             "running statistics do not follow the pathway that is tested; leave it out"
         )
-    if cfg.select_on not in ("val", "last", "test"):
-        raise InputError(f"select_on={cfg.select_on}: expected val, last or test")
+    if cfg.monitor_split not in ("val", "last", "test"):
+        raise InputError(f"monitor_split={cfg.monitor_split}: expected val, last or test")
     if cfg.init_from == "RUN":
         raise InputError(
             "this method starts from another run; type init_from=RUN with its folder in the place "
             "of RUN, or init_from=null to take the backbone as it is"
         )
-    if isinstance(method, OneShot) and cfg.select_on != "last":
+    if isinstance(method, OneShot) and cfg.monitor_split != "last":
         raise InputError(
             "method=oneshot compares clips with exemplars of classes that are not validated; pass "
-            "select_on=last"
+            "monitor_split=last"
         )
-    if cfg.select_on == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
+    if cfg.monitor_split == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
         raise InputError(
-            "data.val_fraction=0 leaves no clips to choose a checkpoint by; type select_on=last"
+            "data.val_fraction=0 leaves no clips to choose a checkpoint by; type monitor_split=last"
         )
-    if cfg.select_on != "last" and not isinstance(method, Classifier):
+    if cfg.monitor_split != "last" and not isinstance(method, Classifier):
         raise InputError(
             f"{type(method).__name__} learns without labels, so that no checkpoint is the best; "
-            "type select_on=last"
+            "type monitor_split=last"
         )
     _check_masking(cfg, method)
     with built_from("optim"):  # else its errors come when training has begun
         method.optim.build(nn.Linear(1, 1), [], steps=1, per_epoch=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
-        check_figure_names(plain(cfg.callbacks.figures.names), method)
+        check_figure_names(to_container(cfg.callbacks.figures.names), method)
     masked = OmegaConf.select(cfg, "masking.strategy") is not None
     if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
         raise InputError(

@@ -231,11 +231,11 @@ class SkeletonDataModule(L.LightningDataModule):
         return f"{clips} clips: {'; '.join(parts)}" if parts else ""
 
     def validate_on_test(self) -> None:
-        """Use the test clips for validation (`select_on=test`) in the place of any others."""
+        """Use the test clips for validation (`monitor_split=test`) in the place of any others."""
         if unused := len(self.val):
             self.notes.append(
                 f"{unused} validation clips are neither trained on nor used, because of "
-                "select_on=test; leave out data.val_fraction and data.val_split"
+                "monitor_split=test; leave out data.val_fraction and data.val_split"
             )
         self.val = self.test
 

@@ -157,7 +157,7 @@ class Method(L.LightningModule):
             return None
         return (
             f"there is {clips} training clip, and a BatchNorm needs two; pass another "
-            "data.train_split, or select_on=last to hold none out"
+            "data.train_split, or monitor_split=last to hold none out"
         )
 
     def compile_backbone(self, **options: Any) -> None:

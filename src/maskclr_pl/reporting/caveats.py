@@ -130,9 +130,9 @@ def _listed(labels: Sequence[str]) -> str:
 def _beware(model: Model) -> list[str]:
     """Of one model."""
     found = []
-    if any(config.get("select_on") == "test" for config in model.configs):
+    if any(config.get("monitor_split") == "test" for config in model.configs):
         found.append(
-            "the checkpoint was chosen on the test split (select_on=test), so that its test "
+            "the checkpoint was chosen on the test split (monitor_split=test), so that its test "
             "score is not one of unseen clips"
         )
     if CLEAN in model.values and not model.tests:

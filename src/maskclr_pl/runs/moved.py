@@ -17,15 +17,32 @@ MOVED = {
 """Full name, or prefix that ends in a dot -> the name or prefix now. The first that fits counts."""
 
 
-def renamed(values: Any) -> Any:
-    """A copy of a configuration of plain values in which every `_target_` has its name of today."""
+RENAMED_KEYS = {
+    "select_on": "monitor_split",
+}
+"""Setting of earlier versions -> its key now, from the root of a configuration."""
+
+
+def renamed(config: Any) -> Any:
+    """Copy a configuration of plain values, with the keys and `_target_`s of this version."""
+    config = _with_targets(config)
+    for old, new in RENAMED_KEYS.items():
+        node, (*groups, key) = config, old.split(".")
+        for group in groups:
+            node = node.get(group) if isinstance(node, dict) else None
+        if isinstance(node, dict) and key in node:
+            node[new.rpartition(".")[2]] = node.pop(key)
+    return config
+
+
+def _with_targets(values: Any) -> Any:
     if isinstance(values, dict):
         return {
-            key: _renamed(value) if key == "_target_" else renamed(value)
+            key: _renamed(value) if key == "_target_" else _with_targets(value)
             for key, value in values.items()
         }
     if isinstance(values, list | tuple):
-        return [renamed(value) for value in values]
+        return [_with_targets(value) for value in values]
     return values
 
 

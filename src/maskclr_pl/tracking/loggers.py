@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.cli import log
-from maskclr_pl.config.plain import plain
+from maskclr_pl.config.container import to_container
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.runs.describe import benchmark_of, row_of
 from maskclr_pl.runs.read import read_config, run_metrics
@@ -41,7 +41,7 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
     if "wandb" in cfg.logger:
         check_wandb()
         node = cfg.logger.wandb
-        for key, value in _identity(plain(cfg), folder).items():
+        for key, value in _identity(to_container(cfg), folder).items():
             if not node.get(key):
                 with open_dict(node):
                     node[key] = value

@@ -15,7 +15,7 @@ from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.checkpoint.transfer import init_from
 from maskclr_pl.config.build import build_method, built_from
 from maskclr_pl.config.composition import Inherited, fit, passed_keys
-from maskclr_pl.config.plain import plain
+from maskclr_pl.config.container import to_container
 from maskclr_pl.config.resolve import check, check_batch, complete, complete_validation, open_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.splits import own_list
@@ -66,13 +66,11 @@ def _assembled(
     inherited: Inherited,
     notes: Sequence[str],
 ) -> Parts:
-    lines = [f"note       {note}" for note in notes]
+    lines = [f"note: {note}" for note in notes]
     store = open_store(cfg)
     complete_validation(cfg)
     if not cfg.resume:
-        lines += [
-            f"note       {note}" for note in fit(cfg, store, passed_keys(overrides), inherited)
-        ]
+        lines += [f"note: {note}" for note in fit(cfg, store, passed_keys(overrides), inherited)]
     complete(cfg, store)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=done is None)
@@ -112,7 +110,7 @@ def _data(cfg: DictConfig) -> SkeletonDataModule:
     labelled = own_list(cfg.data.labelled, Path(cfg.resume)) if cfg.resume else cfg.data.labelled
     data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, labelled=labelled, _convert_="all")
     data.train_dataloader()  # batches that cannot be made
-    if cfg.select_on == "test":
+    if cfg.monitor_split == "test":
         data.validate_on_test()
     if cfg.resume:
         check_data(Path(cfg.resume), data)
@@ -124,10 +122,10 @@ def _start(
 ) -> list[str]:
     """Take over the weights of another run; lines about it."""
     path = checkpoint_path(cfg.init_from)
-    parts, notes = init_from(method, path, plain(cfg), class_names)
+    parts, notes = init_from(method, path, to_container(cfg), class_names)
     groups = ", ".join(inherited.groups)
     settings = f"   settings as there: {groups}" if groups else ""
     return [
         f"start      {', '.join(parts)} from {cfg.init_from}{settings}",
-        *(f"note       {cfg.init_from}: {note}" for note in notes),
+        *(f"note: {cfg.init_from}: {note}" for note in notes),
     ]

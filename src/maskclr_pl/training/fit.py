@@ -17,7 +17,7 @@ from maskclr_pl.analysis.flops import flops_per_clip
 from maskclr_pl.analysis.model_figures import draw_run_figures
 from maskclr_pl.callbacks import CostCallback
 from maskclr_pl.cli import log
-from maskclr_pl.command_line import command
+from maskclr_pl.command_line import shell_command
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
@@ -113,7 +113,7 @@ def fit_and_test(
 
 @rank_zero_only
 def _say_how_to_continue(folder: Path) -> None:
-    log.info("continue   %s", command("train", resume=folder))
+    log.info("continue   %s", shell_command("train", resume=folder))
 
 
 @contextmanager

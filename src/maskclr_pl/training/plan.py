@@ -43,15 +43,15 @@ def monitored(cfg: DictConfig, data: SkeletonDataModule) -> tuple[str | None, li
     Raises:
         InputError: If early stopping is asked for where no epoch is better than another.
     """
-    monitor, notes = ("val/top1" if cfg.select_on != "last" else None), []
+    monitor, notes = ("val/top1" if cfg.monitor_split != "last" else None), []
     patience = OmegaConf.select(cfg, "callbacks.early_stopping.patience")
     if monitor and (few := too_few(len(data.val), cfg.clip.classes)):
         monitor, notes = None, [few]
     if patience is not None and monitor is None:
-        reason = notes[0] if notes else "select_on=last chooses the last epoch"
+        reason = notes[0] if notes else "monitor_split=last chooses the last epoch"
         raise InputError(
             f"callbacks.early_stopping.patience={patience}: {reason}; leave it out, or hold out "
-            "more clips with data.val_fraction=... select_on=val"
+            "more clips with data.val_fraction=... monitor_split=val"
         )
     return monitor, notes
 

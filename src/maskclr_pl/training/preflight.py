@@ -70,7 +70,7 @@ def _state_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: Lar
     try:
         memory = training_memory(method, load.batch, _masking(cfg), _MIXED.get(trainer.precision))
     except Exception as error:  # a method from outside may look at values, which are not there
-        log.info("note       memory not estimated (%s: %s)", type(error).__name__, error)
+        log.info("note: memory not estimated (%s: %s)", type(error).__name__, error)
         return True
     log.info("memory     %s", memory_text(memory, load, trains_backbone(method)))
     room = "" if free is None else f"   {format_bytes(free)} free"

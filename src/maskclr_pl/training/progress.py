@@ -95,7 +95,7 @@ def resume_lines(
             f"{done.path} has {done.epochs} epochs already, and trainer.max_epochs={epochs}; pass "
             "more epochs to train on"
         )
-    lines = [f"note       {note}" for note in done.notes]
+    lines = [f"note: {note}" for note in done.notes]
     if done.epochs == epochs:
         if done.lost_best:
             raise InputError(
@@ -110,14 +110,14 @@ def resume_lines(
     where = f"epoch {done.epochs + 1} of {epochs}{', in its middle' if done.middle else ''}"
     lines.append(f"continues  {where}, step {done.step}, from {done.path}")
     if done.lost_best:
-        lines.append(f"note       {done.lost_best}: chosen anew from the epochs to come")
+        lines.append(f"note: {done.lost_best}: chosen anew from the epochs to come")
     if done.middle:
         lines.append(
-            f"note       the training metrics of epoch {done.epochs + 1} are of its other batches"
+            f"note: the training metrics of epoch {done.epochs + 1} are of its other batches"
         )
     if done.planned not in (-1, epochs):
         lines += [
-            f"note       {stage.key}={stage.start:g} stays at epoch {stage.first + 1}: it is a "
+            f"note: {stage.key}={stage.start:g} stays at epoch {stage.first + 1}: it is a "
             f"share of the {done.planned} epochs that the run began with"
             for stage in stages
             if 0 < stage.start < 1

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from maskclr_pl.command_line import command
+from maskclr_pl.command_line import shell_command
 from maskclr_pl.data.store.hdf5 import open_hdf5, read_attribute, read_dataset
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
@@ -233,7 +233,7 @@ class Store:
 
 def _prepare(source: str | Path, store: Path) -> str:
     """The command that makes a store, as the most frequent case has it."""
-    return command("prepare", "source=pyskl", input=source, output=store, skeleton="coco17")
+    return shell_command("prepare", "source=pyskl", input=source, output=store, skeleton="coco17")
 
 
 def _text(name: Any) -> str:

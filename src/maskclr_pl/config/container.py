@@ -5,6 +5,6 @@ from typing import Any
 from omegaconf import OmegaConf
 
 
-def plain(cfg: Any) -> Any:
+def to_container(cfg: Any) -> Any:
     """Plain dicts, lists and values of a configuration, interpolations resolved."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

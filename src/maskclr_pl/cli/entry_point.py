@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from maskclr_pl.cli.errors import is_wrong, log, one_line
+from maskclr_pl.cli.errors import error_line, is_user_error, log
 from maskclr_pl.cli.help import help_text
 from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
@@ -28,7 +28,7 @@ from maskclr_pl.signals import Terminated, ignore, listen
 Main = Callable[[DictConfig], Any]
 
 
-def verb(name: str) -> Callable[[Main], Callable[[], None]]:
+def command(name: str) -> Callable[[Main], Callable[[], None]]:
     """Decorator for `main(cfg)` of the command `python -m maskclr_pl.<name>`.
 
     Wrong input ends with one line on stderr and exit code 2; a bug ends with its traceback.
@@ -74,11 +74,11 @@ def _errors_in_one_line(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_wrong(error):
+        if not is_user_error(error):
             raise
         if os.environ.get("MASKCLR_TRACEBACK"):
             traceback.print_exc()
-        sys.stderr.write(f"error: {one_line(error, name)}\n")
+        sys.stderr.write(f"error: {error_line(error, name)}\n")
         sys.exit(2)
     except KeyboardInterrupt as stop:
         ignore()  # a second signal must not disturb the end
