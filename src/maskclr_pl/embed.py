@@ -6,7 +6,12 @@ from omegaconf import DictConfig
 
 from maskclr_pl.analysis.features import ClipFeatures, embed, feature_attributes, write_features
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
-from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.checkpoint.restore import (
+    iterate_batches,
+    restore_data,
+    run_folder_of,
+    select_device,
+)
 from maskclr_pl.cli import command, log
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
@@ -23,14 +28,14 @@ def main(cfg: DictConfig) -> None:
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
     method, info = load_run(path, cfg.trusted)
     in_training = str(cfg.split) in ("train", "val")
-    data = data_of(info, to_container(cfg.data), run_folder_of(path) if in_training else None)
-    device = device_named(cfg.device)
+    data = restore_data(info, to_container(cfg.data), run_folder_of(path) if in_training else None)
+    device = select_device(cfg.device)
     method.to(device)
     part = _part(data, str(cfg.split))
     log.info(
         "embedding  %d clips of %s by %s, on %s", len(part), data.store.path, path, device.type
     )
-    features, label = embed(method, batches_of(method, data, part, device))
+    features, label = embed(method, iterate_batches(method, data, part, device))
     output = Path(str(cfg.output or run_folder_of(path) / "features.h5"))
     if output.is_dir():
         raise InputError(f"{output} is a folder; type output={output}/features.h5")

@@ -12,7 +12,12 @@ from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl.analysis.model_figures import DEFAULT, available, check_figure_names, draw
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
-from maskclr_pl.checkpoint.restore import batches_of, data_of, device_named, run_folder_of
+from maskclr_pl.checkpoint.restore import (
+    iterate_batches,
+    restore_data,
+    run_folder_of,
+    select_device,
+)
 from maskclr_pl.cli import command, log, refuse_links
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
@@ -48,7 +53,7 @@ def main(cfg: DictConfig) -> None:
         )
     folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
     refuse_links(folder)
-    data, device = data_of(info, to_container(cfg.data)), device_named(cfg.device)
+    data, device = restore_data(info, to_container(cfg.data)), select_device(cfg.device)
     method.to(device)
     poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
     corruptions = _fitting([hydra.utils.instantiate(c) for c in cfg.corruption], poses)
@@ -63,7 +68,7 @@ def main(cfg: DictConfig) -> None:
         device.type,
     )
     start = time.monotonic()
-    load = partial(batches_of, method, data, device=device)
+    load = partial(iterate_batches, method, data, device=device)
     found = measure_robustness(
         lambda clip, batch: method.predict_clips(clip, batch).logits,
         *(load(data.test), data.test.names, corruptions, poses),

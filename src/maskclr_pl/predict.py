@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint.load import checkpoint_path, load_run
-from maskclr_pl.checkpoint.restore import device_named
+from maskclr_pl.checkpoint.restore import select_device
 from maskclr_pl.cli import command, log, refuse_results, results_folder, run_folder
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
@@ -64,7 +64,7 @@ def load(
             f"{file}: {type(method).__name__} learns without labels and has no classes; use "
             f"{shell_command('train', 'method=finetune', init_from=path)} first"
         )
-    return Predictor(method, info, device_named(device), max_missing)
+    return Predictor(method, info, select_device(device), max_missing)
 
 
 @command("predict")

@@ -25,7 +25,7 @@ from maskclr_pl.callbacks import (
     FiniteTraining,
     RowInCheckpoint,
 )
-from maskclr_pl.checkpoint.load import metadata
+from maskclr_pl.checkpoint.load import run_metadata
 from maskclr_pl.cli import command, locked_folder, log, log_to, refuse_run, run_folder
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
@@ -43,17 +43,17 @@ from maskclr_pl.skeletons.layouts import layout_notes
 from maskclr_pl.tracking.loggers import logged, make_loggers
 from maskclr_pl.training.assemble import assemble
 from maskclr_pl.training.fit import DeadRank, fit_and_test
-from maskclr_pl.training.plan import chosen, monitored, plan
-from maskclr_pl.training.preflight import check_only, state_needs
+from maskclr_pl.training.plan import choose_monitor, describe_best, plan
+from maskclr_pl.training.preflight import check_only, log_requirements
 from maskclr_pl.training.progress import Progress, resume_lines
-from maskclr_pl.training.resume import folder_to_resume
+from maskclr_pl.training.resume import find_run_to_resume
 from maskclr_pl.types import InputError
 
 
 @command("train")
 def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
-    cfg.resume = folder_to_resume(cfg.resume, cfg.output_dir)
+    cfg.resume = find_run_to_resume(cfg.resume, cfg.output_dir)
     with ExitStack() as stack:
         if cfg.resume and begun(Path(cfg.resume)) and not cfg.check_only:
             _hold(Path(cfg.resume), stack)  # before its checkpoints are read
@@ -69,7 +69,7 @@ def _hold(folder: Path, stack: ExitStack) -> None:
 def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     overrides = list(HydraConfig.get().overrides.task)
     cfg, method, data, done, trained_on, lines = assemble(cfg, overrides)
-    monitor, notes = monitored(cfg, data)
+    monitor, notes = choose_monitor(cfg, data)
     folder = _folder(cfg)
     cfg.output_dir = str(folder)
     trainer = _trainer(cfg, folder, monitor)
@@ -84,7 +84,9 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     if cfg.resume and planned.trained:
         lines += resume_lines(folder, done, planned.epochs, planned.stages)
     facts = (data.store.skeleton, data.store.class_names, data.train.lengths, trained_on)
-    method.metadata = metadata(to_container(cfg), *facts) | {"stage_epochs": planned.share_epochs}
+    method.metadata = run_metadata(to_container(cfg), *facts) | {
+        "stage_epochs": planned.share_epochs
+    }
     if not cfg.resume:
         _hold(folder, stack)
     if trainer.is_global_zero:
@@ -93,7 +95,7 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
         _describe(cfg, data, method, lines)
         if batch := data.batch_line(trainer.world_size, trainer.accumulate_grad_batches):
             log.info("batch      %s", batch)
-        state_needs(cfg, trainer, method, data, planned.epochs)
+        log_requirements(cfg, trainer, method, data, planned.epochs)
     if cfg.compile:
         method.compile_backbone()
     start = None if done is None else done.path
@@ -102,7 +104,7 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     with logged(trainer.loggers, folder, to_container(cfg)):
         metrics = fit_and_test(trainer, method, data, folder, start, planned)
     if trainer.is_global_zero:
-        _last_words(folder, metrics, chosen(metrics, planned, monitor), cfg.clip.classes)
+        _last_words(folder, metrics, describe_best(metrics, planned, monitor), cfg.clip.classes)
     return metrics.get(cfg.objective)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from maskclr_pl.analysis.features import ClipFeatures, read_features, write_features
 from maskclr_pl.checkpoint.load import load_run
-from maskclr_pl.checkpoint.restore import data_of
+from maskclr_pl.checkpoint.restore import restore_data
 from maskclr_pl.data import Store
 from maskclr_pl.methods import MaskedAutoencoder
 from maskclr_pl.types import InputError
@@ -31,7 +31,7 @@ def test_features_of_a_run(tmp_path, toy_run, capsys):
     assert found.attributes["class_names"] == ["0", "1"]
     assert found.attributes["run"] == "run"
     method, info = load_run(toy_run / "run/checkpoints/best.ckpt")
-    data = data_of(info, {"path": str(toy_run / "poses.h5")})
+    data = restore_data(info, {"path": str(toy_run / "poses.h5")})
     [batch] = data.test_dataloader()
     x, clip_index = method.pack(method.preprocess(batch["clip"]), batch)
     with torch.no_grad():

@@ -16,12 +16,12 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from maskclr_pl.checkpoint.load import metadata
+from maskclr_pl.checkpoint.load import run_metadata
 from maskclr_pl.cli import log
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.config.resolve import complete, open_store
+from maskclr_pl.config.resolve import fill_sizes, open_store
 from maskclr_pl.data import write_store
 from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource
 
@@ -72,12 +72,12 @@ def world(tmp_path_factory):
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         cfg = hydra.compose("train", base(folder))
     store = open_store(cfg)
-    complete(cfg, store)
+    fill_sizes(cfg, store)
     method = build_method(cfg, store.skeleton)
     (run / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     content = {
         "state_dict": method.state_dict(),
-        "maskclr_pl": metadata(to_container(cfg), store.skeleton, store.class_names),
+        "maskclr_pl": run_metadata(to_container(cfg), store.skeleton, store.class_names),
     }
     torch.save(content, run / "checkpoints" / "best.ckpt")
     torch.save({"state_dict": {}}, folder / "foreign.ckpt")

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.config.composition import is_passed, passed_keys
+from maskclr_pl.config.composition import is_overridden, overridden_keys
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.datamodule import SkeletonDataModule
@@ -182,8 +182,10 @@ def test_one_shot_without_exemplars(tmp_path):
 
 
 def test_keys_of_the_command_line():
-    passed = passed_keys(["pose=native", "+a.b=1", "data=custom", "~logger.csv", "compat=released"])
+    passed = overridden_keys(
+        ["pose=native", "+a.b=1", "data=custom", "~logger.csv", "compat=released"]
+    )
     assert {"pose", "clip.skeleton", "a.b", "data", "logger.csv", "method.persons"} <= passed
-    assert is_passed("data.path", passed)
-    assert not is_passed("clip.frames", passed)
-    assert not is_passed("database", passed)
+    assert is_overridden("data.path", passed)
+    assert not is_overridden("clip.frames", passed)
+    assert not is_overridden("database", passed)

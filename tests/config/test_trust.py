@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.tracking.loggers import run_loggers
-from maskclr_pl.training.resume import saved_settings
+from maskclr_pl.training.resume import resume_config
 from maskclr_pl.types import InputError
 from tests.end_to_end.test_recipes import compose
 from tests.helpers.recipe_tools import kind_of_store, save, start
@@ -59,7 +59,7 @@ def run(composed: Any, tmp_path: Path) -> dict[str, Any]:
 
 def resumed(config: Any, composed: Any, folder: Path) -> Any:
     (folder / "run/config.yaml").write_text(yaml.safe_dump(config))
-    return saved_settings(folder / "run", composed, [])[0]
+    return resume_config(folder / "run", composed, [])[0]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -10,7 +10,7 @@ import yaml
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from omegaconf import OmegaConf
 
-from maskclr_pl.config.resolve import complete_validation
+from maskclr_pl.config.resolve import fill_val_fraction
 from maskclr_pl.train import _refuse_processes
 from maskclr_pl.training.fit import DeadRank
 from maskclr_pl.types import InputError
@@ -41,7 +41,7 @@ def test_clips_are_held_out_where_they_choose(monitor_split, given, val_split, e
             "data": {"val_fraction": given, "val_split": val_split},
         }
     )
-    complete_validation(cfg)
+    fill_val_fraction(cfg)
     assert cfg.data.val_fraction == expected
 
 
@@ -51,9 +51,9 @@ def test_a_fraction_beside_a_split():
     with pytest.raises(
         InputError, match=r"val_fraction=0\.2 holds nothing out beside data\.val_sp"
     ):
-        complete_validation(cfg)
+        fill_val_fraction(cfg)
     cfg.resume = "run"  # of an earlier version, which wrote its default
-    complete_validation(cfg)
+    fill_val_fraction(cfg)
 
 
 def test_selection_on_the_test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

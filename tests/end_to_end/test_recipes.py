@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.config.resolve import complete_validation
+from maskclr_pl.config.resolve import fill_val_fraction
 from maskclr_pl.methods import OneShot
 from maskclr_pl.runs.read import run_metrics
 from tests.helpers.commands import in_process, refused
@@ -65,7 +65,7 @@ def test_recipes_are_those_of_the_release(published):
     changed = {}
     for name, row in published.items():
         cfg = compose(f"experiment={name}")
-        complete_validation(cfg)
+        fill_val_fraction(cfg)
         changed |= {
             (name, key): (value, shown(cfg, key))
             for key, value in row.items()

@@ -22,9 +22,9 @@ from maskclr_pl import train
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.checkpoint.inheritance import inherit
 from maskclr_pl.checkpoint.load import load_run
-from maskclr_pl.checkpoint.restore import batches_of, data_of
+from maskclr_pl.checkpoint.restore import iterate_batches, restore_data
 from maskclr_pl.checkpoint.trained_on import TrainingRecord
-from maskclr_pl.checkpoint.transfer import init_from
+from maskclr_pl.checkpoint.transfer import transfer_weights
 from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.inference.inputs import Reading, inputs
@@ -35,7 +35,7 @@ from maskclr_pl.robustness.corruptions import Poses
 from maskclr_pl.robustness.runner import measure_robustness
 from maskclr_pl.runs.describe import identify
 from maskclr_pl.training.assemble import assemble
-from maskclr_pl.training.plan import monitored, plan
+from maskclr_pl.training.plan import choose_monitor, plan
 from maskclr_pl.types import InputError
 from tests.fuzz.samples import Sample, samples
 
@@ -121,10 +121,10 @@ def _no_json(text: str) -> None:
 def _evaluate(toy: Path, root: Path, output: Path) -> None:
     predictor, info = _model(toy)
     method = predictor.method
-    data = data_of(info, {"path": str(root / "poses.h5"), "num_workers": 0})
+    data = restore_data(info, {"path": str(root / "poses.h5"), "num_workers": 0})
     rows = measure_robustness(
         lambda clip, batch: method.predict_clips(clip, batch).logits,
-        batches_of(method, data, data.test, torch.device("cpu")),
+        iterate_batches(method, data, data.test, torch.device("cpu")),
         data.test.names,
         [],
         Poses(data.store.skeleton, 2),
@@ -147,7 +147,7 @@ def _start(toy: Path, root: Path, output: Path) -> None:
     cfg.init_from = str(path)
     inherit(cfg, frozenset())
     TrainingRecord.read(read_weights(path), str(path))
-    init_from(predictor.method, path, to_container(cfg), predictor.class_names)
+    transfer_weights(predictor.method, path, to_container(cfg), predictor.class_names)
 
 
 def _resume(toy: Path, root: Path, output: Path) -> None:
@@ -160,7 +160,7 @@ def _resume(toy: Path, root: Path, output: Path) -> None:
         cfg = _composed("train").copy()
         cfg.resume = "run"
         parts = assemble(cfg, ["resume=run"])
-        monitor, _ = monitored(parts.cfg, parts.data)
+        monitor, _ = choose_monitor(parts.cfg, parts.data)
         trainer = train._trainer(parts.cfg, Path("run"), monitor)
         plan(parts.cfg, trainer, parts.method, parts.data, parts.done)
 

@@ -12,13 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from maskclr_pl.checkpoint.inheritance import inherit
-from maskclr_pl.checkpoint.load import metadata
-from maskclr_pl.checkpoint.transfer import init_from
+from maskclr_pl.checkpoint.load import run_metadata
+from maskclr_pl.checkpoint.transfer import transfer_weights
 from maskclr_pl.config.build import build_method
-from maskclr_pl.config.composition import Inherited, fit, passed_keys
+from maskclr_pl.config.composition import Inherited, adapt_to_data, overridden_keys
 from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.config.resolve import check, complete, open_store
+from maskclr_pl.config.resolve import check_settings, fill_sizes, open_store
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method
@@ -74,17 +74,17 @@ def start(*words: str) -> Start:
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg.hydra
-        passed = passed_keys(words)
+        passed = overridden_keys(words)
         inherited = Inherited() if cfg.init_from is None else inherit(cfg, passed)
         store = open_store(cfg)
-        notes = fit(cfg, store, passed, inherited)
-    complete(cfg, store)
+        notes = adapt_to_data(cfg, store, passed, inherited)
+    fill_sizes(cfg, store)
     torch.manual_seed(0)
     method = build_method(cfg, store.skeleton)
-    check(cfg, store, method)
+    check_settings(cfg, store, method)
     parts: list[str] = []
     if cfg.init_from is not None:
-        parts, differences = init_from(
+        parts, differences = transfer_weights(
             method, Path(cfg.init_from), to_container(cfg), store.class_names
         )
         notes += [*inherited.notes, *differences]
@@ -107,6 +107,6 @@ def one_step(run: Start, folder: Path) -> SkeletonDataModule:
 
 def save(run: Start, path: Path) -> Path:
     """A checkpoint as `train` writes it."""
-    info: Any = metadata(to_container(run.cfg), run.store.skeleton, run.store.class_names)
+    info: Any = run_metadata(to_container(run.cfg), run.store.skeleton, run.store.class_names)
     torch.save({"state_dict": run.method.state_dict(), "maskclr_pl": info}, path)
     return path

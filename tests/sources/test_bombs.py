@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from maskclr_pl.backbones.pretrained import read_weights
-from maskclr_pl.checkpoint.load import load_run, state_of
+from maskclr_pl.checkpoint.load import load_run, validated_state_dict
 from maskclr_pl.inference.inputs import Reading, entries
 from maskclr_pl.reading import read_yaml
 from maskclr_pl.runs.read import read_config, run_metrics
@@ -129,7 +129,7 @@ def test_checkpoints(tmp_path: Path) -> None:
         load_run(path)
     expanded = {"a": torch.zeros(1).expand(10**6, 10**6)}
     with pytest.raises(InputError, match="'a' in its state_dict is no weight"):
-        state_of({"state_dict": expanded}, path)
+        validated_state_dict({"state_dict": expanded}, path)
 
 
 class _Dtype:

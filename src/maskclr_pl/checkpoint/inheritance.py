@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.config.build import clip_skeleton
-from maskclr_pl.config.composition import Inherited, is_passed
+from maskclr_pl.config.composition import Inherited, is_overridden
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.runs.moved import renamed
 from maskclr_pl.skeletons.layouts import load_skeleton
@@ -70,7 +70,7 @@ class Origin(NamedTuple):
     class_names: list[str]
 
 
-def origin_of(content: Mapping[str, Any]) -> Origin | None:
+def read_origin(content: Mapping[str, Any]) -> Origin | None:
     """The run that wrote a checkpoint; None if the file does not say."""
     try:
         info = content["maskclr_pl"]
@@ -94,16 +94,16 @@ def inherit(cfg: DictConfig, passed: frozenset[str]) -> Inherited:
         InputError: If the file is no checkpoint or asks for classes that are not trusted.
     """
     path = checkpoint_path(cfg.init_from)
-    origin = origin_of(read_weights(path))
+    origin = read_origin(read_weights(path))
     if origin is None:
         return Inherited()
     config, groups, notes = dict(origin.config), [], []
     # with the single keys that are taken over: a node in the place of a number is made as well
     used = {group: config.get(group) for group in (*WHOLE, *TAKEN)}
     refuse_untrusted(used, path, trusted_packages(cfg.trusted))
-    if lifts(config) and not lifts(cfg):
+    if projects_3d_clips(config) and not projects_3d_clips(cfg):
         config["augment"] = _projected(config["augment"], config["method"]["view"])
-    other_joints = is_passed("clip.skeleton", passed) and not _same_joints(cfg, origin)
+    other_joints = is_overridden("clip.skeleton", passed) and not _same_joints(cfg, origin)
     whole = [group for group in WHOLE if group not in passed]
     if other_joints and "augment" in whole:  # it names joints by their number
         whole.remove("augment")
@@ -120,7 +120,7 @@ def inherit(cfg: DictConfig, passed: frozenset[str]) -> Inherited:
     return Inherited(
         groups,
         notes,
-        None if is_passed("clip.skeleton", passed) else origin.skeleton,
+        None if is_overridden("clip.skeleton", passed) else origin.skeleton,
         origin.source,
         own_augment if "augment" in whole else None,
     )
@@ -166,7 +166,7 @@ def _keys(
             for key in keys
             if key in before
             and (group == "clip" or key in cfg[group])
-            and not is_passed(f"{group}.{key}", passed)
+            and not is_overridden(f"{group}.{key}", passed)
             and not (other_joints and group == "clip" and key in JOINT_KEYS)
         }
         streams = config.get("method", {}).get("streams")
@@ -199,7 +199,7 @@ def _of_length(config: Mapping[str, Any], frames: int) -> dict[str, Any]:
     return result
 
 
-def lifts(config: Mapping[str, Any] | DictConfig) -> bool:
+def projects_3d_clips(config: Mapping[str, Any] | DictConfig) -> bool:
     """Whether a run projects 3D clips itself, which are the truth that it learns from."""
     lifting = str(config.get("method", {}).get("_target_")).endswith(".Lift")
     return lifting and config.get("augment", {}).get("coordinates") == "metres"

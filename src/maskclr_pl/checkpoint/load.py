@@ -27,7 +27,7 @@ _MOST = {"frames": 10_000, "persons": 100}
 """Of a clip, by key of `data`: every clip would fill the memory."""
 
 
-def metadata(
+def run_metadata(
     config: Mapping[str, Any],
     source: Skeleton,
     class_names: list[str],
@@ -121,7 +121,7 @@ def _rebuilt(
     if not isinstance(lengths, dict) or not all(type(one) is int for one in lengths.values()):
         raise InputError(f"{path}: recording_frames is {str(lengths)[:80]}, expected whole numbers")
     source = Skeleton.from_dict(info["source_skeleton"])
-    state = state_of(content, path)
+    state = validated_state_dict(content, path)
     with BoundedTensors(path, len(state)):
         method = build_method(info["config"], source, with_weights=False)
     method.load_state_dict(state)
@@ -129,7 +129,7 @@ def _rebuilt(
     return method.eval(), info
 
 
-def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def validated_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The names and tensors of a checkpoint.
 
     Raises:

@@ -17,7 +17,7 @@ from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Batch, InputError
 
 
-def device_named(name: str | None) -> torch.device:
+def select_device(name: str | None) -> torch.device:
     """A device; by default a GPU if there is one.
 
     Raises:
@@ -37,7 +37,7 @@ def run_folder_of(checkpoint: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def data_of(
+def restore_data(
     info: Mapping[str, Any], changes: Mapping[str, Any], run: Path | None = None
 ) -> SkeletonDataModule:
     """The data module of a checkpoint, with what the user changed.
@@ -96,7 +96,7 @@ def _same_classes(store: Store, trained_on: list[str]) -> None:
             )
 
 
-def batches_of(
+def iterate_batches(
     method: Method, data: SkeletonDataModule, part: ClipDataset, device: torch.device
 ) -> Iterator[Batch]:
     """Every clip of a part once, in order, on a device."""

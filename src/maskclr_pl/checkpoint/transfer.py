@@ -7,14 +7,20 @@ from typing import Any
 from torch import Tensor
 
 from maskclr_pl.backbones.pretrained import read_weights
-from maskclr_pl.checkpoint.inheritance import JOINT_KEYS, TAKEN, Origin, lifts, origin_of
-from maskclr_pl.checkpoint.load import state_of
+from maskclr_pl.checkpoint.inheritance import (
+    JOINT_KEYS,
+    TAKEN,
+    Origin,
+    projects_3d_clips,
+    read_origin,
+)
+from maskclr_pl.checkpoint.load import validated_state_dict
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 
 
-def init_from(
+def transfer_weights(
     method: Method, path: Path, config: Mapping[str, Any], class_names: list[str]
 ) -> tuple[list[str], list[str]]:
     """Start a method from the weights of another run.
@@ -38,7 +44,7 @@ def init_from(
             does not fit.
     """
     content = read_weights(path)
-    state, origin = state_of(content, path), origin_of(content)
+    state, origin = validated_state_dict(content, path), read_origin(content)
     streams = origin.config.get("method", {}).get("streams") if origin else None
     if streams and "streams" not in config["method"] and config["clip"]["stream"] not in streams:
         raise InputError(
@@ -79,7 +85,7 @@ def _differences(config: Mapping[str, Any], skeleton: Skeleton, origin: Origin) 
     seen, shown = _channels(origin.config), _channels(config)
     if seen != shown:
         notes.append(f"its backbone was shown ({seen}), that of this run is shown ({shown})")
-    if lifts(origin.config):
+    if projects_3d_clips(origin.config):
         return notes  # it prepared clips for the truth, from which its backbone was shown less
     before, now = (c.get("augment", {}).get("preprocess") for c in (origin.config, config))
     if not notes and before != now:
@@ -102,7 +108,7 @@ def _channels(config: Mapping[str, Any]) -> str:
     """What the backbone of a run is shown of a joint."""
     augment = config.get("augment", {})
     targets = [str(step.get("_target_")) for step in augment.get("preprocess") or ()]
-    flat = lifts(config) or any(target.endswith(".Project") for target in targets)
+    flat = projects_3d_clips(config) or any(target.endswith(".Project") for target in targets)
     pixels = flat or augment.get("coordinates") == "pixels"
     return "x, y, confidence" if pixels else "x, y, z"
 

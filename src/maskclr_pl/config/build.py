@@ -53,18 +53,18 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
         # the clip's joints come first: the published order is convert, move, crop; streams last
         parts[name] = nn.Sequential(convert, *steps, *stream)
     if "head" in cfg:
-        with built_from("head"):
+        with blame_setting("head"):
             parts["head"] = hydra.utils.instantiate(cfg.head)(dim=backbone.dim)
     if "loss" in cfg:
         parts["loss"] = hydra.utils.instantiate(cfg.loss, _convert_="all")
     # not as arguments of instantiate: it would turn our dataclasses into configurations
     make: Callable[..., Method] = hydra.utils.instantiate(cfg.method, _partial_=True)
-    with built_from("method"):
+    with blame_setting("method"):
         return make(**parts)
 
 
 @contextmanager
-def built_from(key: str) -> Iterator[None]:
+def blame_setting(key: str) -> Iterator[None]:
     """Errors of a constructor that runs inside become an InputError that names the settings.
 
     Args:

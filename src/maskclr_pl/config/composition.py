@@ -43,24 +43,26 @@ class Inherited(NamedTuple):
     """The augmentation of this run's own, which that of the origin replaced."""
 
 
-def passed_keys(overrides: Sequence[str]) -> frozenset[str]:
+def overridden_keys(overrides: Sequence[str]) -> frozenset[str]:
     """Keys and groups that the overrides of the command line name or stand for."""
     keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides}
     return frozenset(keys.union(*(_MEANT.get(key, ()) for key in keys)))
 
 
-def is_passed(key: str, passed: frozenset[str]) -> bool:
+def is_overridden(key: str, passed: frozenset[str]) -> bool:
     """Whether a key, or the group that it is in, is among those of the command line."""
     return any(key == one or key.startswith(f"{one}.") for one in passed)
 
 
-def fit(cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited) -> list[str]:
+def adapt_to_data(
+    cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
+) -> list[str]:
     """Settle, in place, what follows from the data file.
 
     Args:
         cfg: As composed, with the inherited settings.
         store: The data.
-        passed: Keys of the command line (`passed_keys`), which stand.
+        passed: Keys of the command line (`overridden_keys`), which stand.
         origin: Settings inherited from another run, which stand as well.
 
     Returns:
@@ -138,7 +140,7 @@ def _joints(
     data = store.skeleton
     if origin.skeleton is not None:
         yield from _joints_of_origin(cfg, store, origin.skeleton, origin.source)
-    elif cfg.clip.skeleton is not None and not is_passed("clip.skeleton", passed):
+    elif cfg.clip.skeleton is not None and not is_overridden("clip.skeleton", passed):
         target = clip_skeleton(cfg.clip.skeleton, data)
         if missing := conversion(data, target)[1]:
             cfg.clip.skeleton = None
@@ -192,7 +194,7 @@ def _novel_classes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Ite
     if not (isinstance(one_shot, type) and issubclass(one_shot, OneShot)):
         return
     data = cfg.data
-    if data.exemplar_split is not None or is_passed("data.novel_classes", passed - {"data"}):
+    if data.exemplar_split is not None or is_overridden("data.novel_classes", passed - {"data"}):
         return
     data.novel_classes = _NOVEL_SHARE
     yield (
@@ -204,7 +206,7 @@ def _novel_classes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Ite
 def _recipe_sizes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iterator[str]:
     """Numbers of the recipe that exceed what the data has."""
     data, labels = cfg.data, store.label[store.rows(cfg.data.train_split)]
-    if data.balanced is not None and not is_passed("data.balanced.classes", passed - {"data"}):
+    if data.balanced is not None and not is_overridden("data.balanced.classes", passed - {"data"}):
         classes = np.unique(labels)
         if data.novel_classes is not None and data.exemplar_split is None:
             test = store.label[store.rows(data.test_split)]
@@ -216,7 +218,7 @@ def _recipe_sizes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iter
             )
             data.balanced.classes = len(classes)
     queue = cfg.method.get("queue_size")
-    if isinstance(queue, int) and not is_passed("method.queue_size", passed - {"method"}):
+    if isinstance(queue, int) and not is_overridden("method.queue_size", passed - {"method"}):
         held = data.val_fraction if data.val_split is None else 0
         most = max(1, int(_QUEUE_SHARE * (1 - held) * len(labels)))
         if queue > most:

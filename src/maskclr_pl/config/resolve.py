@@ -12,7 +12,7 @@ from torch import nn
 
 from maskclr_pl.analysis.model_figures import check_figure_names
 from maskclr_pl.backbones.layers import BatchNorm2d
-from maskclr_pl.config.build import built_from, clip_skeleton
+from maskclr_pl.config.build import blame_setting, clip_skeleton
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
@@ -44,7 +44,7 @@ def open_store(cfg: DictConfig) -> Store:
     return store
 
 
-def complete(cfg: DictConfig, store: Store) -> None:
+def fill_sizes(cfg: DictConfig, store: Store) -> None:
     """Fill in the sizes that only the data file knows, in place.
 
     Raises:
@@ -78,7 +78,7 @@ def complete(cfg: DictConfig, store: Store) -> None:
         raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
 
 
-def complete_validation(cfg: DictConfig) -> None:
+def fill_val_fraction(cfg: DictConfig) -> None:
     """Hold clips out where they choose the checkpoint, unless the user says how many."""
     if cfg.data.val_fraction is None:
         chosen_by_them = cfg.monitor_split == "val" and cfg.data.val_split is None
@@ -126,7 +126,7 @@ def _toy_data(cfg: DictConfig, path: Path) -> Store:
     return store
 
 
-def check(cfg: DictConfig, store: Store, method: Method) -> None:
+def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
     """Raise an InputError for settings that contradict each other or the data."""
     for key, value, least in (
         ("data.batch_size", cfg.data.batch_size, 1),
@@ -199,7 +199,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
             "type monitor_split=last"
         )
     _check_masking(cfg, method)
-    with built_from("optim"):  # else its errors come when training has begun
+    with blame_setting("optim"):  # else its errors come when training has begun
         method.optim.build(nn.Linear(1, 1), [], steps=1, per_epoch=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
         check_figure_names(to_container(cfg.callbacks.figures.names), method)
@@ -222,7 +222,7 @@ def check(cfg: DictConfig, store: Store, method: Method) -> None:
         log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
 
 
-def check_batch(cfg: DictConfig, typed: Sequence[str]) -> None:
+def check_balanced_batch(cfg: DictConfig, typed: Sequence[str]) -> None:
     """Raise an InputError for a typed batch size that class-balanced batches do not have.
 
     Args:

@@ -12,16 +12,22 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.checkpoint.inheritance import inherit
 from maskclr_pl.checkpoint.lineage import training_record
 from maskclr_pl.checkpoint.load import checkpoint_path
-from maskclr_pl.checkpoint.transfer import init_from
-from maskclr_pl.config.build import build_method, built_from
-from maskclr_pl.config.composition import Inherited, fit, passed_keys
+from maskclr_pl.checkpoint.transfer import transfer_weights
+from maskclr_pl.config.build import blame_setting, build_method
+from maskclr_pl.config.composition import Inherited, adapt_to_data, overridden_keys
 from maskclr_pl.config.container import to_container
-from maskclr_pl.config.resolve import check, check_batch, complete, complete_validation, open_store
+from maskclr_pl.config.resolve import (
+    check_balanced_batch,
+    check_settings,
+    fill_sizes,
+    fill_val_fraction,
+    open_store,
+)
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.splits import own_list
 from maskclr_pl.methods import Method
-from maskclr_pl.training.progress import Progress, progress
-from maskclr_pl.training.resume import changed_words, check_data, saved_settings
+from maskclr_pl.training.progress import Progress, read_progress
+from maskclr_pl.training.resume import changed_overrides, check_data, resume_config
 from maskclr_pl.types import InputError
 
 
@@ -54,7 +60,7 @@ def assemble(cfg: DictConfig, overrides: Sequence[str]) -> Parts:
     """
     cfg, done, inherited, notes = _settings(cfg, overrides)
     if cfg.resume:  # whatever a damaged file has in the place of settings
-        with built_from(f"{cfg.resume}/config.yaml"):
+        with blame_setting(f"{cfg.resume}/config.yaml"):
             return _assembled(cfg, overrides, done, inherited, notes)
     return _assembled(cfg, overrides, done, inherited, notes)
 
@@ -68,14 +74,17 @@ def _assembled(
 ) -> Parts:
     lines = [f"note: {note}" for note in notes]
     store = open_store(cfg)
-    complete_validation(cfg)
+    fill_val_fraction(cfg)
     if not cfg.resume:
-        lines += [f"note: {note}" for note in fit(cfg, store, passed_keys(overrides), inherited)]
-    complete(cfg, store)
+        lines += [
+            f"note: {note}"
+            for note in adapt_to_data(cfg, store, overridden_keys(overrides), inherited)
+        ]
+    fill_sizes(cfg, store)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=done is None)
-    check(cfg, store, method)
-    check_batch(cfg, list(overrides))
+    check_settings(cfg, store, method)
+    check_balanced_batch(cfg, list(overrides))
     for module in method.modules():
         if isinstance(module, Backbone):
             module.checkpointing = cfg.checkpointing
@@ -97,12 +106,12 @@ def _settings(
         folder = Path(cfg.resume)
         own = any(override.startswith("resume=") for override in overrides)
         if "resume=auto" in overrides:
-            overrides = changed_words(folder, overrides)
-        cfg, notes = saved_settings(folder, cfg, overrides if own else [])
-        return cfg, progress(folder), Inherited(), notes
+            overrides = changed_overrides(folder, overrides)
+        cfg, notes = resume_config(folder, cfg, overrides if own else [])
+        return cfg, read_progress(folder), Inherited(), notes
     if cfg.init_from in (None, "RUN"):
         return cfg, None, Inherited(), []
-    inherited = inherit(cfg, passed_keys(overrides))
+    inherited = inherit(cfg, overridden_keys(overrides))
     return cfg, None, inherited, list(inherited.notes)
 
 
@@ -122,7 +131,7 @@ def _start(
 ) -> list[str]:
     """Take over the weights of another run; lines about it."""
     path = checkpoint_path(cfg.init_from)
-    parts, notes = init_from(method, path, to_container(cfg), class_names)
+    parts, notes = transfer_weights(method, path, to_container(cfg), class_names)
     groups = ", ".join(inherited.groups)
     settings = f"   settings as there: {groups}" if groups else ""
     return [

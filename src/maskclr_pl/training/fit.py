@@ -25,7 +25,7 @@ from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.runs.checkpoints import LAST
 from maskclr_pl.runs.read import curves, marked_epochs, masked_shares
 from maskclr_pl.runs.results import write_predictions, write_run_metrics
-from maskclr_pl.training.plan import Plan, outcome
+from maskclr_pl.training.plan import Plan, training_metrics
 
 
 class DeadRank(logging.Handler):
@@ -89,7 +89,7 @@ def fit_and_test(
     if planned.trained:
         with _interruptible(folder):
             trainer.fit(method, data, ckpt_path=start)
-        metrics = outcome(trainer, planned, folder)
+        metrics = training_metrics(trainer, planned, folder)
     else:  # nearest neighbors
         with _interruptible(folder):
             trainer.validate(method, data, ckpt_path=start, verbose=False)

@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     """What was logged of the last of them."""
 
 
-def monitored(cfg: DictConfig, data: SkeletonDataModule) -> tuple[str | None, list[str]]:
+def choose_monitor(cfg: DictConfig, data: SkeletonDataModule) -> tuple[str | None, list[str]]:
     """What best.ckpt is chosen by (None: it is the last epoch), and notes about it, a line each.
 
     Raises:
@@ -98,7 +98,7 @@ def plan(
     return Plan(epochs, share_epochs, stages, notes, trained, done, row)
 
 
-def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]:
+def training_metrics(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]:
     """What has become of a training, for metrics.json; a line if it ended early.
 
     `train/epochs` are those that were trained, `best/epoch` the one in best.ckpt and
@@ -133,7 +133,7 @@ def outcome(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]
     return metrics
 
 
-def chosen(metrics: Mapping[str, float], planned: Plan, monitor: str | None) -> str:
+def describe_best(metrics: Mapping[str, float], planned: Plan, monitor: str | None) -> str:
     """The epoch in best.ckpt, for the result line."""
     if not planned.trained:
         return "nothing was trained"

@@ -36,7 +36,7 @@ _LONG = 1e13
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
-def state_needs(
+def log_requirements(
     cfg: DictConfig,
     trainer: L.Trainer,
     method: Method,
@@ -147,7 +147,7 @@ def check_only(
         epochs: Of the training.
         overrides: Overrides of the command line.
     """
-    if not state_needs(cfg, trainer, method, data, epochs, always=True):
+    if not log_requirements(cfg, trainer, method, data, epochs, always=True):
         log.info("time       not measured: a step does not fit into the memory of this machine")
     elif trainer.world_size > 1:
         log.info("time       not measured with several devices; pass trainer.devices=1 for one")

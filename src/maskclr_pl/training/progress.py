@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskclr_pl.callbacks import BestCheckpoint
-from maskclr_pl.checkpoint.load import state_of
+from maskclr_pl.checkpoint.load import validated_state_dict
 from maskclr_pl.methods.stages import Stage
 from maskclr_pl.runs.checkpoints import BEST, newest, unreadable
 from maskclr_pl.runs.history import ROW
@@ -33,7 +33,7 @@ class Progress(NamedTuple):
     """What is wrong with the file of the best epoch so far."""
 
 
-def progress(folder: Path) -> Progress | None:
+def read_progress(folder: Path) -> Progress | None:
     """Where a run goes on; None if it stopped before its first checkpoint.
 
     Raises:
@@ -43,7 +43,7 @@ def progress(folder: Path) -> Progress | None:
     if found is None:
         return None
     path, content = found.path, found.content
-    state_of(content, path)
+    validated_state_dict(content, path)
     try:
         loop = content["loops"]["fit_loop"]
         epochs = int(loop["epoch_progress"]["current"]["processed"])

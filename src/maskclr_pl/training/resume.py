@@ -38,7 +38,7 @@ _NOTHING = object()
 """In place of a key that is not there."""
 
 
-def folder_to_resume(given: str | None, output_dir: str | None) -> str | None:
+def find_run_to_resume(given: str | None, output_dir: str | None) -> str | None:
     """The run folder that `resume=` names: itself, or by its last checkpoint.
 
     Args:
@@ -66,7 +66,7 @@ def folder_to_resume(given: str | None, output_dir: str | None) -> str | None:
     return str(folder)
 
 
-def changed_words(folder: Path, passed: Sequence[str]) -> list[str]:
+def changed_overrides(folder: Path, passed: Sequence[str]) -> list[str]:
     """Overrides that differ from those that a run was begun with; for `resume=auto`.
 
     Args:
@@ -93,7 +93,7 @@ def changed_words(folder: Path, passed: Sequence[str]) -> list[str]:
     ]
 
 
-def saved_settings(
+def resume_config(
     folder: Path, composed: DictConfig, typed: Sequence[str]
 ) -> tuple[DictConfig, list[str]]:
     """The configuration of a run that is continued, with the changes that were typed.
