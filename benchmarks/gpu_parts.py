@@ -28,7 +28,7 @@ from benchmarks import step
 from maskclr_pl.analysis.memory import step_loss, training_memory, trains_backbone
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.methods import KNN
-from maskclr_pl.runs.read import run_metrics
+from maskclr_pl.runs.read import read_metrics
 
 Row = dict[str, Any]
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -109,7 +109,7 @@ def run(device: torch.device, tiny: bool, deadline: float) -> list[Row]:
 
     def trained() -> Row:
         command("train", *words, "output_dir=whole")
-        found = run_metrics(folder / "whole")
+        found = read_metrics(folder / "whole")
         keys = ("train/samples_per_second", "train/peak_memory_mb", "test/top1")
         return {key: found[key] for key in keys if key in found}
 
@@ -123,7 +123,7 @@ def run(device: torch.device, tiny: bool, deadline: float) -> list[Row]:
         lines = (folder / "whole/robustness.csv").read_text(encoding="utf-8").splitlines()
         header, clean = lines[0].split(","), lines[1].split(",")
         top1 = float(clean[header.index("top1")])
-        tested = run_metrics(folder / "whole")["test/top1"]
+        tested = read_metrics(folder / "whole")["test/top1"]
         # of 240 clips, one is worth 0.4: precision may differ by a clip or two
         state = "ok" if abs(top1 - tested) < 1.5 else "failed"
         return {"state": state, "rows": len(lines) - 1, "test/top1": tested, "clean top1": top1}

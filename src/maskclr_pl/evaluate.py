@@ -37,7 +37,7 @@ from maskclr_pl.robustness.tables import (
     summary_rows,
     write_robustness,
 )
-from maskclr_pl.tracking.loggers import run_loggers, share
+from maskclr_pl.tracking.loggers import log_later_results, run_loggers
 from maskclr_pl.types import InputError
 
 
@@ -94,7 +94,7 @@ def main(cfg: DictConfig) -> None:
     shown = [figure.stem for figure in figures if figure.suffix in (".png", ".gif")]
     if shown:
         log.info("figures    %s: %s", folder / "figures", ", ".join(shown))
-    share(loggers, folder, began)
+    log_later_results(loggers, folder, began)
     log.info("next       %s", shell_command("report", runs=[str(folder), "ANOTHER_RUN"]))
 
 

@@ -8,7 +8,7 @@ from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import run_folder_of
 from maskclr_pl.cli import command, log
 from maskclr_pl.command_line import shell_command
-from maskclr_pl.inference.exporter import BATCHES, SUFFIX, check_installed, describe, export
+from maskclr_pl.inference.exporter import BATCHES, SUFFIX, check_installed, export, export_metadata
 from maskclr_pl.methods import Classifier
 from maskclr_pl.types import InputError
 
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
         )
     log.info("exporting  %s", path)
     difference = export(method, info, cfg.format, output)
-    facts = describe(info)
+    facts = export_metadata(info)
     log.info("input      %s", facts["input"].replace("; ", "\n           "))
     log.info("output     %s; K = %d", facts["output"], len(facts["class_names"]))
     log.info(

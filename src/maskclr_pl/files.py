@@ -21,7 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A path to write to, whose file takes the place of another when all of it is on the disk.
 
     Whatever happens, `path` is the old file or the new one. What killed commands left half-written
@@ -45,14 +45,14 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         _sync(path.parent)
     except OSError as error:
-        raise not_written(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
+def staging_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder inside of another, for files that are to appear there together.
 
     Raises:
@@ -62,7 +62,7 @@ def staged(folder: Path) -> Iterator[Path]:
     try:
         stage.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise not_written(folder, error) from error
+        raise write_error(folder, error) from error
     try:
         yield stage
     finally:
@@ -75,7 +75,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         InputError: If it cannot be written; an older file stays.
     """
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_bytes(data)
 
 
@@ -96,21 +96,21 @@ def append(path: Path, data: bytes) -> None:
                 file.truncate(size)
                 raise
     except OSError as error:
-        raise not_written(path, error) from error
+        raise write_error(path, error) from error
 
 
-def not_written(path: Path, error: OSError) -> InputError:
+def write_error(path: Path, error: OSError) -> InputError:
     """The error of a file that could not be written, as a line."""
     advice = "free some space" if error.errno in _FULL else "use a place that can be written"
     return InputError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what `replacing` left in a folder when its process was killed."""
+    """Remove what `atomic_path` left in a folder when its process was killed."""
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
             found = _LEFTOVER.fullmatch(entry.name)
-            if not found or int(found[1]) == os.getpid() or alive(int(found[1])):
+            if not found or int(found[1]) == os.getpid() or is_running(int(found[1])):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
@@ -118,7 +118,7 @@ def remove_leftovers(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
-def alive(process: int) -> bool:
+def is_running(process: int) -> bool:
     """Whether another process of this machine has this number."""
     if process == os.getpid():
         return False
@@ -134,7 +134,7 @@ def alive(process: int) -> bool:
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
+def locked_file(path: Path, busy: str) -> Iterator[None]:
     """Keep a file locked, which is made for that and goes at the end.
 
     Args:
@@ -148,9 +148,9 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         try:
             file = open(path, "ab")  # noqa: SIM115  # closed below
         except OSError as error:
-            raise not_written(path, error) from error
+            raise write_error(path, error) from error
         with file:
-            lock(file, busy)
+            lock_file(file, busy)
             if not _is_file(path, file):  # its last owner removed it in between
                 continue
             try:
@@ -169,7 +169,7 @@ def _is_file(path: Path, file: IO[Any]) -> bool:
         return False
 
 
-def lock(file: IO[Any], busy: str) -> None:
+def lock_file(file: IO[Any], busy: str) -> None:
     """Lock an open file until it is closed or this process ends, however it ends.
 
     The lock is of this process alone: workers that outlive it do not keep it.

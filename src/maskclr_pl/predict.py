@@ -20,10 +20,17 @@ from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Recording
 from maskclr_pl.figures.predictions import Caption, write_annotated_gif
 from maskclr_pl.files import write_atomically
-from maskclr_pl.inference.inputs import Entry, Reading, Video, entries, inputs
-from maskclr_pl.inference.predictor import MOST_MISSING, Predictor, best, softmax
-from maskclr_pl.inference.results import Answer, Answered, clock, lines, nested, records
-from maskclr_pl.inference.windows import frames_of, pieces, poses_at
+from maskclr_pl.inference.inputs import ReadOptions, Video, VideoEntry, find_inputs, list_videos
+from maskclr_pl.inference.predictor import MAX_MISSING, Predictor, softmax, top_classes
+from maskclr_pl.inference.results import (
+    Prediction,
+    VideoPredictions,
+    format_time,
+    json_entries,
+    table_rows,
+    text_lines,
+)
+from maskclr_pl.inference.windows import cut_windows, frames_of, poses_at
 from maskclr_pl.methods import Classifier
 from maskclr_pl.runs.results import write_table
 from maskclr_pl.sources.options import check_number
@@ -39,7 +46,7 @@ def load(
     path: str | Path,
     device: str | None = None,
     trusted: Iterable[str] = (),
-    max_missing: float = MOST_MISSING,
+    max_missing: float = MAX_MISSING,
 ) -> Predictor:
     """A trained classifier that can be asked about poses: `load(RUN)(clip)` are probabilities.
 
@@ -74,11 +81,11 @@ def main(cfg: DictConfig) -> None:
     _check(cfg)
     folder = run_folder(cfg.output_dir, "predict")
     refuse_results(folder)  # before anything is computed
-    files = inputs(values["input"])
+    files = find_inputs(values["input"])
     predictor = load(
         checkpoint_path(cfg.ckpt_path, cfg.which), cfg.device, values["trusted"], cfg.max_missing
     )
-    how = Reading(
+    how = ReadOptions(
         predictor.coordinates == "pixels",
         predictor.skeleton,
         cfg.skeleton,
@@ -86,7 +93,7 @@ def main(cfg: DictConfig) -> None:
         cfg.split,
         cfg.units,
     )
-    answered: list[Answered] = []
+    answered: list[VideoPredictions] = []
     problems: list[str] = []
     asked = _asked(cfg, predictor, _readable(cfg, files, how, problems), problems, answered)
     probabilities = [softmax(logits) for logits in predictor.logits(asked)]
@@ -94,7 +101,7 @@ def main(cfg: DictConfig) -> None:
         raise InputError(_nothing(problems, files))
     waiting = (answer for one in answered for answer in one.answers)
     for answer, shares in zip(waiting, probabilities, strict=True):
-        answer.top = best(shares, predictor.class_names, cfg.top)
+        answer.top = top_classes(shares, predictor.class_names, cfg.top)
     with results_folder(folder, cfg):
         _write(cfg, folder, predictor, answered, problems)
         _show(cfg, answered, problems)
@@ -123,12 +130,12 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _readable(
-    cfg: DictConfig, files: Iterable[Path], how: Reading, problems: list[str]
-) -> Iterator[Entry]:
+    cfg: DictConfig, files: Iterable[Path], how: ReadOptions, problems: list[str]
+) -> Iterator[VideoEntry]:
     """The videos in the files; a file that cannot be read stops the command or is a problem."""
     for file in files:
         try:
-            yield from entries(file, how)
+            yield from list_videos(file, how)
         except InputError as error:
             if cfg.on_error == "stop":
                 raise
@@ -138,9 +145,9 @@ def _readable(
 def _asked(
     cfg: DictConfig,
     predictor: Predictor,
-    videos: Iterable[Entry],
+    videos: Iterable[VideoEntry],
     problems: list[str],
-    answered: list[Answered],
+    answered: list[VideoPredictions],
 ) -> Iterator[Recording]:
     """The pieces of the videos as the model takes them; `answered` gets a place for each."""
     for entry in videos:
@@ -151,7 +158,7 @@ def _asked(
                 video = video._replace(poses=predictor.usable(named, video.skeleton))
             window = _window(cfg, predictor, video)
             most = cfg.max_persons if cfg.per_person else predictor.persons
-            found = list(pieces(video.poses, window, cfg.stride, cfg.per_person, most))
+            found = list(cut_windows(video.poses, window, cfg.stride, cfg.per_person, most))
             if not found:
                 raise InputError(f"{entry.file}: nobody is seen in {entry.name}")
             fitted = [
@@ -164,7 +171,9 @@ def _asked(
                 raise
             problems.append(str(error))
             continue
-        answered.append(Answered(video, str(entry.file), note, [Answer(piece) for piece in found]))
+        answered.append(
+            VideoPredictions(video, str(entry.file), note, [Prediction(piece) for piece in found])
+        )
         yield from fitted
 
 
@@ -188,27 +197,29 @@ def _write(
     cfg: DictConfig,
     folder: Path,
     predictor: Predictor,
-    answered: Sequence[Answered],
+    answered: Sequence[VideoPredictions],
     problems: Sequence[str],
 ) -> None:
-    write_table(folder / "predictions.csv", records(answered, cfg.fps))
+    write_table(folder / "predictions.csv", table_rows(answered, cfg.fps))
     content = {
         "checkpoint": str(checkpoint_path(cfg.ckpt_path, cfg.which)),
         "class_names": predictor.class_names,
-        "videos": nested(answered, cfg.fps),
+        "videos": json_entries(answered, cfg.fps),
         "left_out": list(problems),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "predictions.json", text.encode(errors="backslashreplace"))
 
 
-def _show(cfg: DictConfig, answered: Sequence[Answered], problems: Sequence[str]) -> None:
+def _show(cfg: DictConfig, answered: Sequence[VideoPredictions], problems: Sequence[str]) -> None:
     """Headings with the answers below them; for many videos the answers alone."""
     if few := len(answered) <= _HEADINGS:
-        blocks = [(one.heading(one.video.name), lines([one], cfg.fps, False)) for one in answered]
+        blocks = [
+            (one.heading(one.video.name), text_lines([one], cfg.fps, False)) for one in answered
+        ]
     else:
         notes = " | ".join(dict.fromkeys(one.note for one in answered))
-        blocks = [(f"{len(answered)} videos   {notes}", lines(answered, cfg.fps, True))]
+        blocks = [(f"{len(answered)} videos   {notes}", text_lines(answered, cfg.fps, True))]
     left = _SHOWN
     for heading, rows in blocks:
         log.info("%s", heading)
@@ -228,7 +239,7 @@ def _show(cfg: DictConfig, answered: Sequence[Answered], problems: Sequence[str]
 
 
 def _animate(
-    cfg: DictConfig, folder: Path, predictor: Predictor, answered: Sequence[Answered]
+    cfg: DictConfig, folder: Path, predictor: Predictor, answered: Sequence[VideoPredictions]
 ) -> list[Path]:
     """An animation of each of the first videos."""
     drawn = []
@@ -241,7 +252,7 @@ def _animate(
     return drawn
 
 
-def _draw(cfg: DictConfig, path: Path, one: Answered, y_down: bool) -> None:
+def _draw(cfg: DictConfig, path: Path, one: VideoPredictions, y_down: bool) -> None:
     first, end = frames_of(one.video.poses)
     step = -(-(end - first) // _PICTURES)
     frames = np.arange(first, end, step)
@@ -256,7 +267,7 @@ def _draw(cfg: DictConfig, path: Path, one: Answered, y_down: bool) -> None:
         captions,
         y_down=y_down,
         seconds=step / (cfg.fps or 15),
-        clock=[clock(int(frame), cfg.fps) for frame in frames] if cfg.fps else None,
+        clock=[format_time(int(frame), cfg.fps) for frame in frames] if cfg.fps else None,
     )
 
 

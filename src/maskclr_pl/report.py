@@ -35,14 +35,14 @@ from maskclr_pl.reporting.tables import Rows, latex_table, markdown_table
 from maskclr_pl.robustness.corruptions import UNITS
 from maskclr_pl.robustness.runner import summarize
 from maskclr_pl.robustness.tables import NOISY, class_scores
-from maskclr_pl.runs.describe import identify
+from maskclr_pl.runs.describe import read_run
 from maskclr_pl.runs.predictions import accuracy, ensemble, read_predictions
-from maskclr_pl.runs.read import curves, marked_epochs, read_config, runs_below
-from maskclr_pl.runs.read import robustness_rows as run_rows
+from maskclr_pl.runs.read import epoch_markers, find_runs, read_config, read_curves
+from maskclr_pl.runs.read import read_robustness as run_rows
 from maskclr_pl.runs.results import (
     read_table,
+    write_metrics,
     write_predictions,
-    write_run_metrics,
     write_table,
 )
 from maskclr_pl.tracking.loggers import save_dashboard
@@ -84,7 +84,7 @@ def _ensemble(cfg: DictConfig, runs: list[Path]) -> None:
     folder = run_folder(cfg.output_dir, "report")
     parts = {"ensemble": {"runs": [str(run.resolve()) for run in runs], "weights": weights}}
     with results_folder(folder, parts):
-        write_run_metrics(folder, metrics)
+        write_metrics(folder, metrics)
         write_predictions(folder, total.name, total.label, total.logits)
     for run, weight in zip(runs, weights, strict=True):
         log.info(
@@ -116,10 +116,10 @@ def _weights(cfg: DictConfig, runs: int) -> list[float]:
 def _paper(cfg: DictConfig, runs: list[Path]) -> None:
     """The paper's table with our runs in it."""
     known, problems = [], []
-    below = (found for given in runs for found in runs_below(given))
+    below = (found for given in runs for found in find_runs(given))
     for run in dict.fromkeys(found.resolve() for found in below):
         try:
-            known.append(identify(run))
+            known.append(read_run(run))
         except InputError as error:  # one of many runs may be of another kind
             problems.append(str(error))
     table = PaperTable(known)
@@ -208,11 +208,11 @@ def _write_forms(path: Path, rows: Rows, caption: str) -> None:
 
 def _training(part: Part, folder: Path, end: str) -> list[Picture]:
     """Loss and accuracy over epochs."""
-    first = {model.label: curves(model.runs[0]) for model in part.models}
+    first = {model.label: read_curves(model.runs[0]) for model in part.models}
     if not any(values for run in first.values() for _, values in run.values()):
         return []
     path = folder / f"training_curves{end}.png"
-    marks = {model.label: marked_epochs(model.runs[0]) for model in part.models}
+    marks = {model.label: epoch_markers(model.runs[0]) for model in part.models}
     training_curves(first, path, marks=marks)
     alt = f"Training loss and validation accuracy over epochs: {', '.join(first)}"
     return [Picture(path, alt, f"{alt} (the first seed of each).")]

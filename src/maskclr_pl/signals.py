@@ -10,21 +10,21 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: the command is to end, with exit code 143."""
 
 
-def listen() -> None:
+def handle_signals() -> None:
     """Let SIGTERM end the command in order, and SIGUSR1, which would kill it, be nothing."""
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def ignore() -> None:
+def ignore_signals() -> None:
     """Ignore them, and SIGINT: in a worker, whose end would take its parent down; at the end."""
     for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def requeue() -> str | None:
+def requeue_job() -> str | None:
     """Ask Slurm to start the job of this process again; what came of it, None outside of Slurm."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job:

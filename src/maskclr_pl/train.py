@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.callbacks import (
     CheckpointOnSignal,
-    EpochLines,
-    EpochTime,
-    FiniteTraining,
-    RowInCheckpoint,
+    EpochTimeEstimate,
+    ProgressLog,
+    SaveEpochRow,
+    StopOnNonFinite,
 )
 from maskclr_pl.checkpoint.load import run_metadata
 from maskclr_pl.cli import command, locked_folder, log, log_to, refuse_run, run_folder
@@ -34,13 +34,13 @@ from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.files import write_atomically
 from maskclr_pl.methods import Classifier, Method, OneShot
 from maskclr_pl.reporting.accuracy import format_accuracy
-from maskclr_pl.runs.checkpoints import make_durable
-from maskclr_pl.runs.environment import environment, write_environment
-from maskclr_pl.runs.history import keep_history
-from maskclr_pl.runs.read import begun
+from maskclr_pl.runs.checkpoints import use_durable_checkpoints
+from maskclr_pl.runs.environment import collect_environment, write_environment
+from maskclr_pl.runs.history import rewind_history
+from maskclr_pl.runs.read import holds_run
 from maskclr_pl.runs.results import write_lines
 from maskclr_pl.skeletons.layouts import layout_notes
-from maskclr_pl.tracking.loggers import logged, make_loggers
+from maskclr_pl.tracking.loggers import make_loggers, tracked
 from maskclr_pl.training.assemble import assemble
 from maskclr_pl.training.fit import DeadRank, fit_and_test
 from maskclr_pl.training.plan import choose_monitor, describe_best, plan
@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> float | None:
     """Train and test one run; returns the value of `objective` for sweepers."""
     cfg.resume = find_run_to_resume(cfg.resume, cfg.output_dir)
     with ExitStack() as stack:
-        if cfg.resume and begun(Path(cfg.resume)) and not cfg.check_only:
+        if cfg.resume and holds_run(Path(cfg.resume)) and not cfg.check_only:
             _hold(Path(cfg.resume), stack)  # before its checkpoints are read
         return _train(cfg, stack)
 
@@ -101,7 +101,7 @@ def _train(cfg: DictConfig, stack: ExitStack) -> float | None:
     start = None if done is None else done.path
     if trainer.world_size > 1:
         DeadRank.report(folder)
-    with logged(trainer.loggers, folder, to_container(cfg)):
+    with tracked(trainer.loggers, folder, to_container(cfg)):
         metrics = fit_and_test(trainer, method, data, folder, start, planned)
     if trainer.is_global_zero:
         _last_words(folder, metrics, describe_best(metrics, planned, monitor), cfg.clip.classes)
@@ -120,7 +120,7 @@ def _open(
         refuse_run(folder)
     words = ["python", "-m", "maskclr_pl.train", *overrides]
     where = trainer.strategy.root_device, trainer.world_size
-    write_environment(folder, environment(data, *where, words), new=not cfg.resume)
+    write_environment(folder, collect_environment(data, *where, words), new=not cfg.resume)
     if cfg.data.labelled is not None:
         write_lines(folder / "labelled.txt", data.train.names)
     # the last of them: with it the folder holds a run, which can be continued
@@ -131,8 +131,8 @@ def _open(
 def _history(folder: Path, done: Progress | None) -> list[str]:
     """Prepare metrics.csv for what is going to be logged; notes about it."""
     if done is None:
-        return keep_history(folder, before=0)
-    notes = keep_history(
+        return rewind_history(folder, before=0)
+    notes = rewind_history(
         folder, done.step, done.row or None, repeated=done.epochs if done.middle else None
     )
     return [f"note: {note}" for note in notes]
@@ -175,7 +175,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
         "checkpoint": {**where, "monitor": monitor},
         "last": where,
     }
-    callbacks: list[L.Callback] = [FiniteTraining(), RowInCheckpoint()]
+    callbacks: list[L.Callback] = [StopOnNonFinite(), SaveEpochRow()]
     callbacks += [
         hydra.utils.instantiate(callback, **special.get(name, {}), _convert_="all")
         for name, callback in cfg.callbacks.items()
@@ -183,8 +183,8 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
     if "masking" in cfg:
         callbacks.append(hydra.utils.instantiate(cfg.masking, _convert_="all"))
     terminal = sys.stdout.isatty()
-    callbacks += [EpochTime(), CheckpointOnSignal(folder / "checkpoints")]
-    callbacks.append(EpochLines(logging.DEBUG if terminal else logging.INFO))
+    callbacks += [EpochTimeEstimate(), CheckpointOnSignal(folder / "checkpoints")]
+    callbacks.append(ProgressLog(logging.DEBUG if terminal else logging.INFO))
     trainer: L.Trainer = hydra.utils.instantiate(
         cfg.trainer,
         callbacks=callbacks,
@@ -194,7 +194,7 @@ def _trainer(cfg: DictConfig, folder: Path, monitor: str | None) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,  # our batch samplers share the clips among ranks
     )
-    make_durable(trainer)
+    use_durable_checkpoints(trainer)
     return trainer
 
 

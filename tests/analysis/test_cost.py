@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from maskclr_pl.analysis.flops import flops_per_clip
 from maskclr_pl.backbones import Transformer
-from maskclr_pl.callbacks import CostCallback, EpochTime, cost
+from maskclr_pl.callbacks import CostCallback, EpochTimeEstimate, cost
 from maskclr_pl.heads import LinearHead
 from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.methods import Method, Recognizer
@@ -135,7 +135,7 @@ def time_lines(data, monkeypatch, **options):
     clock = cost._now
     monkeypatch.setattr(cost, "_now", lambda device: waits.append(device) or clock(device))
     monkeypatch.setattr(cost.log, "info", lambda text, *args: lines.append(text % args))
-    callbacks = [EpochTime(**options), Slow(0.2)]
+    callbacks = [EpochTimeEstimate(**options), Slow(0.2)]
     trainer(epochs=100, max_steps=5, callbacks=callbacks).fit(recognizer(), data)
     return lines, len(waits)
 

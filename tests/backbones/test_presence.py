@@ -12,7 +12,7 @@ from maskclr_pl.analysis.attention import importance_of
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.heads import EmbeddingHead, LinearHead
-from maskclr_pl.inference.export_wrapper import Portable
+from maskclr_pl.inference.export_wrapper import ExportWrapper
 from maskclr_pl.losses import CrossEntropy, WeightedSum
 from maskclr_pl.masking import RandomMasking
 from maskclr_pl.methods import (
@@ -143,7 +143,7 @@ def test_they_are_not_averaged_in(name):
     exact = {"rtol": 1e-5, "atol": 1e-6}  # batches of another size add up in another order
     torch.testing.assert_close(found[:3], expected[:3], **exact)
     torch.testing.assert_close(model.embed(batch)[:3], model.embed(without)[:3], **exact)
-    torch.testing.assert_close(Portable(model)(batch["clip"]), found, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ExportWrapper(model)(batch["clip"]), found, rtol=1e-5, atol=1e-5)
     # clip 3 shows nobody
     assert not model.embed(batch)[3].any()
     late = recognizer(name, LATE).eval().predict_clips(batch["clip"], batch).logits

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from maskclr_pl.callbacks import BestCheckpoint, FiniteTraining
+from maskclr_pl.callbacks import BestCheckpoint, StopOnNonFinite
 from maskclr_pl.finite import not_finite
 from maskclr_pl.types import InputError
 from tests.helpers.commands import refused
@@ -16,7 +16,7 @@ from tests.helpers.scripted import BATCHES, Scripted, fit
 
 def callbacks(folder: Path) -> list:
     last = ModelCheckpoint(dirpath=folder / "checkpoints", filename="last")
-    return [FiniteTraining(), BestCheckpoint(folder / "checkpoints"), last]
+    return [StopOnNonFinite(), BestCheckpoint(folder / "checkpoints"), last]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -42,7 +42,7 @@ def test_the_first_batch_is_named_where_losses_are_looked_at_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, which must not be waited for in a step; at the latest at the epoch's end."""
-    guard = FiniteTraining()
+    guard = StopOnNonFinite()
     looks = []
     start, look = guard.on_train_start, guard._look
     monkeypatch.setattr(

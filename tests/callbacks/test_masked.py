@@ -197,14 +197,14 @@ STRATEGIES = {
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_stages(name, drawn):
     """Probabilities are softmax(scores / (temperature * max)); the mask is the draw's."""
-    strategy, stride, steps = STRATEGIES[name], 2, 5
+    strategy, stride, num_steps = STRATEGIES[name], 2, 5
     rng = torch.Generator().manual_seed(1)
-    importance = torch.rand(3, stride * steps, 17, generator=rng).pow(3)
+    importance = torch.rand(3, stride * num_steps, 17, generator=rng).pow(3)
     steps = strategy.sampling_steps(importance, stride, torch.Generator().manual_seed(7))
-    x = torch.zeros(3, stride * steps, 17, 3)
+    x = torch.zeros(3, stride * num_steps, 17, 3)
     same = strategy(x, importance, stride, torch.Generator().manual_seed(7))
     assert torch.equal(steps.mask, same)
-    per_step = importance.unflatten(1, (steps, stride)).mean(2)
+    per_step = importance.unflatten(1, (num_steps, stride)).mean(2)
     if name == "tube":  # stretches of 2, 2 and 1 steps
         stretches = [(0, 1), (0, 1), (2, 3), (2, 3), (4,)]
         per_step = torch.stack([per_step[:, list(s)].mean(1) for s in stretches], 1)

@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 import torch
 
-from maskclr_pl.callbacks import EpochLines
+from maskclr_pl.callbacks import ProgressLog
 
 
 class Rank(L.Trainer):
@@ -35,7 +35,7 @@ def test_every_rank_asks_for_the_metrics_and_one_speaks(
 ) -> None:
     """Else the ranks wait for each other for ever, where a method gathers at the epoch's end."""
     monkeypatch.setattr("maskclr_pl.callbacks.console.log.propagate", True)
-    rank, lines = Rank(first), EpochLines()
+    rank, lines = Rank(first), ProgressLog()
     with caplog.at_level("INFO", "maskclr_pl"):
         lines.on_train_start(rank, Masked())
         lines.on_train_epoch_end(rank, Masked())
@@ -69,7 +69,7 @@ def test_progress_within_a_long_epoch(
     monkeypatch.setattr("maskclr_pl.callbacks.console.log.propagate", True)
     clock = Clock()
     monkeypatch.setattr("maskclr_pl.callbacks.console.time", clock)
-    rank, lines = Rank(True), EpochLines()
+    rank, lines = Rank(True), ProgressLog()
     lines.on_train_start(rank, Masked())
     lines.on_train_epoch_start(rank, Masked())
     with caplog.at_level("INFO", "maskclr_pl"):

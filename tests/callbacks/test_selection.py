@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskclr_pl.callbacks import BestCheckpoint, EarlyStopping, MaskingCallback, too_few
+from maskclr_pl.callbacks import BestCheckpoint, EarlyStopping, MaskingCallback, too_few_clips
 from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.masking import RandomMasking
 from maskclr_pl.methods.stages import Stage, check_stages, planned_epochs
-from maskclr_pl.runs.read import marked_epochs
+from maskclr_pl.runs.read import epoch_markers
 from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.types import InputError
 from tests.helpers.scripted import Scripted, fit
@@ -132,7 +132,7 @@ def test_a_patience_that_is_no_number_of_epochs(patience: int) -> None:
 )
 def test_a_validation_part_that_is_too_small(clips: int, classes: int, few: bool) -> None:
     """The kind: two clips, tied at 100 from the first epoch on, choose the first epoch."""
-    assert bool(too_few(clips, classes)) == few
+    assert bool(too_few_clips(clips, classes)) == few
 
 
 @given(st.integers(1, 50), st.integers(1, 500), st.integers(1, 40), st.integers(1, 4))
@@ -200,18 +200,18 @@ def test_curves_mark_where_stages_begin_and_the_best_epoch(
     """From metrics.json; of an older run, from the columns of what was hidden."""
     metrics = {"best/epoch": 3, "first_epoch/masking": 2, "first_epoch/mining": 1}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    assert marked_epochs(tmp_path) == {"masking": 2, "best.ckpt": 3}
+    assert epoch_markers(tmp_path) == {"masking": 2, "best.ckpt": 3}
     drawn = []
     monkeypatch.setattr("maskclr_pl.figures.curves.save", lambda figure, path: drawn.append(figure))
     run = {"loss": ([1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0]), "accuracy": ([2, 3, 4], [7.0, 9.0, 8.0])}
-    training_curves({"a": run}, tmp_path / "x.png", marks={"a": marked_epochs(tmp_path)})
+    training_curves({"a": run}, tmp_path / "x.png", marks={"a": epoch_markers(tmp_path)})
     for axes, height in zip(drawn[0].axes, (2.0, 9.0), strict=True):
         _, begin, star = axes.lines
         assert list(begin.get_xdata()) == [1.5, 1.5]
         assert (list(star.get_xdata()), list(star.get_ydata())) == ([3], [height])
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "metrics.csv").write_text("epoch,step,masked/nose\n0,1,\n1,2,0.5\n2,3,0.4\n")
-    assert marked_epochs(tmp_path) == {"masking": 2}
+    assert epoch_markers(tmp_path) == {"masking": 2}
 
 
 def test_a_share_is_settled_once() -> None:

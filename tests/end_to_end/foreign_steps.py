@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskclr_pl.callbacks import CollapseCallback, FiniteTraining, MaskingCallback
+from maskclr_pl.callbacks import CollapseCallback, MaskingCallback, StopOnNonFinite
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.losses import ClassContrast, CrossEntropy, SupervisedContrast, WeightedSum
 from maskclr_pl.masking import (
@@ -43,7 +43,7 @@ def unchecked() -> Iterator[None]:
 
 def train(method: Any, batch: Any, masking: Any) -> None:
     """A training step as a trainer takes it, with the callbacks that look at it."""
-    watching = MaskingCallback(masking), CollapseCallback(), FiniteTraining()
+    watching = MaskingCallback(masking), CollapseCallback(), StopOnNonFinite()
     watching[0]._classes = [str(i) for i in range(60)]
     others = [module for name, module in method.named_children() if name != "backbone"]
     method.train()

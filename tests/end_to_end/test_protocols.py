@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from maskclr_pl.runs.read import run_metrics
+from maskclr_pl.runs.read import read_metrics
 from tests.end_to_end.test_chain import weights
 from tests.helpers.commands import SILENT, in_process, in_subprocess, last_line, pyskl_file, refused
 from tests.helpers.protocol_tools import toy_store
@@ -59,7 +59,7 @@ def test_frozen_features(tmp_path: Path, command: Command, start: Path, method: 
     before, after = backbone(start), backbone(run)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    metrics = run_metrics(run)
+    metrics = read_metrics(run)
     assert {"val/top1", "test/top1", "test/top5"} <= metrics.keys()
     command("evaluate", f"ckpt_path={method}", "corruption=none")
     clean = (run / "robustness.csv").read_text().splitlines()[1].split(",")
@@ -136,11 +136,11 @@ def test_labelled_share_and_file(tmp_path: Path, command: Command, start: Path) 
 def test_neighbours_are_resumed_as_they_were(tmp_path: Path, command: Command, start: Path) -> None:
     words = [*toy(start.parent), "method=knn", f"init_from={start}", "output_dir=knn"]
     command("train", *words)
-    before, metrics = weights(tmp_path / "knn"), run_metrics(tmp_path / "knn")
+    before, metrics = weights(tmp_path / "knn"), read_metrics(tmp_path / "knn")
     command("train", "resume=knn")
     for name, value in weights(tmp_path / "knn").items():
         assert torch.equal(value, before[name]), name
-    assert run_metrics(tmp_path / "knn")["test/top1"] == metrics["test/top1"]
+    assert read_metrics(tmp_path / "knn")["test/top1"] == metrics["test/top1"]
 
 
 def test_transfer_to_other_data(
@@ -191,7 +191,7 @@ def test_one_shot(tmp_path: Path, command: Command, capsys: pytest.CaptureFixtur
     assert "type callbacks.figures.every_n_epochs=0" in line
     printed = command("train", *words, "output_dir=one")
     assert "0 validation, 18 test clips" in printed
-    metrics = run_metrics(tmp_path / "one")
+    metrics = read_metrics(tmp_path / "one")
     assert "val/top1" not in metrics
     printed = command("train", "method=knn", "init_from=one", "monitor_split=last")
     assert "note: no test clip is of a class that is trained on" in printed
@@ -214,7 +214,7 @@ def test_report_of_several_runs(
     assert printed.splitlines()[0].startswith(f"0.6    x {start}")
     twice = ["report", "kind=ensemble", "runs=[both,bone]"]
     assert "both: an ensemble itself" in refused(*twice, cwd=tmp_path, capsys=capsys)
-    metrics = run_metrics(tmp_path / "both")
+    metrics = read_metrics(tmp_path / "both")
     with np.load(tmp_path / "both" / "predictions.npz") as file:
         hits = file["logits"].argmax(1) == file["label"]
     assert metrics["test/top1"] == pytest.approx(100 * hits.mean())
@@ -243,7 +243,8 @@ def test_two_processes_know_the_features_of_one(
     # other batches of the same clips: float32 sums in another order
     torch.testing.assert_close(ranks["bank.features"], alone["bank.features"], rtol=1e-4, atol=1e-5)
     assert (
-        run_metrics(tmp_path / "alone")["test/top1"] == run_metrics(tmp_path / "ranks")["test/top1"]
+        read_metrics(tmp_path / "alone")["test/top1"]
+        == read_metrics(tmp_path / "ranks")["test/top1"]
     )
 
 

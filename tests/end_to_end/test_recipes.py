@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.config.resolve import fill_val_fraction
 from maskclr_pl.methods import OneShot
-from maskclr_pl.runs.read import run_metrics
+from maskclr_pl.runs.read import read_metrics
 from tests.helpers.commands import in_process, refused
 from tests.helpers.recipe_tools import kind_of_store, one_step, save, start
 
@@ -153,4 +153,4 @@ def test_every_recipe_on_real_data(tmp_path_factory, capsys, data, recipe):
         words.append("monitor_split=last")
     printed = in_process("train", *words, out, cwd=folder, capsys=capsys)
     assert "settings as there: backbone, clip, data" in printed
-    assert "test/top1" in run_metrics(folder / f"{recipe}_tuned")
+    assert "test/top1" in read_metrics(folder / f"{recipe}_tuned")

@@ -12,8 +12,8 @@ import torch
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.cli import locked_folder
 from maskclr_pl.files import remove_leftovers, write_atomically
-from maskclr_pl.runs.checkpoints import BEFORE, BEST, LAST, DurableCheckpoints, newest
-from maskclr_pl.runs.history import MetricsTable, keep_history, read_rows
+from maskclr_pl.runs.checkpoints import BEST, LAST, PREVIOUS, DurableCheckpoints, newest_checkpoint
+from maskclr_pl.runs.history import MetricsTable, read_rows, rewind_history
 from maskclr_pl.runs.results import write_predictions
 from maskclr_pl.types import InputError
 from tests.faults.tool import Killed, fault, full
@@ -62,15 +62,15 @@ def test_a_checkpoint_is_the_old_one_or_the_new_one(
     save(tmp_path, 2)
 
     def check() -> None:
-        found = newest(tmp_path)
+        found = newest_checkpoint(tmp_path)
         assert found is not None
         assert found.content["global_step"] in (2, 3)
         assert not found.notes
-        assert read_weights(tmp_path / "checkpoints" / BEFORE)["global_step"] in (1, 2, 3)
+        assert read_weights(tmp_path / "checkpoints" / PREVIOUS)["global_step"] in (1, 2, 3)
 
     assert every_fault(tmp_path, lambda: save(tmp_path, 3), check) >= 3
     save(tmp_path, 4)
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == [BEFORE, LAST]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == [PREVIOUS, LAST]
 
 
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(tmp_path: Path) -> None:
@@ -79,17 +79,17 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(tmp_path: P
         save(tmp_path, step, name)
     checkpoints = tmp_path / "checkpoints"
     flip(checkpoints / LAST)
-    found = newest(tmp_path)
+    found = newest_checkpoint(tmp_path)
     assert found is not None
-    assert found.path.name == BEFORE
+    assert found.path.name == PREVIOUS
     assert "last.ckpt: not a readable checkpoint" in found.notes[0]
-    (checkpoints / BEFORE).write_bytes((checkpoints / BEFORE).read_bytes()[:700])
-    found = newest(tmp_path)
+    (checkpoints / PREVIOUS).write_bytes((checkpoints / PREVIOUS).read_bytes()[:700])
+    found = newest_checkpoint(tmp_path)
     assert found is not None
     assert (found.path.name, len(found.notes)) == (BEST, 2)
     (checkpoints / BEST).write_bytes(b"")
     with pytest.raises(InputError, match="no other to go on from; remove"):
-        newest(tmp_path)
+        newest_checkpoint(tmp_path)
 
 
 def test_metrics_keep_their_history(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_metrics_keep_their_history(tmp_path: Path) -> None:
         rows, cut = read_rows(tmp_path / "metrics.csv")
         assert not cut
         assert rows[0]["train/loss"] == "1.5"
-        keep_history(tmp_path, before=4)
+        rewind_history(tmp_path, before=4)
         [row], _ = read_rows(tmp_path / "metrics.csv")
         assert {key: value for key, value in row.items() if value} == first
 
@@ -121,19 +121,19 @@ def test_a_cut_row_is_left_out_and_the_row_of_the_checkpoint_comes_back(tmp_path
     """Kind: a cut last row ends a resume in KeyError, and deletes the file."""
     path, row = tmp_path / "metrics.csv", {"epoch": 1, "step": 7, "train/loss": 1.25}
     path.write_text("epoch,step,train/loss,val/top1\n0,3,,50.0\n0,3,1.5,\n1,7,,60.0\n1,7,1.")
-    [note] = keep_history(tmp_path, 8, row)
+    [note] = rewind_history(tmp_path, 8, row)
     assert note.endswith("metrics.csv: its last row was cut, and is left out")
     rows, _ = read_rows(path)
     assert [(one["epoch"], one["train/loss"]) for one in rows] == [
         *(("0", ""), ("0", "1.5"), ("1", ""), ("1", "1.25"))
     ]
     before = path.read_bytes()
-    assert not keep_history(tmp_path, 8, row)  # once is enough
+    assert not rewind_history(tmp_path, 8, row)  # once is enough
     assert path.read_bytes() == before
-    assert not keep_history(tmp_path, 8, repeated=1)
+    assert not rewind_history(tmp_path, 8, repeated=1)
     assert [one["val/top1"] for one in read_rows(path)[0]] == ["50.0", "", "60.0"]
     path.write_text("epoch,st")
-    assert keep_history(tmp_path, 8)
+    assert rewind_history(tmp_path, 8)
 
 
 def test_results_are_whole_and_leftovers_go(tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ from maskclr_pl.checkpoint.trained_on import TrainingRecord
 from maskclr_pl.checkpoint.transfer import transfer_weights
 from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.inference.inputs import Reading, inputs
+from maskclr_pl.inference.inputs import ReadOptions, find_inputs
 from maskclr_pl.inference.predictor import Predictor, softmax
 from maskclr_pl.predict import _asked, _nothing, _readable, _write
 from maskclr_pl.reporting.paper_table import PaperTable
 from maskclr_pl.robustness.corruptions import Poses
 from maskclr_pl.robustness.runner import measure_robustness
-from maskclr_pl.runs.describe import identify
+from maskclr_pl.runs.describe import read_run
 from maskclr_pl.training.assemble import assemble
 from maskclr_pl.training.plan import choose_monitor, plan
 from maskclr_pl.types import InputError
@@ -99,9 +99,9 @@ def _predict(toy: Path, root: Path, output: Path) -> None:
     predictor, _ = _model(toy)
     predictor.most_missing = 1.0
     cfg = _composed("predict", f"ckpt_path={toy / 'run'}", "input=x", "on_error=skip")
-    how = Reading(True, predictor.skeleton, frame_size=(720, 1280))
+    how = ReadOptions(True, predictor.skeleton, frame_size=(720, 1280))
     folder = root / "poses" if (root / "poses").is_dir() else root
-    files = [path for path in inputs(str(folder)) if path.name != "labels.csv"]
+    files = [path for path in find_inputs(str(folder)) if path.name != "labels.csv"]
     answered: list[Any] = []
     problems: list[str] = []
     asked = _asked(cfg, predictor, _readable(cfg, files, how, problems), problems, answered)
@@ -170,4 +170,4 @@ def _report(toy: Path, root: Path, output: Path) -> None:
     folder = root / "run"
     for name in ("metrics.json", "predictions.npz", "environment.json"):
         (folder / name).symlink_to(toy / "run" / name)
-    PaperTable([identify(folder)]).text()
+    PaperTable([read_run(folder)]).text()

@@ -18,12 +18,12 @@ from maskclr_pl.checkpoint.load import load_run
 from maskclr_pl.data.dataset import MAX_FRAMES
 from maskclr_pl.heads import ActionHead, EmbeddingHead, LinearHead
 from maskclr_pl.inference import exporter as exporting
-from maskclr_pl.inference.export_wrapper import Portable
+from maskclr_pl.inference.export_wrapper import ExportWrapper
 from maskclr_pl.inference.exporter import (
     TOLERANCE,
-    compare,
-    describe,
     export,
+    export_metadata,
+    largest_difference,
     random_batch,
 )
 from maskclr_pl.losses import CrossEntropy, WeightedSum
@@ -126,13 +126,13 @@ def test_every_person_computed_equals_packed(kind, persons):
         model = small(kind, steps)
     model.persons = persons
     info = facts(COCO, "pixels", frames=8, persons=4)
-    batch = random_batch(describe(info), clips=6, seed=1)
+    batch = random_batch(export_metadata(info), clips=6, seed=1)
     batch["clip"][0] = 0
     batch["present"][0] = False
     batch["sequence"] = batch["present"].flatten().nonzero().squeeze(1)
     assert len(set(batch["present"].sum(1).tolist())) > 2
     expected = model.predict_clips(batch["clip"], batch).logits
-    found = Portable(model)(batch["clip"])
+    found = ExportWrapper(model)(batch["clip"])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -149,7 +149,7 @@ def test_onnx_equals_torch(tmp_path: Path, model: Callable[..., Any]) -> None:
     assert export(method, info, "onnx", path) <= TOLERANCE * 100
     assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    described = describe(info)
+    described = export_metadata(info)
     lengths = set()
     for seed, clips in enumerate((1, 2, 3, 7), start=10):  # others than those of the command
         batch = random_batch(described, clips, seed)
@@ -219,14 +219,14 @@ def test_an_earlier_file_survives_a_broken_export(tmp_path, monkeypatch):
 def test_a_constant_is_found_out():
     """The known trap: a graph that took the example's values for constants."""
     method, info = flat()
-    described = describe(info)
+    described = export_metadata(info)
     batch = random_batch(described, 1, 0)
     with torch.no_grad():
         constant = method.predict_clips(batch["clip"], batch).logits
     with pytest.raises(InputError, match="on 2 clips"):
-        compare(method, described, lambda clip: constant.expand(len(clip), -1))
+        largest_difference(method, described, lambda clip: constant.expand(len(clip), -1))
     with pytest.raises(InputError, match="fails on 1 clips"):
-        compare(method, described, lambda clip: clip @ clip)
+        largest_difference(method, described, lambda clip: clip @ clip)
 
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
@@ -252,9 +252,9 @@ def test_command(tmp_path, toy_run, capsys):
     extra = {"metadata.json": ""}
     loaded = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
     method, info = load_run(toy_run / "run/checkpoints/best.ckpt")
-    assert extra["metadata.json"] == json.dumps(describe(info))
+    assert extra["metadata.json"] == json.dumps(export_metadata(info))
     assert isinstance(method, Classifier)
-    batch = random_batch(describe(info), clips=4, seed=9)
+    batch = random_batch(export_metadata(info), clips=4, seed=9)
     with torch.no_grad():
         expected = method.predict_clips(batch["clip"], batch).logits
         torch.testing.assert_close(loaded(batch["clip"]), expected, rtol=1e-5, atol=1e-5)

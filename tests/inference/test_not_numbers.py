@@ -14,14 +14,14 @@ from maskclr_pl.cli import refuse_links
 from maskclr_pl.data.store.checks import check_recording
 from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.finite import with_wrong_answers
-from maskclr_pl.inference.inputs import Reading, entries
+from maskclr_pl.inference.inputs import ReadOptions, list_videos
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.robustness.runner import correct_top1_top5
 from maskclr_pl.runs.predictions import accuracy, read_predictions
 from maskclr_pl.runs.results import (
     read_table,
+    write_metrics,
     write_predictions,
-    write_run_metrics,
     write_table,
 )
 from maskclr_pl.skeletons.skeleton import SKELETONS
@@ -96,13 +96,13 @@ def test_absurd_coordinates_are_refused_by_name(value: float) -> None:
 def test_frame_sizes_that_are_none(size: np.ndarray, tmp_path: Path) -> None:
     """The kind: a traceback for an image size of infinity, or of records."""
     np.savez(tmp_path / "a.npz", keypoint=np.full((1, 2, 17, 2), 9.0), frame_size=size)
-    [entry] = entries(tmp_path / "a.npz", Reading(True, SKELETONS["coco17"]))
+    [entry] = list_videos(tmp_path / "a.npz", ReadOptions(True, SKELETONS["coco17"]))
     with pytest.raises(InputError, match=r"frame_size.* expected"):
         entry.read()
 
 
 def test_metrics_are_json(tmp_path: Path) -> None:
-    write_run_metrics(tmp_path, {"a": INF, "b": NAN, "c": 1.5})
+    write_metrics(tmp_path, {"a": INF, "b": NAN, "c": 1.5})
 
     def no_number(text: str) -> None:
         raise AssertionError(text)

@@ -15,9 +15,9 @@ from PIL import Image
 
 from maskclr_pl import predict
 from maskclr_pl.data import Recording, Store
-from maskclr_pl.inference.inputs import inputs
+from maskclr_pl.inference.inputs import find_inputs
 from maskclr_pl.inference.predictor import Predictor, softmax
-from maskclr_pl.inference.results import clock
+from maskclr_pl.inference.results import format_time
 from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
 from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.types import InputError
@@ -162,7 +162,7 @@ def test_long_videos_are_cut_and_persons_asked_about(tmp_path, command):
     # the last window ends with the video, wherever the others would go on
     assert {b[0] - a[0] for a, b in itertools.pairwise(ends[:-1])} == {length // 2}
     assert video["answers"][1]["start_seconds"] == pytest.approx(length // 2 / 10)
-    assert f"00:00.0-{clock(length, 10)}" in printed
+    assert f"00:00.0-{format_time(length, 10)}" in printed
     assert "cut into windows" in printed
     rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
     assert [(int(row["start"]), int(row["end"])) for row in rows] == ends
@@ -191,16 +191,16 @@ def test_each_person_alone(tmp_path, command, predictor):
 
 def test_a_folder_is_one_video_or_many(tmp_path):
     images = openpose(tmp_path / "images", truth(18))
-    assert inputs(str(images)) == [images]
+    assert find_inputs(str(images)) == [images]
     both = tmp_path / "both"
     one, other = alphapose(both / "a", truth(17)), alphapose(both / "b", truth(17))
-    assert inputs(str(both)) == [both / "a", both / "b"]
+    assert find_inputs(str(both)) == [both / "a", both / "b"]
     one.rename(both / "one.json")
     other.rename(both / "two.json")
     (both / "a").rmdir()
     (both / "b").rmdir()
-    assert inputs(str(both)) == [both / "one.json", both / "two.json"]
-    assert inputs([str(both), str(images)]) == [both / "one.json", both / "two.json", images]
+    assert find_inputs(str(both)) == [both / "one.json", both / "two.json"]
+    assert find_inputs([str(both), str(images)]) == [both / "one.json", both / "two.json", images]
 
 
 def test_bad_files_stop_or_are_skipped(tmp_path, command, line):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from maskclr_pl.data import Recording
-from maskclr_pl.inference.windows import found_share, pieces, poses_at
+from maskclr_pl.inference.windows import cut_windows, found_share, poses_at
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.poses.video import PoseVideo, read_poses
 from tests.helpers.pose_tools import alphapose, truth
@@ -72,7 +72,7 @@ def test_pieces_are_those_of_a_loop(seen, length, stride, per_person, most):
             share = sum(any(seen[p, t] for p in best) for t in range(start, end)) / (end - start)
             expected.append((start, end, frozenset(best), round(share, 6)))
     for poses, first in ((video_of(seen, first=5), 5), (array_of(seen), 0)):
-        found = list(pieces(poses, length, stride, per_person, most))
+        found = list(cut_windows(poses, length, stride, per_person, most))
         told = [
             (p.start - first, p.end - first, frozenset(p.persons), round(p.seen, 6)) for p in found
         ]
@@ -88,14 +88,14 @@ def test_pieces_are_those_of_a_loop(seen, length, stride, per_person, most):
 
 def test_without_a_length_the_video_is_whole():
     seen = np.ones((1, 9), bool)
-    [piece] = pieces(video_of(seen), None, None, False, 2)
+    [piece] = cut_windows(video_of(seen), None, None, False, 2)
     assert (piece.start, piece.end, piece.persons, piece.seen) == (0, 9, (0,), 1.0)
 
 
 def test_arrays_keep_the_order_of_their_persons():
     """Of persons seen together clips take the best in their order, as from a data set."""
     seen = np.ones((3, 4), bool)
-    [piece] = pieces(array_of(seen), None, None, False, 2)
+    [piece] = cut_windows(array_of(seen), None, None, False, 2)
     assert piece.persons == (1, 2)
 
 

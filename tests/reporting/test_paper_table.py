@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from maskclr_pl.reporting.paper_table import PaperTable, published
-from maskclr_pl.runs.describe import Row, benchmark_of, identify, published_clips, row_of
-from maskclr_pl.runs.read import runs_below
+from maskclr_pl.runs.describe import TableRow, benchmark_name, published_clips, read_run, table_row
+from maskclr_pl.runs.read import find_runs
 from maskclr_pl.runs.results import write_predictions
-from maskclr_pl.runs.seeds import groups, training_settings
+from maskclr_pl.runs.seeds import group_seeds, training_settings
 from maskclr_pl.types import InputError
 
 RECOGNIZER = {
@@ -56,7 +56,7 @@ def run(folder: Path, top1=50.0, clips=16_487, **changes):
 
 
 def method_of(**changes):
-    return row_of(config(**changes)).method
+    return table_row(config(**changes)).method
 
 
 def kind(name):
@@ -85,12 +85,12 @@ def test_what_a_run_learnt_from(tmp_path):
 
 
 def test_protocols():
-    assert row_of(config()) == Row("supervised", "Transformer", "full")
+    assert table_row(config()) == TableRow("supervised", "Transformer", "full")
     for name, protocol in (("LinearProbe", "linear"), ("KNN", "kNN"), ("OneShot", "one-shot")):
-        assert row_of(config(method___target_=kind(name))).protocol == protocol
-    assert row_of(config(data__labelled=0.01)).protocol == "1 % of the labels"
-    assert row_of(config(data__labelled="a/labelled.txt")).protocol == "labels of labelled.txt"
-    part = row_of(config(data__labelled=0.1, method___target_=kind("LinearProbe")))
+        assert table_row(config(method___target_=kind(name))).protocol == protocol
+    assert table_row(config(data__labelled=0.01)).protocol == "1 % of the labels"
+    assert table_row(config(data__labelled="a/labelled.txt")).protocol == "labels of labelled.txt"
+    part = table_row(config(data__labelled=0.1, method___target_=kind("LinearProbe")))
     assert part.protocol == "linear, 10 % of the labels"
 
 
@@ -109,7 +109,7 @@ def test_protocols():
 )
 def test_benchmarks(split, classes, path, name):
     settings = {"data__test_split": split, "clip__classes": classes, "data__path": path}
-    assert benchmark_of(config(**settings)) == name
+    assert benchmark_name(config(**settings)) == name
 
 
 def test_sizes_of_the_benchmarks():
@@ -138,7 +138,7 @@ def test_the_rows_of_the_paper():
         ("Transformer", [93.5, 97.5, 90.5, 91.9, None]),
         ("DSTformer", [93.9, 97.3, 87.4, 89.5, 44.7]),
     ):
-        row = Row("MaskCLR", backbone, "full")
+        row = TableRow("MaskCLR", backbone, "full")
         assert [table.figure(row, name) for name in table.benchmarks] == figures
 
 
@@ -158,7 +158,7 @@ def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
     for seed, top1 in enumerate((80.0, 82.0, 87.0)):
         folder = tmp_path / f"seed{seed}"
         run(folder, top1, seed=seed, data__seed=seed, init_from=str(pre), output_dir=str(folder))
-    table = PaperTable([identify(tmp_path / f"seed{seed}") for seed in range(3)])
+    table = PaperTable([read_run(tmp_path / f"seed{seed}") for seed in range(3)])
     found = [one for one in table.lines() if one["method"] == "MAMP" and one["protocol"] == "full"]
     paper, ours = found
     assert (paper["figures"], paper["NTU60-XSub"]) == ("paper", "93.1")
@@ -172,7 +172,7 @@ def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
 def test_what_differs_is_said(tmp_path):
     changes = {"backbone__weights": "f.pth", "trainer__max_epochs": 3, "data__batch_size": 12}
     accumulate = {"trainer__accumulate_grad_batches": 2}
-    one = identify(run(tmp_path / "a", clips=100, **changes, **accumulate))
+    one = read_run(run(tmp_path / "a", clips=100, **changes, **accumulate))
     [found] = differences([one])
     assert "100 test clips (published 16,487)" in found
     assert "trainer.max_epochs 3 (published 100)" in found
@@ -199,7 +199,7 @@ def test_only_seeds_are_averaged(tmp_path):
     """Kind: runs that differ in more than the seed, averaged as if they were seeds."""
     settings = {"short": {"trainer__max_epochs": 30}, "long": {"trainer__max_epochs": 60}}
     runs = [
-        identify(run(tmp_path / f"{name}{seed}", top1 + seed, seed=seed, data__seed=seed, **values))
+        read_run(run(tmp_path / f"{name}{seed}", top1 + seed, seed=seed, data__seed=seed, **values))
         for (name, values), top1 in zip(settings.items(), (50.0, 70.0), strict=True)
         for seed in (0, 2)
     ]
@@ -216,7 +216,7 @@ def test_only_seeds_are_averaged(tmp_path):
 
 def test_the_same_seed_twice_is_no_second_seed(tmp_path):
     """Kind: one seed counted several times, which makes the spread too small."""
-    runs = [identify(run(tmp_path / n, top1, seed=seed)) for n, top1, seed in REPEATED]
+    runs = [read_run(run(tmp_path / n, top1, seed=seed)) for n, top1, seed in REPEATED]
     assert ours(runs) == {"ours": "51.0 ± 1.4 (2)"}
     [notes] = differences(runs)
     assert f"{tmp_path / 'again'} left out: seed 0 is there already" in notes
@@ -227,7 +227,7 @@ REPEATED = (("first", 50.0, 0), ("again", 90.0, 0), ("other", 52.0, 1))
 
 def test_settings_that_change_no_result_do_not_part_seeds(tmp_path):
     same = {"data__num_workers": 8, "output_dir": "there", "checkpointing": True, "logger": {}}
-    runs = [identify(run(tmp_path / "a")), identify(run(tmp_path / "b", seed=1, **same))]
+    runs = [read_run(run(tmp_path / "a")), read_run(run(tmp_path / "b", seed=1, **same))]
     assert list(ours(runs)) == ["ours"]
 
 
@@ -244,7 +244,7 @@ def test_the_seed_of_the_data(seeds, data_seeds, expected):
     """Kind: other held-out clips, averaged as if only the training had been another."""
     both = zip(seeds, data_seeds, strict=True)
     settings = [training_settings(config(seed=s, data__seed=d)) for s, d in both]
-    assert groups(seeds, settings) == expected
+    assert group_seeds(seeds, settings) == expected
 
 
 def test_masking_that_never_began_is_no_maskclr():
@@ -258,7 +258,7 @@ def test_masking_that_never_began_is_no_maskclr():
 
 
 def test_batches_of_classes_and_rates_as_they_took_effect(tmp_path):
-    one = identify(run(tmp_path / "a", data__balanced={"classes": 16, "samples": 2}))
+    one = read_run(run(tmp_path / "a", data__balanced={"classes": 16, "samples": 2}))
     assert one.value("data.batch_size") == 32
     assert one.value("optim.backbone_lr") == 0.0003
     assert one.value("no.such.key") is None
@@ -270,26 +270,26 @@ def test_an_ensemble_is_a_row_of_its_own(tmp_path):
     both = run(tmp_path / "both")
     parts = {"ensemble": {"runs": [str(one) for one in members], "weights": [0.6, 0.6, 0.4]}}
     (both / "config.yaml").write_text(yaml.safe_dump(parts))
-    assert identify(both).row == Row("3s-supervised", "Transformer", "full")
+    assert read_run(both).row == TableRow("3s-supervised", "Transformer", "full")
     two = {"ensemble": {"runs": [str(members[0])] * 2, "weights": [1, 1]}}
     (both / "config.yaml").write_text(yaml.safe_dump(two))
-    assert identify(both).row.method == "2x-supervised"
+    assert read_run(both).row.method == "2x-supervised"
     nested = {"ensemble": {"runs": [str(both)], "weights": [1]}}
     (members[1] / "config.yaml").write_text(yaml.safe_dump(nested))
     with pytest.raises(InputError, match="an ensemble of ensembles"):
-        identify(members[1])
+        read_run(members[1])
     (both / "config.yaml").write_text(yaml.safe_dump(parts))
     (members[1] / "config.yaml").write_text(yaml.safe_dump(config(clip__stream="bone")))
     (members[0] / "config.yaml").write_text(yaml.safe_dump(config(masking=AGPM)))
     with pytest.raises(InputError, match="an ensemble of different methods"):
-        identify(both)
+        read_run(both)
 
 
 def test_runs_from_other_starts_are_told_apart(tmp_path):
     for name, epochs in (("short", 1), ("long", 3)):
         run(tmp_path / name, trainer__max_epochs=epochs)
     a, b = (
-        identify(run(tmp_path / f"from_{name}", init_from=str(tmp_path / name), seed=seed))
+        read_run(run(tmp_path / f"from_{name}", init_from=str(tmp_path / name), seed=seed))
         for seed, name in enumerate(("short", "long"))
     )
     assert list(ours([a, b])) == [
@@ -297,25 +297,25 @@ def test_runs_from_other_starts_are_told_apart(tmp_path):
         "ours: init_from.trainer.max_epochs=3",
     ]
     guided = config(masking=AGPM, init_from=str(tmp_path / "short"))
-    assert row_of(guided).method.endswith(" after supervised")
+    assert table_row(guided).method.endswith(" after supervised")
 
 
 def test_folders_that_are_no_runs(tmp_path):
     one = run(tmp_path / "runs" / "a")
-    assert runs_below(tmp_path) == runs_below(one) == [one]
+    assert find_runs(tmp_path) == find_runs(one) == [one]
     (one / "metrics.json").write_text('{"train/loss": 1.0}')
     with pytest.raises(InputError, match=r"metrics\.json has no test/top1"):
-        identify(one)
+        read_run(one)
     (one / "metrics.json").write_text('{"test/top1": 1.0}')
     (one / "config.yaml").write_text("- 1")
     with pytest.raises(InputError, match=r"config\.yaml: expected a mapping"):
-        identify(one)
+        read_run(one)
     with pytest.raises(InputError, match="no run folder, and none inside"):
-        runs_below(tmp_path / "empty")
+        find_runs(tmp_path / "empty")
 
 
 def test_the_text_is_a_table(tmp_path):
-    one = identify(run(tmp_path / "a", data__test_split="test", clip__classes=9))
+    one = read_run(run(tmp_path / "a", data__test_split="test", clip__classes=9))
     text = PaperTable([one]).text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(row) for row in rows}) == 1

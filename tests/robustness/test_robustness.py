@@ -54,7 +54,7 @@ from maskclr_pl.robustness.tables import (
     summary_rows,
     write_robustness,
 )
-from maskclr_pl.runs.read import run_metrics
+from maskclr_pl.runs.read import read_metrics
 from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.sources.convert import convert
@@ -497,7 +497,7 @@ def test_poster(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = in_process("evaluate", "ckpt_path=run", *options, cwd=world, capsys=capsys)
     rows = rows_of(world / "poster/robustness.csv")
     clean = float(rows[0]["top1"])
-    assert clean == pytest.approx(run_metrics(world / "run")["test/top1"], abs=1e-3)
+    assert clean == pytest.approx(read_metrics(world / "run")["test/top1"], abs=1e-3)
     assert clean > 30  # chance is 12.5: there is something to lose
     names = list(dict.fromkeys(row["corruption"] for row in rows))
     assert len(names) == 1 + 18 + 1
@@ -584,7 +584,7 @@ def test_every_classifier(world: Path, capsys: pytest.CaptureFixture[str], metho
     in_process("evaluate", f"ckpt_path={method}", *options, cwd=world, capsys=capsys)
     rows = rows_of(world / method / "robustness.csv")
     assert float(rows[0]["top1"]) == pytest.approx(
-        run_metrics(world / method)["test/top1"], abs=1e-3
+        read_metrics(world / method)["test/top1"], abs=1e-3
     )
     assert rows[-1]["corruption"] == "adversarial"
     assert (world / method / "figures/confusion.png").is_file()

@@ -6,9 +6,9 @@ import torch
 
 from maskclr_pl.runs import environment as module
 from maskclr_pl.runs.environment import (
-    environment,
+    collect_environment,
     read_environment,
-    without_home,
+    shorten_home,
     write_environment,
 )
 from tests.helpers.protocol_tools import toy_data, toy_store
@@ -17,7 +17,7 @@ from tests.helpers.protocol_tools import toy_data, toy_store
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     data = toy_data(toy_store(tmp_path_factory.mktemp("environment")))
-    return environment(data, torch.device("cpu"), 2, ["python", "-m", "maskclr_pl.train"])
+    return collect_environment(data, torch.device("cpu"), 2, ["python", "-m", "maskclr_pl.train"])
 
 
 def test_what_is_kept(found):
@@ -38,7 +38,7 @@ def test_the_hash_is_of_poses_and_labels(tmp_path, found):
     same = toy_data(toy_store(tmp_path / "same"))
     other = toy_data(toy_store(tmp_path / "other", clips=30))
     hashes = [
-        environment(data, torch.device("cpu"), 1, [])["data"]["poses_sha256"]
+        collect_environment(data, torch.device("cpu"), 1, [])["data"]["poses_sha256"]
         for data in (same, other)
     ]
     assert hashes[0] == found["data"]["poses_sha256"] != hashes[1]
@@ -46,9 +46,9 @@ def test_the_hash_is_of_poses_and_labels(tmp_path, found):
 
 def test_no_name_of_a_user(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/jane")
-    assert without_home("data.path=/home/jane/x.h5") == "data.path=~/x.h5"
+    assert shorten_home("data.path=/home/jane/x.h5") == "data.path=~/x.h5"
     monkeypatch.setenv("HOME", "/")
-    assert without_home("/data/x.h5") == "/data/x.h5"
+    assert shorten_home("/data/x.h5") == "/data/x.h5"
 
 
 def test_a_continued_run_keeps_where_it_began(tmp_path, found):

@@ -8,7 +8,7 @@ import hydra
 import pytest
 import torch
 
-from maskclr_pl.runs.moved import MOVED, renamed
+from maskclr_pl.runs.moved import MOVED, update_config
 from tests.faults.jobs import MAMP
 from tests.helpers.commands import SILENT, in_process
 
@@ -60,4 +60,4 @@ def test_a_run_of_an_earlier_version_is_continued_and_started_from(
 
 @pytest.mark.parametrize("old", [name for name in MOVED if not name.endswith(".")])
 def test_names_of_today_are_there(old: str) -> None:
-    assert hydra.utils.get_class(renamed({"a": [{"_target_": old}]})["a"][0]["_target_"])
+    assert hydra.utils.get_class(update_config({"a": [{"_target_": old}]})["a"][0]["_target_"])

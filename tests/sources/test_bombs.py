@@ -13,9 +13,9 @@ import torch
 
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.checkpoint.load import load_run, validated_state_dict
-from maskclr_pl.inference.inputs import Reading, entries
+from maskclr_pl.inference.inputs import ReadOptions, list_videos
 from maskclr_pl.reading import read_yaml
-from maskclr_pl.runs.read import read_config, run_metrics
+from maskclr_pl.runs.read import read_config, read_metrics
 from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.ctrgcn import CtrGcnSource
@@ -64,10 +64,10 @@ def test_odd_yaml_is_one_line(tmp_path: Path) -> None:
 def test_nested_json_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(InputError, match="not JSON"):
-        run_metrics(tmp_path)
+        read_metrics(tmp_path)
     (tmp_path / "metrics.json").write_text(json.dumps([1]))
     with pytest.raises(InputError, match="expected values by name"):
-        run_metrics(tmp_path)
+        read_metrics(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def poses(path: Path) -> None:
-    [entry] = entries(path, Reading(True, SKELETONS["coco17"]))
+    [entry] = list_videos(path, ReadOptions(True, SKELETONS["coco17"]))
     entry.read()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.dataset import ClipDataset
-from maskclr_pl.inference.inputs import Reading, entries
+from maskclr_pl.inference.inputs import ReadOptions, list_videos
 from maskclr_pl.inspection.image_fit import image_size_notes
 from maskclr_pl.inspection.summary import inspect
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
@@ -435,8 +435,8 @@ def test_check_and_training_agree_on_missing_joints_of_3d_sets(tmp_path, through
 def test_predict_reads_what_prepare_reads(tmp_path, form):
     """A model trained on converted data is asked about converted data."""
     path = saved(tmp_path / "other.pkl", changed(right(), form))
-    how = Reading(True, COCO)
-    found = [one.read() for one in entries(path, how)]
+    how = ReadOptions(True, COCO)
+    found = [one.read() for one in list_videos(path, how)]
     store = stored(tmp_path, changed(right(), form))
     assert len(found) == CLIPS
     for row, video in enumerate(found):

@@ -10,9 +10,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
 from maskclr_pl.runs.results import write_table
-from maskclr_pl.tracking.dashboard import dashboard
-from maskclr_pl.tracking.loggers import run_loggers, share
-from maskclr_pl.tracking.upload import LONGEST, hand_over
+from maskclr_pl.tracking.dashboard import build_dashboard
+from maskclr_pl.tracking.loggers import log_later_results, run_loggers
+from maskclr_pl.tracking.upload import MAX_TEXT_ROWS, log_results
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, refused
 from tests.helpers.wandb_tools import events, offline_runs, stand_in
@@ -50,7 +50,7 @@ def test_what_is_handed_over(tmp_path):
         WandbLogger(save_dir=tmp_path, project="p", id="abc"),
         TensorBoardLogger(tmp_path, name="tensorboard", version=""),
     ]
-    share(loggers, tmp_path, since=1.0)
+    log_later_results(loggers, tmp_path, since=1.0)
     [written] = offline_runs(tmp_path)
     assert "figures/old" not in written.summary
     value, [gif] = written.media("figures/masks_gif")
@@ -82,9 +82,9 @@ def test_what_is_handed_over(tmp_path):
 
 
 def test_a_long_table_is_too_much_for_a_page_of_text(tmp_path):
-    write_table(tmp_path / "long.csv", [{"row": i} for i in range(LONGEST + 1)])
-    write_table(tmp_path / "short.csv", [{"row": i} for i in range(LONGEST)])
-    hand_over([TensorBoardLogger(tmp_path, name="tensorboard", version="")], tmp_path)
+    write_table(tmp_path / "long.csv", [{"row": i} for i in range(MAX_TEXT_ROWS + 1)])
+    write_table(tmp_path / "short.csv", [{"row": i} for i in range(MAX_TEXT_ROWS)])
+    log_results([TensorBoardLogger(tmp_path, name="tensorboard", version="")], tmp_path)
     assert events(tmp_path).Tags()["tensors"] == ["tables/short/text_summary"]
 
 
@@ -98,7 +98,7 @@ def test_a_run_without_such_a_logger_cannot_be_continued(tmp_path):
 def test_a_dashboard_has_a_chart_for_each_corruption(tmp_path):
     evaluated(tmp_path)
     (tmp_path / "config.yaml").write_text("logger: {wandb: {project: p, entity: e}}")
-    view = json.loads(dashboard(tmp_path)._to_model().model_dump_json(by_alias=True))
+    view = json.loads(build_dashboard(tmp_path)._to_model().model_dump_json(by_alias=True))
     assert (view["entity"], view["project"]) == ("e", "p")
     panels = {
         s["name"]: s["panels"] for s in view["spec"]["section"]["panelBankConfig"]["sections"]
@@ -114,7 +114,7 @@ def test_a_dashboard_has_a_chart_for_each_corruption(tmp_path):
 def test_a_dashboard_is_of_a_run_with_wandb(tmp_path):
     (tmp_path / "config.yaml").write_text("logger: {csv: {name: x}}")
     with pytest.raises(InputError, match="not trained with logger=wandb"):
-        dashboard(tmp_path)
+        build_dashboard(tmp_path)
 
 
 def test_report_saves_a_dashboard(tmp_path, capsys, monkeypatch):

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from maskclr_pl.runs.results import read_table, series
-from maskclr_pl.tracking.dashboard import dashboard
+from maskclr_pl.tracking.dashboard import build_dashboard
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, in_subprocess
 from tests.helpers.wandb_tools import SHORT, environment, events, offline_runs, stand_in
@@ -179,7 +179,7 @@ def test_an_evaluation_continues_the_run_of_the_training(sweep, tmp_path, capsys
 def test_the_dashboard_shows_what_is_logged(logged, monkeypatch):
     run, written = logged
     monkeypatch.setenv("WANDB_ENTITY", "somebody")
-    space = dashboard(run)
+    space = build_dashboard(run)
     spec = json.loads(space._to_model().model_dump_json(by_alias=True))
     assert (spec["entity"], spec["project"]) == ("somebody", "maskclr_pl")
     sections = {
@@ -198,4 +198,4 @@ def test_the_dashboard_shows_what_is_logged(logged, monkeypatch):
 
 def test_a_dashboard_needs_to_know_whose_project(logged):
     with pytest.raises(InputError, match="WANDB_ENTITY"):
-        dashboard(logged[0])
+        build_dashboard(logged[0])

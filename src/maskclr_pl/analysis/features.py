@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 
 from maskclr_pl.data.store.hdf5 import open_hdf5, read_attribute, read_dataset
-from maskclr_pl.files import replacing
+from maskclr_pl.files import atomic_path
 from maskclr_pl.methods import Method
-from maskclr_pl.runs.results import keep_older
+from maskclr_pl.runs.results import set_aside
 from maskclr_pl.types import Batch, InputError
 
 _TABLES = {"features": "f", "label": "iu"}
@@ -57,7 +57,7 @@ def write_features(path: Path, embedded: ClipFeatures) -> Path | None:
     Returns:
         Where the earlier one is now.
     """
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         with h5py.File(partial, "w") as file:
             file["features"] = embedded.features.astype(np.float32)
             file["label"] = embedded.label.astype(np.int64)
@@ -65,7 +65,7 @@ def write_features(path: Path, embedded: ClipFeatures) -> Path | None:
             file.create_dataset("name", data=names, dtype=h5py.string_dtype())
             for key, value in embedded.attributes.items():
                 file.attrs[key] = value if isinstance(value, str) else json.dumps(value)
-        return keep_older(path)
+        return set_aside(path)
 
 
 def read_features(path: str | Path) -> ClipFeatures:

@@ -17,7 +17,7 @@ _LINES = 10
 """Within an epoch, at most about."""
 
 
-class EpochLines(L.Callback):
+class ProgressLog(L.Callback):
     """Says after each epoch what a reader of the log wants to know, and how far a long one is.
 
     Args:

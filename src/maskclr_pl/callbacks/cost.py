@@ -86,7 +86,7 @@ class CostCallback(L.Callback):
             self.cost["train/peak_memory_mb"] = round(memory / 2**20, 1)
 
 
-class EpochTime(L.Callback):
+class EpochTimeEstimate(L.Callback):
     """Logs the time of an epoch in the first one, after some steps: later ones are counted.
 
     Steps are timed together, and the device is waited for at the two ends of that stretch alone. An

@@ -17,7 +17,7 @@ CLIPS = "not_finite.txt"
 """In the run folder: the names of the clips of the first batch whose loss is not finite."""
 
 
-class FiniteTraining(L.Callback):
+class StopOnNonFinite(L.Callback):
     """Ends the training with the first loss that is NaN or infinite.
 
     A step only keeps a flag and the indices of its clips on the device. They are looked at every

@@ -4,10 +4,10 @@ from typing import Any
 
 import lightning as L
 
-from maskclr_pl.runs.history import ROW, row_of_epoch
+from maskclr_pl.runs.history import EPOCH_ROW, epoch_row
 
 
-class RowInCheckpoint(L.Callback):
+class SaveEpochRow(L.Callback):
     """Adds what Lightning logs after the end of an epoch to a checkpoint of that moment.
 
     A run that is killed between the two can write the row again.
@@ -19,4 +19,4 @@ class RowInCheckpoint(L.Callback):
         """Add the row at the end of an epoch."""
         epochs = trainer.fit_loop.epoch_progress.current.state_dict()
         if epochs["processed"] > epochs["completed"]:
-            checkpoint[ROW] = row_of_epoch(trainer)
+            checkpoint[EPOCH_ROW] = epoch_row(trainer)

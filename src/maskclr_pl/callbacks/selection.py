@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.methods.stages import collect_stages
-from maskclr_pl.runs.checkpoints import BEST, unreadable
+from maskclr_pl.runs.checkpoints import BEST, checkpoint_problem
 from maskclr_pl.types import InputError
 
 log = logging.getLogger("maskclr_pl")
@@ -21,7 +21,7 @@ ENOUGH = 20
 points, and many epochs tie or differ by chance."""
 
 
-def too_few(clips: int, classes: int) -> str | None:
+def too_few_clips(clips: int, classes: int) -> str | None:
     """Why a validation part is too small to choose an epoch by, in one line; None if it is not.
 
     There have to be 20 clips, and as many as classes: otherwise the score knows nothing of some.
@@ -38,7 +38,7 @@ def too_few(clips: int, classes: int) -> str | None:
     return f"{few} to choose an epoch by ({worth}; {least} are needed): best.ckpt is the last epoch"
 
 
-class Rank(NamedTuple):
+class EpochScore(NamedTuple):
     """What epochs are compared by, first to last."""
 
     score: float
@@ -64,7 +64,7 @@ class BestCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str | Path, monitor: str | None = "val/top1"):
         self.path, self.monitor = Path(dirpath) / BEST, monitor
-        self.best: Rank | None = None
+        self.best: EpochScore | None = None
         """The epoch in best.ckpt; None while there is none. Without a monitor its score is NaN."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -73,7 +73,7 @@ class BestCheckpoint(Checkpoint):
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         gain = -values.get("val/loss", math.inf)
-        rank = Rank(values.get(self.monitor, math.nan), gain, trainer.current_epoch)
+        rank = EpochScore(values.get(self.monitor, math.nan), gain, trainer.current_epoch)
         known = not math.isnan(rank.score) and not math.isnan(rank.gain)
         if known and (self.best is None or rank >= self.best):
             self._keep(trainer, pl_module, rank)
@@ -81,9 +81,9 @@ class BestCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Without a monitor, keep the epoch."""
         if self.monitor is None:
-            self._keep(trainer, pl_module, Rank(math.nan, -math.inf, trainer.current_epoch))
+            self._keep(trainer, pl_module, EpochScore(math.nan, -math.inf, trainer.current_epoch))
 
-    def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule, rank: Rank) -> None:
+    def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule, rank: EpochScore) -> None:
         stages = collect_stages((pl_module, *trainer.callbacks))  # type: ignore[attr-defined]
         if all(rank.epoch >= stage.full for stage in stages):
             before, self.best = self.best, rank
@@ -99,15 +99,15 @@ class BestCheckpoint(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`; without its file the best is chosen anew."""
-        if "best" in state_dict and unreadable(self.path) is None:
-            self.best = Rank(*state_dict["best"])
+        if "best" in state_dict and checkpoint_problem(self.path) is None:
+            self.best = EpochScore(*state_dict["best"])
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Of a run of an older version, take over a best.ckpt whose epoch is eligible."""
         states = checkpoint.get("callbacks", {})
-        if self.state_key in states or not _fitting(trainer) or unreadable(self.path):
+        if self.state_key in states or not _fitting(trainer) or checkpoint_problem(self.path):
             return
         older = [s for key, s in states.items() if key.startswith("ModelCheckpoint{")]
         scores = [s.get("best_model_score") for s in older if s.get("monitor") == self.monitor]
@@ -117,7 +117,7 @@ class BestCheckpoint(Checkpoint):
         if all(epoch >= stage.full for stage in stages) and (
             self.monitor is None or not math.isnan(score)
         ):
-            self.best = Rank(score, -math.inf, epoch)
+            self.best = EpochScore(score, -math.inf, epoch)
 
 
 class EarlyStopping(L.Callback):
@@ -149,7 +149,7 @@ class EarlyStopping(L.Callback):
         self._stop(trainer, trainer.current_epoch)
 
     def _stop(self, trainer: L.Trainer, epoch: int) -> None:
-        best = best_of(trainer).best
+        best = best_checkpoint(trainer).best
         if self.patience is None or best is None or epoch - best.epoch < self.patience:
             return
         trainer.should_stop = True
@@ -161,7 +161,7 @@ class EarlyStopping(L.Callback):
             )
 
 
-def best_of(trainer: L.Trainer) -> BestCheckpoint:
+def best_checkpoint(trainer: L.Trainer) -> BestCheckpoint:
     """The trainer's `BestCheckpoint`."""
     found: BestCheckpoint = next(
         callback

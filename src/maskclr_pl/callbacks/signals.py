@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from maskclr_pl.runs.checkpoints import LAST
-from maskclr_pl.signals import Terminated, requeue
+from maskclr_pl.signals import Terminated, requeue_job
 
 log = logging.getLogger("maskclr_pl")
 
@@ -110,5 +110,5 @@ class CheckpointOnSignal(Checkpoint):
         trainer.save_checkpoint(self.path)
         if trainer.is_global_zero:
             log.info("signal     checkpoint of step %d: %s", trainer.global_step, self.path)
-            if not self._end and (outcome := requeue()):
+            if not self._end and (outcome := requeue_job()):
                 log.info("slurm      %s", outcome)

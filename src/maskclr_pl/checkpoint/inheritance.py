@@ -15,7 +15,7 @@ from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.config.build import clip_skeleton
 from maskclr_pl.config.composition import Inherited, is_overridden
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
-from maskclr_pl.runs.moved import renamed
+from maskclr_pl.runs.moved import update_config
 from maskclr_pl.skeletons.layouts import load_skeleton
 from maskclr_pl.skeletons.skeleton import Skeleton
 
@@ -74,7 +74,7 @@ def read_origin(content: Mapping[str, Any]) -> Origin | None:
     """The run that wrote a checkpoint; None if the file does not say."""
     try:
         info = content["maskclr_pl"]
-        config, source = renamed(info["config"]), Skeleton.from_dict(info["source_skeleton"])
+        config, source = update_config(info["config"]), Skeleton.from_dict(info["source_skeleton"])
         skeleton = clip_skeleton(config["clip"]["skeleton"], source)
         return Origin(config, source, skeleton, list(info["class_names"]))
     except Exception:  # the weights count, whatever a damaged file says of them

@@ -19,7 +19,7 @@ from maskclr_pl.config.build import build_method
 from maskclr_pl.config.trust import BoundedTensors, refuse_untrusted, trusted_packages
 from maskclr_pl.finite import refuse_not_finite
 from maskclr_pl.methods import Method
-from maskclr_pl.runs.moved import renamed
+from maskclr_pl.runs.moved import update_config
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 
@@ -107,7 +107,7 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
 def _rebuilt(
     content: Mapping[str, Any], path: Path, trusted: Iterable[str]
 ) -> tuple[Method, dict[str, Any]]:
-    info = {**content["maskclr_pl"], "config": renamed(content["maskclr_pl"]["config"])}
+    info = {**content["maskclr_pl"], "config": update_config(content["maskclr_pl"]["config"])}
     used = {key: info["config"].get(key) for key in ("method", "backbone", "head", "loss", "data")}
     used |= {key: info["config"][key] for key in ("augment", "optim", "clip")}
     refuse_untrusted(used, path, trusted_packages(trusted))

@@ -23,7 +23,7 @@ from maskclr_pl.cli.jobs import run_job
 from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.signals import Terminated, ignore, listen
+from maskclr_pl.signals import Terminated, handle_signals, ignore_signals
 
 Main = Callable[[DictConfig], Any]
 
@@ -39,7 +39,7 @@ def command(name: str) -> Callable[[Main], Callable[[], None]]:
         def command() -> None:
             # Hydra then raises instead of printing its own report and leaving
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            listen()
+            handle_signals()
             _set_up_output()
             if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
                 log.info("%s", help_text(name))
@@ -81,7 +81,7 @@ def _errors_in_one_line(name: str) -> Iterator[None]:
         sys.stderr.write(f"error: {error_line(error, name)}\n")
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        ignore()  # a second signal must not disturb the end
+        ignore_signals()  # a second signal must not disturb the end
         if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of a run says it
             sys.exit(0)
         sys.stderr.write("stopped\n")

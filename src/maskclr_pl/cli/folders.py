@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 
 from maskclr_pl.cli.jobs import job_folder
 from maskclr_pl.command_line import override
-from maskclr_pl.files import locked, not_written, write_atomically
+from maskclr_pl.files import locked_file, write_atomically, write_error
 from maskclr_pl.reading import check_no_device
-from maskclr_pl.runs.read import begun
+from maskclr_pl.runs.read import holds_run
 from maskclr_pl.types import InputError
 
 
@@ -55,9 +55,11 @@ def locked_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise not_written(folder, error) from error
+        raise write_error(folder, error) from error
     refuse_links(folder)
-    with locked(folder / ".lock", f"{folder}: another command is writing there; wait for its end"):
+    with locked_file(
+        folder / ".lock", f"{folder}: another command is writing there; wait for its end"
+    ):
         yield
 
 
@@ -87,7 +89,7 @@ def results_folder(folder: Path, config: Any) -> Iterator[None]:
 
 def refuse_results(folder: Path) -> None:
     """Raise an InputError if a folder holds results, which would be mixed with others."""
-    if begun(folder):
+    if holds_run(folder):
         raise InputError(
             f"{folder} holds results already; pass another output_dir=, or leave it out"
         )
@@ -95,7 +97,7 @@ def refuse_results(folder: Path) -> None:
 
 def refuse_run(folder: Path) -> None:
     """Raise an InputError if a folder holds a run, which another training must not overwrite."""
-    if begun(folder):
+    if holds_run(folder):
         raise InputError(
             f"{folder} holds a run already; pass {override('resume', folder)} to continue it, or "
             "leave out output_dir to start another; a command that is repeated continues its run "

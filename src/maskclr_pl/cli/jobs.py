@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from maskclr_pl.cli.errors import error_line, is_user_error, log
-from maskclr_pl.files import alive, write_atomically
-from maskclr_pl.runs.read import begun
+from maskclr_pl.files import is_running, write_atomically
+from maskclr_pl.runs.read import holds_run
 from maskclr_pl.types import InputError
 
 CALL = "MASKCLR_SWEEP"
@@ -164,7 +164,7 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
         InputError: If another process is at it, or its name stands for another job.
     """
     folder, name = Path(job.folder), job.name
-    job.claimed = not begun(folder)
+    job.claimed = not holds_run(folder)
     path = sweep_dir / "jobs" / f"{name}.json"
     if not path.is_file():
         return
@@ -175,7 +175,7 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
             f"{sweep_dir} has {name} with other overrides ({' '.join(before.overrides)}); pass "
             "another hydra.sweep.dir="
         )
-    if before.status == "running" and before.host == job.host and alive(before.process):
+    if before.status == "running" and before.host == job.host and is_running(before.process):
         raise InputError(f"{job.folder}: process {before.process} is training it")
     job.name = name
     if before.folder != job.folder or not before.claimed:
@@ -186,6 +186,6 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
         job.value, job.objective = before.value, before.objective
         log.info("           finished before: skipped")
         return
-    if begun(folder):
+    if holds_run(folder):
         cfg.resume = str(folder)
         log.info("           begun before: continued")

@@ -1,6 +1,6 @@
 """Processes that load data."""
 
-from maskclr_pl.signals import ignore
+from maskclr_pl.signals import ignore_signals
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
@@ -13,4 +13,4 @@ def leave_signals_to_the_parent(worker: int) -> None:
     Args:
         worker: Number of the process.
     """
-    ignore()
+    ignore_signals()

@@ -21,7 +21,7 @@ from PIL import Image
 
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import any_letters, save, short
-from maskclr_pl.files import replacing
+from maskclr_pl.files import atomic_path
 from maskclr_pl.skeletons.skeleton import Skeleton
 
 _FPS, _LONGEST = 15, 100  # of an animation, in frames
@@ -133,7 +133,7 @@ def attention_animation(
             height = bottom + side + 0.48 - 0.17 * number
             write(axes, left, height, short(line, 50), size=8)
     first, *rest = _frames(figure, axes, moving, skeleton, gain)
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         first.save(partial, save_all=True, append_images=rest, duration=round(1000 / _FPS), loop=0)
     return [path]
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.style import COLORS
-from maskclr_pl.files import replacing
+from maskclr_pl.files import atomic_path
 from maskclr_pl.skeletons.skeleton import Skeleton
 
 _LONGER, _SHORTER = 460, 240  # sides in pixels: the longer one, and what the shorter has at least
@@ -81,7 +81,7 @@ def write_annotated_gif(
                 label = f"person {person}" + (f": {text}" if text else "")
                 _label(draw, points[row, at][visible[row, at]], label, colour, font, size)
         pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         pictures[0].save(
             partial,
             save_all=True,

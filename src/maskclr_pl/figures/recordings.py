@@ -18,7 +18,7 @@ from maskclr_pl.data.store.reader import found_joints
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import COLORS, any_letters
-from maskclr_pl.files import replacing
+from maskclr_pl.files import atomic_path
 from maskclr_pl.skeletons.skeleton import Skeleton
 
 _SIDES = {"left": COLORS[0], "right": COLORS[1], "middle": "#404040"}
@@ -102,7 +102,7 @@ def contact_sheet(
         write(axes, margin, bottom + side + 0.12, _title(clip, class_names), size=8)
         for x, frame in zip(left, frames, strict=True):
             write(axes, x + side / 2, bottom - 0.12, f"{frame}", size=6, color="0.5", ha="center")
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         figure.savefig(partial, dpi=130)
 
 
@@ -137,7 +137,7 @@ def animation(
         moving.append((points + corner, visible))
         write(axes, corner[0], side + 0.08, _title(clip, class_names, 32), size=8)
     writer = PillowWriter(fps=_FPS)
-    with replacing(path) as partial, writer.saving(figure, str(partial), dpi=80):
+    with atomic_path(path) as partial, writer.saving(figure, str(partial), dpi=80):
         for t in range(-(-longest // step)):
             drawn = [
                 _segments(p[:, [t % p.shape[1]]], v[:, [t % p.shape[1]]], skeleton)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from maskclr_pl.files import replacing
+from maskclr_pl.files import atomic_path
 from maskclr_pl.types import printable
 
 # Okabe and Ito (2008), without the yellow that is hard to see on white
@@ -51,9 +51,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
     """Write a PNG and, beside it, an SVG; returns both."""
     files = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     with any_letters():
-        with replacing(files[0]) as partial:
+        with atomic_path(files[0]) as partial:
             figure.savefig(partial, dpi=130)
         figure.set_layout_engine("none")  # what was found once need not be found again
-        with replacing(files[1]) as partial:
+        with atomic_path(files[1]) as partial:
             figure.savefig(partial, dpi=130)
     return files

@@ -8,7 +8,7 @@ from maskclr_pl.methods.base import visible_persons
 from maskclr_pl.methods.classifier import Classifier
 
 
-class Portable(nn.Module):
+class ExportWrapper(nn.Module):
     """Clips as the data module delivers them to logits, with every person computed.
 
     `Method.pack` leaves absent persons out, so that the shapes depend on the data, which no

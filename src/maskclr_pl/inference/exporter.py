@@ -16,8 +16,8 @@ from torch import Tensor
 
 from maskclr_pl import __version__
 from maskclr_pl.data.dataset import MAX_FRAMES
-from maskclr_pl.files import replacing
-from maskclr_pl.inference.export_wrapper import Portable
+from maskclr_pl.files import atomic_path
+from maskclr_pl.inference.export_wrapper import ExportWrapper
 from maskclr_pl.methods import Classifier
 from maskclr_pl.types import Batch, InputError
 
@@ -42,7 +42,7 @@ def check_installed(form: str) -> None:
         )
 
 
-def describe(info: Mapping[str, Any]) -> dict[str, Any]:
+def export_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
     """What an exported file says of itself: its input, its classes, its joints.
 
     Args:
@@ -78,7 +78,7 @@ def random_batch(facts: Mapping[str, Any], clips: int, seed: int) -> Batch:
     """Made-up clips as the data module delivers them: of persons and joints some are missing.
 
     Args:
-        facts: See `describe`.
+        facts: See `export_metadata`.
         clips: How many.
         seed: Of the draws; it also decides the number of frames where that is free.
     """
@@ -127,15 +127,15 @@ def export(method: Classifier, info: Mapping[str, Any], form: str, path: Path) -
             other logits.
     """
     check_installed(form)
-    facts = describe(info)
-    with replacing(path) as partial:
+    facts = export_metadata(info)
+    with atomic_path(path) as partial:
         run = {"onnx": _onnx, "torch": _torch}[form](_program(method, facts), facts, partial)
-        difference = compare(method, facts, run)
+        difference = largest_difference(method, facts, run)
     return difference
 
 
 @torch.no_grad()
-def compare(method: Classifier, facts: Mapping[str, Any], run: Run) -> float:
+def largest_difference(method: Classifier, facts: Mapping[str, Any], run: Run) -> float:
     """The largest difference of a logit on made-up clips, at several batch sizes.
 
     Raises:
@@ -172,7 +172,7 @@ def _program(method: Classifier, facts: Mapping[str, Any]) -> torch.export.Expor
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(
-                Portable(method).eval(),
+                ExportWrapper(method).eval(),
                 (example,),
                 dynamic_shapes={"clip": free},
                 strict=False,

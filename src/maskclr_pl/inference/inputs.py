@@ -24,11 +24,11 @@ from maskclr_pl.types import InputError
 
 IN_METRES = {25: "ntu25", 20: "kinect20"}
 """Joint layout by number of joints for 3D poses; 2D poses use `ESTIMATOR_LAYOUTS`."""
-ENDINGS = (".json", ".csv", ".tsv", ".skeleton", ".npz", ".pkl", ".pickle", ".h5", ".hdf5")
+SUFFIXES = (".json", ".csv", ".tsv", ".skeleton", ".npz", ".pkl", ".pickle", ".h5", ".hdf5")
 """Files that are looked for in a folder."""
 
 
-class Reading(NamedTuple):
+class ReadOptions(NamedTuple):
     """How files are to be read."""
 
     pixels: bool
@@ -56,7 +56,7 @@ class Video(NamedTuple):
     """What was converted, see `CoordinateFormat.notes`."""
 
 
-class Entry(NamedTuple):
+class VideoEntry(NamedTuple):
     """A video that has not been read yet."""
 
     name: str
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
     read: Callable[[], Video]
 
 
-def inputs(given: Any) -> list[Path]:
+def find_inputs(given: Any) -> list[Path]:
     """The files, and folders of one video each, that the user named.
 
     A folder is one video if it has nothing but .json files that hold one image each (the first is
@@ -88,16 +88,16 @@ def _inside(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = sorted(one for one in path.iterdir() if not one.name.startswith("."))
-    known = [one for one in found if one.is_dir() or one.suffix.lower() in ENDINGS]
+    known = [one for one in found if one.is_dir() or one.suffix.lower() in SUFFIXES]
     files = [one for one in known if not one.is_dir()]
     if not known:
-        raise InputError(f"{path}: no pose files in this folder ({', '.join(ENDINGS)})")
+        raise InputError(f"{path}: no pose files in this folder ({', '.join(SUFFIXES)})")
     if len(files) == len(known) and all(one.suffix.lower() == ".json" for one in files):
         return [path] if is_single_image(files[0]) else files
     return known
 
 
-def entries(path: Path, how: Reading) -> list[Entry]:
+def list_videos(path: Path, how: ReadOptions) -> list[VideoEntry]:
     """The videos in a file, or the one in a folder.
 
     Recognised by the ending: `.pkl` (pyskl, read without running code), `.h5` (a store), `.npz`,
@@ -110,28 +110,29 @@ def entries(path: Path, how: Reading) -> list[Entry]:
     check_no_device(path)
     ending, name = path.suffix.lower(), clip_name(path.name)
     if path.is_dir():
-        return [Entry(name, path, partial(_estimated, path, how, None))]
+        return [VideoEntry(name, path, partial(_estimated, path, how, None))]
     if ending in (".pkl", ".pickle"):
         source = PysklSource(path, how.frame_size)
         form = detect_source_format(source, path, how.units, how.pixels)
         rows = _rows(path, how.split, source.splits, [source.name(i) for i in range(len(source))])
         return [
-            Entry(source.name(i), path, partial(_annotated, source, i, path, how, form))
+            VideoEntry(source.name(i), path, partial(_annotated, source, i, path, how, form))
             for i in rows
         ]
     if ending in (".h5", ".hdf5"):
         store = Store(path)
         indices = range(len(store)) if how.split is None else store.rows(how.split).tolist()
-        return [Entry(store.name(i), path, partial(_stored, store, i, how)) for i in indices]
+        return [VideoEntry(store.name(i), path, partial(_stored, store, i, how)) for i in indices]
     if is_table(path):
         videos = read_video_names(path)
         return [
-            Entry(video or name, path, partial(_estimated, path, how, video)) for video in videos
+            VideoEntry(video or name, path, partial(_estimated, path, how, video))
+            for video in videos
         ]
     read = {".npz": _arrays, ".skeleton": _sensed}.get(ending)
     if read is not None:
-        return [Entry(path.stem, path, partial(read, path, how))]
-    return [Entry(name, path, partial(_estimated, path, how, None))]
+        return [VideoEntry(path.stem, path, partial(read, path, how))]
+    return [VideoEntry(name, path, partial(_estimated, path, how, None))]
 
 
 def _rows(
@@ -145,39 +146,39 @@ def _rows(
     return [i for i, name in enumerate(names) if name in members]
 
 
-def _estimated(path: Path, how: Reading, video: str | None) -> Video:
+def _estimated(path: Path, how: ReadOptions, video: str | None) -> Video:
     poses = read_poses(path, how.frame_size, how.skeleton, video, how.units)
     return Video(video or clip_name(path.name), poses, poses.skeleton, poses.form.notes())
 
 
 def _annotated(
-    source: PysklSource, index: int, path: Path, how: Reading, form: CoordinateFormat
+    source: PysklSource, index: int, path: Path, how: ReadOptions, form: CoordinateFormat
 ) -> Video:
     recording = form.to_stored(source[index])
-    skeleton = layout_of(path, recording.keypoint, how)
+    skeleton = choose_skeleton(path, recording.keypoint, how)
     return Video(recording.name, recording, skeleton, form.notes())
 
 
-def _stored(store: Store, index: int, how: Reading) -> Video:
+def _stored(store: Store, index: int, how: ReadOptions) -> Video:
     recording = store.recording(index)
     given = load_skeleton(how.skeleton) if how.skeleton else store.skeleton
     return Video(recording.name, recording, given)
 
 
-def _sensed(path: Path, how: Reading) -> Video:
+def _sensed(path: Path, how: ReadOptions) -> Video:
     keypoint, score, size = read_actors(str(path), how.pixels)
     skeleton = load_skeleton(how.skeleton) if how.skeleton else SKELETONS["ntu25"]
     return Video(path.stem, Recording(path.stem, 0, keypoint, score, size), skeleton)
 
 
-def _arrays(path: Path, how: Reading) -> Video:
+def _arrays(path: Path, how: ReadOptions) -> Video:
     """`keypoint` (M, T, V, 2 or 3); `score` (M, T, V) and `frame_size` (height, width) if known."""
     found = read_arrays(path, ("keypoint",), ("score", "frame_size"))
     size = _size(found["frame_size"], path) if "frame_size" in found else how.frame_size
     given = Recording(path.stem, 0, found["keypoint"], found.get("score"), parse_frame_size(size))
     form = detect_format([given], path, how.units, how.pixels)
     recording = form.to_stored(given)
-    return Video(path.stem, recording, layout_of(path, recording.keypoint, how), form.notes())
+    return Video(path.stem, recording, choose_skeleton(path, recording.keypoint, how), form.notes())
 
 
 def _size(given: np.ndarray, path: Path) -> list[int]:
@@ -190,7 +191,7 @@ def _size(given: np.ndarray, path: Path) -> list[int]:
     return [int(side) for side in given.ravel()]
 
 
-def layout_of(path: Path | str, keypoint: np.ndarray, how: Reading) -> Skeleton:
+def choose_skeleton(path: Path | str, keypoint: np.ndarray, how: ReadOptions) -> Skeleton:
     """The layout of an array.
 
     What was given; else the model's, if it has as many joints; else the usual one with that number.

@@ -14,7 +14,7 @@ from maskclr_pl.data.dataset import Sampling, clip_item, collate, frames_as_test
 from maskclr_pl.data.store.checks import check_recording
 from maskclr_pl.data.store.reader import found_joints, scores_as_zeros
 from maskclr_pl.finite import answered
-from maskclr_pl.inference.inputs import Reading, layout_of
+from maskclr_pl.inference.inputs import ReadOptions, choose_skeleton
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.format_detection import detect_format
@@ -23,7 +23,7 @@ from maskclr_pl.sources.units import fill_frame_size
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import InputError
 
-MOST_MISSING = 0.34
+MAX_MISSING = 0.34
 """Share of the model's joints that a file's layout may lack: four of COCO's 17 are in the face."""
 
 
@@ -45,7 +45,7 @@ class Predictor:
         method: Classifier,
         info: Mapping[str, Any],
         device: torch.device,
-        most_missing: float = MOST_MISSING,
+        most_missing: float = MAX_MISSING,
     ):
         self.method, self.device = method.to(device), device
         self.most_missing = most_missing
@@ -94,14 +94,14 @@ class Predictor:
             clip = Recording("clip", 0, np.asarray(clip), score, parse_frame_size(frame_size))
             clip = detect_format([clip], "clip", flat=self.coordinates == "pixels").to_stored(clip)
         if not isinstance(skeleton, Skeleton):
-            how = Reading(self.coordinates == "pixels", self.skeleton, skeleton)
-            skeleton = layout_of(clip.name, clip.keypoint, how)
+            how = ReadOptions(self.coordinates == "pixels", self.skeleton, skeleton)
+            skeleton = choose_skeleton(clip.name, clip.keypoint, how)
         logits = next(self.logits([self.fitted(clip, skeleton)]))
         return softmax(logits)
 
     def top(self, *clip: Any, k: int = 5, **options: Any) -> list[tuple[str, float]]:
         """The k most likely classes with their probabilities; arguments as of a call."""
-        return best(self(*clip, **options), self.class_names, k)
+        return top_classes(self(*clip, **options), self.class_names, k)
 
     def usable(self, recording: Recording, skeleton: Skeleton) -> Recording:
         """A recording that was looked at, with a size of its image if it has pixels.
@@ -218,7 +218,7 @@ def softmax(logits: Float[np.ndarray, "*n K"]) -> Float[np.ndarray, "*n K"]:
     return weight / weight.sum(-1, keepdims=True)
 
 
-def best(
+def top_classes(
     probabilities: Float[np.ndarray, " K"], class_names: Sequence[str], k: int
 ) -> list[tuple[str, float]]:
     """The k most likely classes, the most likely first."""

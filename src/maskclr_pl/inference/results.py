@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskclr_pl.inference.inputs import Video
-from maskclr_pl.inference.windows import Piece, found_share, frames_of, persons_in
+from maskclr_pl.inference.windows import Window, found_share, frames_of, persons_in
 
 LOW = 0.3
 """Scores below count as low."""
 
 
 @dataclass
-class Answer:
+class Prediction:
     """What was said of a piece of a video."""
 
-    piece: Piece
+    piece: Window
     top: list[tuple[str, float]] = field(default_factory=list)
     """The most likely classes with their probabilities."""
 
@@ -25,14 +25,14 @@ class Answer:
 
 
 @dataclass
-class Answered:
+class VideoPredictions:
     """A video and what was said of it."""
 
     video: Video
     file: str
     note: str
     """What became of the joints of its layout."""
-    answers: list[Answer]
+    answers: list[Prediction]
 
     def facts(self) -> dict[str, Any]:
         """Frames, persons, and how well the joints were found."""
@@ -66,29 +66,31 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def clock(frame: int, fps: float) -> str:
+def format_time(frame: int, fps: float) -> str:
     """Minutes and seconds of a frame."""
     tenths = round(10 * frame / fps)
     return f"{tenths // 600:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
-def span(piece: Piece, fps: float | None) -> str:
+def span(piece: Window, fps: float | None) -> str:
     """When a piece is: its first and last frame, or minutes and seconds."""
     if fps is None and piece.end == piece.start + 1:
         return f"frame {piece.start}"
     if fps is None:
         return f"frames {piece.start}-{piece.end - 1}"
-    return f"{clock(piece.start, fps)}-{clock(piece.end, fps)}"
+    return f"{format_time(piece.start, fps)}-{format_time(piece.end, fps)}"
 
 
-def who(piece: Piece, most: int = 4) -> str:
+def who(piece: Window, most: int = 4) -> str:
     """The numbers of the persons in a piece."""
     shown = ", ".join(map(str, piece.persons[:most]))
     more = f" +{len(piece.persons) - most}" if len(piece.persons) > most else ""
     return f"person{'' if len(piece.persons) == 1 else 's'} {shown}{more}"
 
 
-def lines(answered: Iterable[Answered], fps: float | None, with_name: bool) -> list[str]:
+def text_lines(
+    answered: Iterable[VideoPredictions], fps: float | None, with_name: bool
+) -> list[str]:
     """A line for each answer, in columns."""
     cells = [
         [
@@ -111,7 +113,7 @@ def _short(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def records(answered: Iterable[Answered], fps: float | None) -> list[dict[str, Any]]:
+def table_rows(answered: Iterable[VideoPredictions], fps: float | None) -> list[dict[str, Any]]:
     """A flat row for each answer. `end` is the number of the first frame after the piece."""
     rows = []
     for one in answered:
@@ -128,7 +130,7 @@ def records(answered: Iterable[Answered], fps: float | None) -> list[dict[str, A
     return rows
 
 
-def nested(answered: Sequence[Answered], fps: float | None) -> list[dict[str, Any]]:
+def json_entries(answered: Sequence[VideoPredictions], fps: float | None) -> list[dict[str, Any]]:
     """A dict for each video, with its facts and answers."""
     return [
         {
@@ -147,7 +149,7 @@ def nested(answered: Sequence[Answered], fps: float | None) -> list[dict[str, An
     ]
 
 
-def _times(piece: Piece, fps: float | None) -> dict[str, Any]:
+def _times(piece: Window, fps: float | None) -> dict[str, Any]:
     times: dict[str, Any] = {"start": piece.start, "end": piece.end}
     if fps is not None:
         times |= {

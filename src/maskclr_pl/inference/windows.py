@@ -11,7 +11,7 @@ from maskclr_pl.sources.poses.video import PoseVideo
 from maskclr_pl.sources.splitting import Span
 
 
-class Piece(NamedTuple):
+class Window(NamedTuple):
     """Frames [start, end) of a video, with the persons that are asked about together."""
 
     recording: Recording
@@ -30,13 +30,13 @@ def frames_of(poses: PoseVideo | Recording) -> tuple[int, int]:
     return 0, poses.keypoint.shape[1]
 
 
-def pieces(
+def cut_windows(
     poses: PoseVideo | Recording,
     length: int | None,
     stride: int | None,
     per_person: bool,
     persons: int,
-) -> Iterator[Piece]:
+) -> Iterator[Window]:
     """The pieces of a video, in the order of time; windows without anybody are left out.
 
     Args:
@@ -57,13 +57,13 @@ def pieces(
         there = np.flatnonzero(np.any(visible, axis=1))
         if len(there) and not per_person:
             seen = float(np.any(visible, axis=0).mean())
-            yield Piece(recording, span.start, span.end, tuple(numbers[there].tolist()), seen)
+            yield Window(recording, span.start, span.end, tuple(numbers[there].tolist()), seen)
         for slot in there if per_person else ():
             frames = np.flatnonzero(visible[slot])
             low, high = int(frames[0]), int(frames[-1]) + 1
             one = _part(recording, slice(slot, slot + 1), slice(low, high))
             start, seen = span.start + low, len(frames) / (high - low)
-            yield Piece(one, start, span.start + high, (int(numbers[slot]),), seen)
+            yield Window(one, start, span.start + high, (int(numbers[slot]),), seen)
 
 
 def _take(

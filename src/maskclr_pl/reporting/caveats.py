@@ -7,9 +7,9 @@ from typing import Any
 from maskclr_pl.reporting.comparison import spread
 from maskclr_pl.reporting.run_groups import CLEAN, Model
 from maskclr_pl.reporting.tables import Rows
-from maskclr_pl.runs.environment import without_home
-from maskclr_pl.runs.seeds import differing as differing_keys
-from maskclr_pl.runs.seeds import flat, groups, repeated, training_settings
+from maskclr_pl.runs.environment import shorten_home
+from maskclr_pl.runs.seeds import differing_settings as differing_keys
+from maskclr_pl.runs.seeds import flatten, group_seeds, repeated_seeds, training_settings
 
 _ALWAYS = ("seed", "data.seed", "output_dir", "resume")
 """Settings in which any two runs differ."""
@@ -19,7 +19,7 @@ NONE = "—"
 
 def setting_rows(models: Sequence[Model]) -> Rows:
     """The settings that are not the same in all models; several values where seeds differ."""
-    tables = [[flat(config) for config in model.configs] for model in models]
+    tables = [[flatten(config) for config in model.configs] for model in models]
     return differing(models, tables, left_out=_ALWAYS)
 
 
@@ -45,7 +45,7 @@ def differing(
 
 
 def _joined(values: Any) -> str:
-    return " or ".join(dict.fromkeys(without_home(str(value)) for value in values))
+    return " or ".join(dict.fromkeys(shorten_home(str(value)) for value in values))
 
 
 def cost_rows(models: Sequence[Model]) -> Rows:
@@ -164,10 +164,10 @@ def no_seeds(model: Model) -> list[str]:
     """What keeps the runs of a label from being seeds of one model."""
     reasons = []
     seeds = [config.get("seed") for config in model.configs]
-    if repeated(seeds):
+    if repeated_seeds(seeds):
         reasons.append(f"seeds {', '.join(map(str, seeds))} are not all different")
     settings = list(map(training_settings, model.configs, model.runs))
-    if len(groups(seeds, settings)) > 1:
+    if len(group_seeds(seeds, settings)) > 1:
         keys = differing_keys(settings)
         reasons.append(f"its runs are no mere seeds, they differ in {', '.join(keys[:8])}")
     return reasons

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 
 from maskclr_pl.reporting.tables import markdown_table
-from maskclr_pl.runs.describe import Row, Run, published_clips
-from maskclr_pl.runs.seeds import differing, groups, repeated
+from maskclr_pl.runs.describe import Run, TableRow, published_clips
+from maskclr_pl.runs.seeds import differing_settings, group_seeds, repeated_seeds
 
 PAPER, OURS = "paper", "ours"
 
@@ -46,10 +46,10 @@ class Cell:
 def cells_of(runs: Sequence[Run]) -> list[Cell]:
     """Runs of a row and a benchmark, those that are seeds of each other together."""
     settings = [run.settings for run in runs]
-    members = groups([run.seed for run in runs], settings)
+    members = group_seeds([run.seed for run in runs], settings)
     typical = [max(group, key=lambda i: "data.seed" in settings[i]) for group in members]
     firsts = [{"data.seed": "seed", **settings[i]} for i in typical]
-    names = differing(firsts)
+    names = differing_settings(firsts)
     others = [name for name in names if name != "data.seed"]
     if len({tuple(str(one.get(name)) for name in others) for one in firsts}) == len(firsts):
         names = others
@@ -60,7 +60,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
         label = ", ".join(parts + ["..."] * (len(names) > _NAMED))
         same[label] += 1
         label += f" ({same[label]})" if same[label] > 1 else ""
-        again = {group[i] for i in repeated([runs[i].seed for i in group])}
+        again = {group[i] for i in repeated_seeds([runs[i].seed for i in group])}
         kept, left = ([runs[i] for i in group if (i in again) == out] for out in (False, True))
         cells.append(Cell(label, kept, left))
     return cells
@@ -74,18 +74,19 @@ class PaperTable:
     """
 
     def __init__(self, runs: Sequence[Run]):
-        places: dict[tuple[Row, str], list[Run]] = defaultdict(list)
+        places: dict[tuple[TableRow, str], list[Run]] = defaultdict(list)
         for run in runs:
             places[run.row, run.benchmark].append(run)
         self.cells = {place: cells_of(members) for place, members in places.items()}
         self.papers = {
-            Row(one["method"], one["backbone"], one["protocol"]): one for one in published()["rows"]
+            TableRow(one["method"], one["backbone"], one["protocol"]): one
+            for one in published()["rows"]
         }
         self.rows = list(dict.fromkeys([*self.papers, *(run.row for run in runs)]))
         names = [*published()["benchmarks"], *(run.benchmark for run in runs)]
         self.benchmarks = list(dict.fromkeys(names))
 
-    def figure(self, row: Row, benchmark: str) -> float | None:
+    def figure(self, row: TableRow, benchmark: str) -> float | None:
         """The published one."""
         value: float | None = self.papers.get(row, {}).get("figures", {}).get(benchmark)
         return value
@@ -132,7 +133,7 @@ class PaperTable:
                     records.append(record)
         return records
 
-    def differences(self, row: Row, benchmark: str, cell: Cell) -> list[str]:
+    def differences(self, row: TableRow, benchmark: str, cell: Cell) -> list[str]:
         """What keeps the runs of a cell from being compared with the published figure."""
         runs = cell.runs
         notes = [

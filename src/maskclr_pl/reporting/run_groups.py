@@ -16,7 +16,7 @@ from maskclr_pl.reading import read_arrays
 from maskclr_pl.robustness.runner import mean_over_levels, summarize
 from maskclr_pl.runs.environment import read_environment
 from maskclr_pl.runs.predictions import read_predictions
-from maskclr_pl.runs.read import read_config, robustness_rows, run_metrics
+from maskclr_pl.runs.read import read_config, read_metrics, read_robustness
 from maskclr_pl.runs.results import read_table
 from maskclr_pl.sources.synthetic import ACTIONS
 from maskclr_pl.types import InputError
@@ -79,7 +79,7 @@ class Model:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """`metrics.json` of each run."""
-        return [run_metrics(run) for run in self.runs]
+        return [read_metrics(run) for run in self.runs]
 
     @cached_property
     def configs(self) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ class Model:
     @cached_property
     def robustness(self) -> list[dict[str, dict[float, tuple[float, float]]]]:
         """Of each run: {corruption: {level: (mean, std) of top-1}}; {} if it was not evaluated."""
-        return [summarize(robustness_rows(run)) for run in self.runs]
+        return [summarize(read_robustness(run)) for run in self.runs]
 
     @cached_property
     def corruptions(self) -> list[str]:
@@ -205,7 +205,7 @@ def read_models(labels: Sequence[str], runs: Sequence[Path]) -> list[Model]:
         raise InputError(f"{len(runs)} runs but {len(labels)} labels; give one label per run")
     groups: dict[str, list[Path]] = defaultdict(list)
     for label, run in zip(labels, runs, strict=True):
-        values = run_metrics(run)
+        values = read_metrics(run)
         if "test/top1" not in values and "train/loss" not in values:
             raise InputError(
                 f"{run}: metrics.json has no test/top1; pass {override('resume', run)} to finish it"

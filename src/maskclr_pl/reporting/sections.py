@@ -18,8 +18,8 @@ from maskclr_pl.reporting.comparison import (
 )
 from maskclr_pl.reporting.html import Section, fold, heading, paragraph, table
 from maskclr_pl.reporting.run_groups import CLEAN, CORRUPTED, Model
-from maskclr_pl.runs.describe import benchmark_of
-from maskclr_pl.runs.environment import without_home
+from maskclr_pl.runs.describe import benchmark_name
+from maskclr_pl.runs.environment import shorten_home
 
 _BUDGET = 6_000_000
 """Bytes of pictures from the run folders on one page."""
@@ -78,7 +78,7 @@ class Part:
     def title(self) -> str:
         """The test: its name and size."""
         first = self.models[0]
-        name = benchmark_of(first.configs[0]) if "data" in first.configs[0] else "test"
+        name = benchmark_name(first.configs[0]) if "data" in first.configs[0] else "test"
         clips = f", {len(first.tests[0].label):,} clips" if first.tests else ""
         return f"{name}{clips}" if CLEAN in first.values else f"{first.label}, not tested"
 
@@ -138,7 +138,7 @@ def _configuration(models: Sequence[Model]) -> str:
         text = paragraph("No setting differs but seeds and folders.")
     for model in models:
         file = model.runs[0] / "config.yaml"
-        content = without_home(file.read_text(encoding="utf-8", errors="replace"))
+        content = shorten_home(file.read_text(encoding="utf-8", errors="replace"))
         text += fold(f"All settings of {model.label} ({model.runs[0].name})", html.code(content))
     return text
 

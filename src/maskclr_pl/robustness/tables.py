@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.files import staged, write_atomically
+from maskclr_pl.files import staging_folder, write_atomically
 from maskclr_pl.robustness.runner import (
     Passes,
     area,
@@ -111,7 +111,7 @@ def write_robustness(
         InputError: If they cannot be written; the earlier ones then stay as they are.
     """
     rows, classes = passes.rows(), class_rows(passes, class_names)
-    with staged(folder) as stage:
+    with staging_folder(folder) as stage:
         write_passes(stage / "robustness_clips.npz", passes)
         if second is not None:
             rows += second.rows()[1:]  # its level 0 says what its clean pass says

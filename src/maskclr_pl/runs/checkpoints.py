@@ -12,10 +12,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.command_line import override
-from maskclr_pl.files import replacing
+from maskclr_pl.files import atomic_path
 from maskclr_pl.types import InputError
 
-LAST, BEFORE, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
 """In `checkpoints/`: the last one that was written, the last one before it, the chosen epoch."""
 
 
@@ -36,10 +36,10 @@ class DurableCheckpoints(TorchCheckpointIO):
         path = Path(path)
         content = io.BytesIO()  # torch.save hides what is wrong with a file
         torch.save(dict(checkpoint), content)
-        with replacing(path) as partial:
+        with atomic_path(path) as partial:
             partial.write_bytes(content.getbuffer())
             if path.name == LAST and path.is_file():
-                with replacing(path.with_name(BEFORE)) as before:
+                with atomic_path(path.with_name(PREVIOUS)) as before:
                     os.link(path, before)
 
     def load_checkpoint(
@@ -53,13 +53,13 @@ class DurableCheckpoints(TorchCheckpointIO):
         return read_weights(path)
 
 
-def make_durable(trainer: L.Trainer) -> None:
+def use_durable_checkpoints(trainer: L.Trainer) -> None:
     """Let a trainer write its checkpoints so, unless its strategy has a way of its own."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = DurableCheckpoints()
 
 
-class Found(NamedTuple):
+class SavedCheckpoint(NamedTuple):
     """A checkpoint that a run can go on from."""
 
     path: Path
@@ -68,14 +68,14 @@ class Found(NamedTuple):
     """Newer ones that are damaged, a line each."""
 
 
-def newest(folder: Path) -> Found | None:
+def newest_checkpoint(folder: Path) -> SavedCheckpoint | None:
     """The newest checkpoint of a run folder that can be read; None if there is none at all.
 
     Raises:
         InputError: If all of them are damaged.
     """
     damaged: list[str] = []
-    for name in (LAST, BEFORE, BEST):
+    for name in (LAST, PREVIOUS, BEST):
         path = folder / "checkpoints" / name
         if not path.is_file():
             continue
@@ -84,7 +84,9 @@ def newest(folder: Path) -> Found | None:
         except InputError as error:
             damaged.append(str(error).partition(";")[0])
             continue
-        return Found(path, content, [f"{line}: the run goes on from {path}" for line in damaged])
+        return SavedCheckpoint(
+            path, content, [f"{line}: the run goes on from {path}" for line in damaged]
+        )
     if damaged:
         raise InputError(
             f"{damaged[0]}, and there is no other to go on from; remove {folder / 'checkpoints'} "
@@ -93,7 +95,7 @@ def newest(folder: Path) -> Found | None:
     return None
 
 
-def unreadable(path: Path) -> str | None:
+def checkpoint_problem(path: Path) -> str | None:
     """What is wrong with a checkpoint file, if it is missing or damaged."""
     try:
         read_weights(path)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from maskclr_pl.methods.stages import Stage
 from maskclr_pl.runs.predictions import read_predictions
-from maskclr_pl.runs.read import folder_of, read_config, run_metrics
+from maskclr_pl.runs.read import read_config, read_metrics, run_folder_of
 from maskclr_pl.runs.seeds import training_settings
 from maskclr_pl.sources.ntu.protocols import PUBLISHED
 from maskclr_pl.types import InputError
@@ -19,7 +19,7 @@ _SPLITS = {"xsub_val": "XSub", "xview_val": "XView", "xset_val": "XSet"}
 _CLASSES = {60: "NTU60", 120: "NTU120"}
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row of the table."""
 
     method: str
@@ -34,7 +34,7 @@ class Run:
     """A tested run."""
 
     folder: Path
-    row: Row
+    row: TableRow
     benchmark: str
     top1: float
     clips: int
@@ -64,7 +64,7 @@ class Run:
         return value
 
 
-def identify(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """What a run folder holds.
 
     Raises:
@@ -85,18 +85,20 @@ def identify(folder: Path) -> Run:
 
 
 def _identified(folder: Path) -> Run:
-    top1 = run_metrics(folder).get("test/top1")
+    top1 = read_metrics(folder).get("test/top1")
     if top1 is None:
         raise InputError(f"{folder}: metrics.json has no test/top1; pre-training has none")
     config = read_config(folder)
     clips = len(read_predictions(folder).name)
     if "ensemble" not in config:
-        return Run(folder, row_of(config), benchmark_of(config), float(top1), clips, config)
+        return Run(folder, table_row(config), benchmark_name(config), float(top1), clips, config)
     members = [read_config(Path(run)) for run in config["ensemble"]["runs"]]
     if any("ensemble" in member for member in members):
         raise InputError(f"{folder}: an ensemble of ensembles has no row in the table")
     # the streams differ, the rest names the row
-    rows = {row_of({**member, "clip": {**member["clip"], "stream": "joint"}}) for member in members}
+    rows = {
+        table_row({**member, "clip": {**member["clip"], "stream": "joint"}}) for member in members
+    }
     if len(rows) > 1:
         raise InputError(f"{folder}: an ensemble of different methods has no row in the table")
     row = rows.pop()
@@ -107,10 +109,10 @@ def _identified(folder: Path) -> Run:
     row = row._replace(method=f"{len(members)}{kind}-{row.method}")
     parts = {"streams": streams, "weights": config["ensemble"].get("weights")}
     config = {**members[0], "ensemble": parts}
-    return Run(folder, row, benchmark_of(members[0]), float(top1), clips, config)
+    return Run(folder, row, benchmark_name(members[0]), float(top1), clips, config)
 
 
-def row_of(config: dict[str, Any]) -> Row:
+def table_row(config: dict[str, Any]) -> TableRow:
     """The row of a run, from its configuration."""
     backbone, kind = (_class(config, part) for part in ("backbone", "method"))
     protocol = _PROTOCOLS.get(kind, "full")
@@ -124,7 +126,7 @@ def row_of(config: dict[str, Any]) -> Row:
     method = _method(config, kind, backbone)
     stream = _get(config, "clip.stream")
     suffix = "" if stream in (None, "joint") else f" ({stream})"
-    return Row(method + suffix, backbone, protocol)
+    return TableRow(method + suffix, backbone, protocol)
 
 
 def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
@@ -161,7 +163,7 @@ def _masking_began(config: dict[str, Any]) -> bool:
 
 def _started_from(start: str) -> str:
     """The method of the run that another one took its backbone from."""
-    folder = folder_of(start)
+    folder = run_folder_of(start)
     try:
         config = read_config(folder)
     except InputError:
@@ -169,7 +171,7 @@ def _started_from(start: str) -> str:
     return _method(config, _class(config, "method"), _class(config, "backbone"))
 
 
-def benchmark_of(config: dict[str, Any]) -> str:
+def benchmark_name(config: dict[str, Any]) -> str:
     """The column of a run: NTU60-XSub, ..., K400, or the name of the store and its test split."""
     split, classes = str(_get(config, "data.test_split")), _get(config, "clip.classes")
     small = split.startswith("ntu60_")

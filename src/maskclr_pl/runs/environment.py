@@ -24,7 +24,7 @@ PACKAGES = (
 """Whose versions are kept."""
 
 
-def environment(
+def collect_environment(
     data: SkeletonDataModule, device: torch.device, devices: int, command: Sequence[str]
 ) -> dict[str, Any]:
     """Versions, hardware, data and command of a run; no name of a host or user.
@@ -36,7 +36,7 @@ def environment(
         command: Words of the command line.
     """
     return {
-        "command": [without_home(word) for word in command],
+        "command": [shorten_home(word) for word in command],
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "code": _commit(Path(maskclr_pl.__file__).resolve().parents[2]),
@@ -45,7 +45,7 @@ def environment(
         "devices": devices,
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "data": data_identity(data),
+        "data": describe_data(data),
     }
 
 
@@ -56,7 +56,7 @@ def write_environment(folder: Path, values: Mapping[str, Any], new: bool = False
 
     Args:
         folder: Of the run.
-        values: See `environment`.
+        values: See `collect_environment`.
         new: Whether a run begins here; what a killed start left is replaced.
     """
     first = {} if new else read_environment(folder)
@@ -75,13 +75,13 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def without_home(text: str) -> str:
+def shorten_home(text: str) -> str:
     """A text without the path of the home folder, which names the user."""
     home = Path.home()
     return text if home == Path(home.anchor) else text.replace(str(home), "~")
 
 
-def data_identity(data: SkeletonDataModule) -> dict[str, Any]:
+def describe_data(data: SkeletonDataModule) -> dict[str, Any]:
     """Where the clips of a run are, how many, and hashes of what they hold."""
     store = data.store
     poses = None
@@ -90,7 +90,7 @@ def data_identity(data: SkeletonDataModule) -> dict[str, Any]:
         content.update(store.label.tobytes())
         poses = content.hexdigest()
     return {
-        "path": without_home(str(store.path)),
+        "path": shorten_home(str(store.path)),
         "source_sha256": store.source_hash,
         # of the poses and labels as they are stored, whatever file they came from
         "poses_sha256": poses,

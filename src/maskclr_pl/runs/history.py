@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from maskclr_pl.files import append, write_atomically
 from maskclr_pl.types import InputError
 
-ROW = "metrics_row"
+EPOCH_ROW = "metrics_row"
 """In a checkpoint that was written at the end of an epoch: the row of the epoch, which is logged
 right after."""
 
@@ -88,7 +88,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_atomically(path, (header + _text(columns, rows)).encode())
 
 
-def keep_history(
+def rewind_history(
     folder: Path, before: int, row: Row | None = None, repeated: int | None = None
 ) -> list[str]:
     """Take the rows that a continued run will log again out of its metrics.csv.
@@ -119,7 +119,7 @@ def keep_history(
     return [f"{path}: its last row was cut, and is left out"] if cut else []
 
 
-def row_of_epoch(trainer: L.Trainer) -> dict[str, float]:
+def epoch_row(trainer: L.Trainer) -> dict[str, float]:
     """The row that Lightning logs after the end of an epoch, where a checkpoint is written."""
     results = trainer._results
     assert results is not None

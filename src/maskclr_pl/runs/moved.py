@@ -23,7 +23,7 @@ RENAMED_KEYS = {
 """Setting of earlier versions -> its key now, from the root of a configuration."""
 
 
-def renamed(config: Any) -> Any:
+def update_config(config: Any) -> Any:
     """Copy a configuration of plain values, with the keys and `_target_`s of this version."""
     config = _with_targets(config)
     for old, new in RENAMED_KEYS.items():

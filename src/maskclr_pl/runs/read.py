@@ -5,14 +5,14 @@ from typing import Any
 
 from maskclr_pl.command_line import override
 from maskclr_pl.reading import read_json, read_yaml
-from maskclr_pl.runs.checkpoints import BEFORE, BEST, LAST
+from maskclr_pl.runs.checkpoints import BEST, LAST, PREVIOUS
 from maskclr_pl.runs.history import read_rows
-from maskclr_pl.runs.moved import renamed
+from maskclr_pl.runs.moved import update_config
 from maskclr_pl.runs.results import read_table, series
 from maskclr_pl.types import InputError
 
 
-def run_metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
     """`metrics.json` of a run.
 
     Raises:
@@ -39,15 +39,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise InputError(f"{folder}: no config.yaml; is it a run folder?")
-    return dict(renamed(read_yaml(path)))
+    return dict(update_config(read_yaml(path)))
 
 
-def begun(folder: Path) -> bool:
+def holds_run(folder: Path) -> bool:
     """Whether a folder holds a run, or other results: a configuration or a checkpoint.
 
     A command that was killed at its start leaves neither.
     """
-    if any((folder / "checkpoints" / name).is_file() for name in (LAST, BEFORE, BEST)):
+    if any((folder / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS, BEST)):
         return True
     try:
         return bool(read_config(folder))
@@ -55,13 +55,13 @@ def begun(folder: Path) -> bool:
         return False
 
 
-def folder_of(run_or_checkpoint: str) -> Path:
+def run_folder_of(run_or_checkpoint: str) -> Path:
     """The run folder that `init_from` names, itself or by a checkpoint in it."""
     path = Path(run_or_checkpoint)
     return path.parent.parent if path.suffix == ".ckpt" else path
 
 
-def runs_below(folder: Path) -> list[Path]:
+def find_runs(folder: Path) -> list[Path]:
     """The folder itself if it is a run, otherwise the finished runs inside of it, by name.
 
     Raises:
@@ -75,7 +75,7 @@ def runs_below(folder: Path) -> list[Path]:
     return found
 
 
-def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Training loss and validation accuracy over epochs; empty without metrics.csv.
 
     Of several terms the loss is the cross-entropy, which runs with other terms can be compared by.
@@ -86,13 +86,13 @@ def curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     return {name: series(rows, column) for name, column in columns.items()}
 
 
-def marked_epochs(folder: Path) -> dict[str, int]:
+def epoch_markers(folder: Path) -> dict[str, int]:
     """Epochs of a run that matter to its curves, from 1: `masking`, ... (its begin), `best.ckpt`.
 
     A stage that is there from the first epoch on is left out.
     """
     try:
-        metrics = run_metrics(folder)
+        metrics = read_metrics(folder)
     except InputError:
         return {}
     begin = {
@@ -132,7 +132,7 @@ def masked_by_class(folder: Path) -> tuple[list[str], list[list[float]]]:
     return [row["class"] for row in rows], shares
 
 
-def robustness_rows(folder: Path) -> list[dict[str, str]]:
+def read_robustness(folder: Path) -> list[dict[str, str]]:
     """`robustness.csv` of a run; [] if it was not evaluated."""
     path = folder / "robustness.csv"
     return read_table(path) if path.is_file() else []

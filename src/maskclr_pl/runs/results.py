@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.files import replacing, write_atomically
+from maskclr_pl.files import atomic_path, write_atomically
 from maskclr_pl.types import InputError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How cells begin that a spreadsheet runs."""
 
 
-def keep_older(path: Path) -> Path | None:
+def set_aside(path: Path) -> Path | None:
     """Move a file that is there out of the way, to `name.1.ext` or the next free number.
 
     Returns:
@@ -36,7 +36,7 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def write_run_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
     """`metrics.json`: flat; accuracies in percent; null for a value that is not a number."""
     values = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -49,7 +49,7 @@ def write_predictions(
     folder: Path, name: np.ndarray, label: np.ndarray, logits: np.ndarray
 ) -> None:
     """`predictions.npz`: name (n,), label (n,), logits (n, K) of the test clips."""
-    with replacing(folder / "predictions.npz") as partial:
+    with atomic_path(folder / "predictions.npz") as partial:
         np.savez(partial, name=name, label=label, logits=logits)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from maskclr_pl.runs.environment import read_environment
-from maskclr_pl.runs.read import folder_of, read_config
+from maskclr_pl.runs.read import read_config, run_folder_of
 from maskclr_pl.types import InputError
 
 _FREE = (
@@ -19,7 +19,7 @@ _FREE_GROUPS = ("logger.", "paths.", "callbacks.figures.", "callbacks.cost.")
 Settings = Mapping[str, Any]
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """All settings by dotted name."""
     settings: dict[str, Any] = {}
 
@@ -46,7 +46,7 @@ def training_settings(config: Mapping[str, Any], folder: Path | None = None) -> 
     """
     settings = {
         key: value
-        for key, value in flat(config).items()
+        for key, value in flatten(config).items()
         if key not in _FREE and not key.startswith(_FREE_GROUPS)
     }
     if settings.get("data.seed") == config.get("seed"):
@@ -55,7 +55,7 @@ def training_settings(config: Mapping[str, Any], folder: Path | None = None) -> 
     if data.get("poses_sha256") and "data.path" in settings:
         settings["data.path"] = f"{Path(str(settings['data.path'])).name} {data['poses_sha256']}"
     if start := config.get("init_from"):
-        origin = folder_of(str(start))
+        origin = run_folder_of(str(start))
         try:
             others = training_settings(read_config(origin), origin)
         except (InputError, RecursionError):  # a folder that names itself
@@ -64,7 +64,7 @@ def training_settings(config: Mapping[str, Any], folder: Path | None = None) -> 
     return settings
 
 
-def groups(seeds: Sequence[Any], settings: Sequence[Settings]) -> list[list[int]]:
+def group_seeds(seeds: Sequence[Any], settings: Sequence[Settings]) -> list[list[int]]:
     """Positions of the runs that are seeds of each other, groups in order of appearance.
 
     The splits and draws of the data have a seed of their own, `data.seed`. In a group it is that of
@@ -88,12 +88,12 @@ def groups(seeds: Sequence[Any], settings: Sequence[Settings]) -> list[list[int]
     return sorted(result)
 
 
-def repeated(seeds: Sequence[Any]) -> list[int]:
+def repeated_seeds(seeds: Sequence[Any]) -> list[int]:
     """Positions of runs whose seed stands before them."""
     return [i for i, seed in enumerate(seeds) if str(seed) in map(str, seeds[:i])]
 
 
-def differing(settings: Sequence[Settings]) -> list[str]:
+def differing_settings(settings: Sequence[Settings]) -> list[str]:
     """Names of the settings that are not the same in all runs."""
     keys = sorted({key for one in settings for key in one})
     return [key for key in keys if len({str(one.get(key)) for one in settings}) > 1]

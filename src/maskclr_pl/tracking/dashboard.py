@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskclr_pl.runs.read import read_config, robustness_rows
+from maskclr_pl.runs.read import read_config, read_robustness
 from maskclr_pl.types import InputError
 
 COST = (
@@ -20,7 +20,7 @@ COST = (
 )
 
 
-def dashboard(folder: Path) -> Any:
+def build_dashboard(folder: Path) -> Any:
     """The workspace for the project of a run that was trained with `logger=wandb`.
 
     Sections: training, validation and test, masking, robustness (where the run was evaluated),
@@ -53,7 +53,7 @@ def dashboard(folder: Path) -> Any:
     media = [f"figures/{path.stem}" for path in sorted((folder / "figures").glob("*.png"))]
     drawn = (folder / "figures").glob("epoch_*/*.png")
     media += sorted({f"epochs/{path.stem}" for path in drawn})
-    corruptions = list(dict.fromkeys(row["corruption"] for row in robustness_rows(folder)))
+    corruptions = list(dict.fromkeys(row["corruption"] for row in read_robustness(folder)))
     sections = _sections(media, [name for name in corruptions if name != "clean"])
     return ws.Workspace(
         entity=entity,

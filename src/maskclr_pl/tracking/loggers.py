@@ -19,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from maskclr_pl.cli import log
 from maskclr_pl.config.container import to_container
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
-from maskclr_pl.runs.describe import benchmark_of, row_of
-from maskclr_pl.runs.read import read_config, run_metrics
-from maskclr_pl.tracking.dashboard import dashboard
-from maskclr_pl.tracking.upload import hand_over
+from maskclr_pl.runs.describe import benchmark_name, table_row
+from maskclr_pl.runs.read import read_config, read_metrics
+from maskclr_pl.tracking.dashboard import build_dashboard
+from maskclr_pl.tracking.upload import log_results
 from maskclr_pl.types import InputError
 
 BY_EPOCH = ("train", "val", "test", "masked")
@@ -103,7 +103,7 @@ def check_wandb() -> None:
 
 def _identity(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a W&B run is called and found by; seeds share a group."""
-    row, benchmark = row_of(config), benchmark_of(config)
+    row, benchmark = table_row(config), benchmark_name(config)
     path = folder.resolve()
     job_of_sweep = path.name.isdigit() or (path.parent / "jobs").is_dir()
     return {
@@ -117,7 +117,7 @@ def _identity(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def logged(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
+def tracked(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
     """Open loggers with the configuration; hand the run folder over to them and close them.
 
     Args:
@@ -131,16 +131,16 @@ def logged(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) -
     _open(loggers, config)
     try:
         yield
-        hand_over(loggers, folder)
+        log_results(loggers, folder)
         if config["logger"].get("wandb", {}).get("log_model"):
             _keep_model(loggers, folder)
     except BaseException:
-        close(loggers, failed=True)
+        close_loggers(loggers, failed=True)
         raise
-    close(loggers)
+    close_loggers(loggers)
 
 
-def share(loggers: Sequence[Logger], folder: Path, since: float) -> None:
+def log_later_results(loggers: Sequence[Logger], folder: Path, since: float) -> None:
     """Hand what was added to a run folder over to `run_loggers` and close them.
 
     Args:
@@ -151,8 +151,8 @@ def share(loggers: Sequence[Logger], folder: Path, since: float) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             _start_wandb(logger)
-    hand_over(loggers, folder, since)
-    close(loggers)
+    log_results(loggers, folder, since)
+    close_loggers(loggers)
 
 
 @rank_zero_only
@@ -186,14 +186,14 @@ def _keep_model(loggers: Sequence[Logger], folder: Path) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             name = f"model-{logger.experiment.id}"
-            artifact = wandb.Artifact(name, type="model", metadata=run_metrics(folder))
+            artifact = wandb.Artifact(name, type="model", metadata=read_metrics(folder))
             artifact.add_file(str(folder / "checkpoints" / "best.ckpt"))
             artifact.add_file(str(folder / "config.yaml"))
             logger.experiment.log_artifact(artifact, aliases=["best"])
 
 
 def save_dashboard(folder: Path) -> str:
-    """Make the `dashboard` for the W&B project of a run; its address.
+    """Make the `build_dashboard` for the W&B project of a run; its address.
 
     Raises:
         InputError: If W&B cannot be used, or the run was not trained with it.
@@ -201,7 +201,7 @@ def save_dashboard(folder: Path) -> str:
     check_wandb()
     import wandb
 
-    space = dashboard(folder)
+    space = build_dashboard(folder)
     try:
         space.save()
     except wandb.Error as error:
@@ -210,7 +210,7 @@ def save_dashboard(folder: Path) -> str:
 
 
 @rank_zero_only
-def close(loggers: Sequence[Logger], failed: bool = False) -> None:
+def close_loggers(loggers: Sequence[Logger], failed: bool = False) -> None:
     """End W&B runs: a second run in this process must not continue this one's."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):

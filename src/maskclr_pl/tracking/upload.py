@@ -15,12 +15,12 @@ from matplotlib.image import imread
 
 from maskclr_pl.reporting.tables import markdown_table
 from maskclr_pl.robustness.runner import summarize
-from maskclr_pl.runs.read import masked_shares, run_metrics
+from maskclr_pl.runs.read import masked_shares, read_metrics
 from maskclr_pl.runs.results import read_table
 
 Rows = Sequence[Mapping[str, Any]]
 
-LONGEST = 500
+MAX_TEXT_ROWS = 500
 """Rows of a table that TensorBoard is given as text."""
 
 
@@ -34,7 +34,7 @@ class Figure(NamedTuple):
 
 
 @rank_zero_only
-def hand_over(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> None:
+def log_results(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> None:
     """Give figures, tables and results of a run folder to its loggers.
 
     * W&B: `figures/<name>` as image (PNG) or video (GIF), `epochs/<name>` of those drawn while
@@ -128,7 +128,7 @@ def _to_tensorboard(
             pixels = imread(path)[..., :3]
             logger.experiment.add_image(key, pixels, epoch or 0, dataformats="HWC")
     for name, rows in tables.items():
-        if len(rows) <= LONGEST:
+        if len(rows) <= MAX_TEXT_ROWS:
             logger.experiment.add_text(f"tables/{name}", markdown_table(rows))
     results = {f"result/{name}": value for name, value in _results(folder).items()}
     if logger.hparams and results:
@@ -139,7 +139,7 @@ def _results(folder: Path) -> dict[str, float]:
     """Numbers of metrics.json; of a run that is not finished, none."""
     if not (folder / "metrics.json").is_file():
         return {}
-    return {name: value for name, value in run_metrics(folder).items() if value is not None}
+    return {name: value for name, value in read_metrics(folder).items() if value is not None}
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:

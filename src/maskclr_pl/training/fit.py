@@ -23,8 +23,8 @@ from maskclr_pl.figures.curves import training_curves
 from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.runs.checkpoints import LAST
-from maskclr_pl.runs.read import curves, marked_epochs, masked_shares
-from maskclr_pl.runs.results import write_predictions, write_run_metrics
+from maskclr_pl.runs.read import epoch_markers, masked_shares, read_curves
+from maskclr_pl.runs.results import write_metrics, write_predictions
 from maskclr_pl.training.plan import Plan, training_metrics
 
 
@@ -106,7 +106,7 @@ def fit_and_test(
         metrics |= callback.cost if isinstance(callback, CostCallback) else {}
     if trainer.is_global_zero:
         metrics["flops_per_clip"] = flops_per_clip(method, data.test)
-        write_run_metrics(folder, metrics)
+        write_metrics(folder, metrics)
         _draw(folder, method, data)
     return metrics
 
@@ -149,9 +149,9 @@ def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
     figures = folder / "figures"
     draw_run_figures(folder, data.store.class_names, method.skeleton)
     if (folder / "metrics.csv").is_file():  # if the CSV logger is there
-        marks = {folder.name: marked_epochs(folder)}
+        marks = {folder.name: epoch_markers(folder)}
         path = figures / "training_curves.png"
-        training_curves({folder.name: curves(folder)}, path, marks=marks)
+        training_curves({folder.name: read_curves(folder)}, path, marks=marks)
     if shares := masked_shares(folder):
         pose = example_pose(method, data.test)
         title = "What was hidden in training"

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from maskclr_pl.callbacks import best_of, too_few
+from maskclr_pl.callbacks import best_checkpoint, too_few_clips
 from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method
 from maskclr_pl.methods.stages import Stage, check_stages, collect_stages, planned_epochs
-from maskclr_pl.runs.read import run_metrics
+from maskclr_pl.runs.read import read_metrics
 from maskclr_pl.training.progress import Progress
 from maskclr_pl.types import InputError
 
@@ -45,7 +45,7 @@ def choose_monitor(cfg: DictConfig, data: SkeletonDataModule) -> tuple[str | Non
     """
     monitor, notes = ("val/top1" if cfg.monitor_split != "last" else None), []
     patience = OmegaConf.select(cfg, "callbacks.early_stopping.patience")
-    if monitor and (few := too_few(len(data.val), cfg.clip.classes)):
+    if monitor and (few := too_few_clips(len(data.val), cfg.clip.classes)):
         monitor, notes = None, [few]
     if patience is not None and monitor is None:
         reason = notes[0] if notes else "monitor_split=last chooses the last epoch"
@@ -110,7 +110,7 @@ def training_metrics(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[st
     done, epochs = trainer.current_epoch, planned.epochs
     if done < epochs and trainer.is_global_zero:
         log.info("stopped    after epoch %d of %d", done, epochs)
-    best = best_of(trainer).best
+    best = best_checkpoint(trainer).best
     if best is None:
         begin = [f"{s.name} has full strength from epoch {s.full + 1} on" for s in planned.stages]
         reason = "; ".join(begin) or "no epoch was validated, or its losses are not numbers"
@@ -128,7 +128,7 @@ def training_metrics(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[st
         metrics["val/top1"] = float(score)
     if planned.done >= epochs and (folder / "metrics.json").is_file():
         # nothing was left to train: what is known of the training stays
-        known = run_metrics(folder)
+        known = read_metrics(folder)
         metrics |= {key: known[key] for key in known if key.startswith(("train/", "val/"))}
     return metrics
 

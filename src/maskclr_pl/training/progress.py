@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from maskclr_pl.callbacks import BestCheckpoint
 from maskclr_pl.checkpoint.load import validated_state_dict
 from maskclr_pl.methods.stages import Stage
-from maskclr_pl.runs.checkpoints import BEST, newest, unreadable
-from maskclr_pl.runs.history import ROW
+from maskclr_pl.runs.checkpoints import BEST, checkpoint_problem, newest_checkpoint
+from maskclr_pl.runs.history import EPOCH_ROW
 from maskclr_pl.types import InputError
 
 
@@ -39,7 +39,7 @@ def read_progress(folder: Path) -> Progress | None:
     Raises:
         InputError: If the checkpoint is damaged, or its weights are not finite.
     """
-    found = newest(folder)
+    found = newest_checkpoint(folder)
     if found is None:
         return None
     path, content = found.path, found.content
@@ -62,7 +62,7 @@ def read_progress(folder: Path) -> Progress | None:
         step=step,
         middle=started > epochs,
         planned=-1 if planned is None else int(planned),
-        row=dict(content.get(ROW, {})),
+        row=dict(content.get(EPOCH_ROW, {})),
         notes=found.notes,
         lost_best=_lost_best(folder, content),
     )
@@ -71,7 +71,7 @@ def read_progress(folder: Path) -> Progress | None:
 def _lost_best(folder: Path, content: Mapping[str, Any]) -> str | None:
     """What is wrong with best.ckpt, if a checkpoint knows of one that cannot be read."""
     known = content.get("callbacks", {}).get(BestCheckpoint.__qualname__, {})
-    return unreadable(folder / "checkpoints" / BEST) if "best" in known else None
+    return checkpoint_problem(folder / "checkpoints" / BEST) if "best" in known else None
 
 
 def resume_lines(

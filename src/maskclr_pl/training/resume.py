@@ -12,10 +12,10 @@ from maskclr_pl.cli import check_values
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.reading import read_yaml
-from maskclr_pl.runs.checkpoints import LAST, newest
-from maskclr_pl.runs.environment import data_identity, read_environment, without_home
-from maskclr_pl.runs.moved import renamed
-from maskclr_pl.runs.read import begun
+from maskclr_pl.runs.checkpoints import LAST, newest_checkpoint
+from maskclr_pl.runs.environment import describe_data, read_environment, shorten_home
+from maskclr_pl.runs.moved import update_config
+from maskclr_pl.runs.read import holds_run
 from maskclr_pl.types import InputError
 
 CHANGEABLE = (
@@ -53,7 +53,7 @@ def find_run_to_resume(given: str | None, output_dir: str | None) -> str | None:
     if given == "auto":
         if output_dir is None:
             raise InputError("resume=auto continues the run in output_dir; pass output_dir=FOLDER")
-        return output_dir if begun(Path(output_dir)) else None
+        return output_dir if holds_run(Path(output_dir)) else None
     path = Path(given)
     if not path.is_file():
         return given
@@ -77,7 +77,7 @@ def changed_overrides(folder: Path, passed: Sequence[str]) -> list[str]:
         InputError: If one that decides the result is not passed any more.
     """
     before = [str(word) for word in read_environment(folder).get("command", [])[3:]]
-    now = {without_home(word): word for word in passed}
+    now = {shorten_home(word): word for word in passed}
     keys = [word.partition("=")[0] for word in ("resume=", "output_dir=", *now)]
     for word in before:
         key = word.partition("=")[0]
@@ -147,7 +147,7 @@ def _saved_config(folder: Path, composed: DictConfig) -> tuple[DictConfig, list[
             damage = InputError(f"{file}: not the settings of a run ({reason})")
         else:
             return _trusted(saved, file, composed), []
-    found = newest(folder)
+    found = newest_checkpoint(folder)
     if found is None:
         raise damage
     try:
@@ -164,7 +164,7 @@ def _trusted(cfg: Any, file: Path, composed: DictConfig) -> DictConfig:
     Raises:
         InputError: If it asks for something else, or lacks a group of settings.
     """
-    typed, values = OmegaConf.to_container(composed), renamed(OmegaConf.to_container(cfg))
+    typed, values = OmegaConf.to_container(composed), update_config(OmegaConf.to_container(cfg))
     trusted = trusted_packages(composed.trusted, whole_run=True, typed=typed)
     refuse_untrusted(values, file, trusted)
     cfg = OmegaConf.create(values)
@@ -216,7 +216,7 @@ def check_data(folder: Path, data: SkeletonDataModule) -> None:
     Raises:
         InputError: If the store holds other poses or labels.
     """
-    before, now = read_environment(folder).get("data", {}), data_identity(data)
+    before, now = read_environment(folder).get("data", {}), describe_data(data)
     for key in ("poses_sha256", "source_sha256"):
         if before.get(key) and now[key]:
             if before[key] != now[key]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.store.reader import ATTRIBUTES, Recording
-from maskclr_pl.files import lock
+from maskclr_pl.files import lock_file
 from maskclr_pl.types import InputError
 
 COLUMNS = ("name", "label", "frames", "persons", "frame_size", "digest", *ATTRIBUTES)
@@ -56,7 +56,7 @@ class Spool:
         )
         busy = f"{folder}: another command is writing there; wait for it, or pass another output="
         try:
-            lock(self._table, busy)
+            lock_file(self._table, busy)
         except InputError:
             self.close()
             raise
