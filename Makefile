@@ -17,7 +17,7 @@ help:
 	@echo "make test    quick tests (4 minutes)"
 	@echo "make test-all   quick tests, then trainings, notebooks, README commands, the wheel (12 minutes)"
 	@echo "make test-recipes   every experiment= for an epoch on real data in ../shared/data, and its memory (half an hour)"
-	@echo "make lint    ruff, mypy, import layers"
+	@echo "make lint    ruff, mypy, import layers, spelling, wording"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make study   the demo's table with three seeds (three times as long)"
 	@echo "make pretraining DATA=folder   what pre-training is worth on utd_mhad and gtu3d (two hours)"
@@ -97,11 +97,14 @@ test-all: test
 test-recipes: $(VENV)/.dev
 	@$(PY) -m pytest -v -m recipes tests
 
+PROSE := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs notebooks
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(VENV)/bin/codespell $(PROSE) src benchmarks Makefile
+	@$(PY) -m tests.style.voice $(PROSE)
 	@echo "lint: clean"
 
 docs: $(VENV)/.docs

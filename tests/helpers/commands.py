@@ -106,8 +106,11 @@ def shell_line(line: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> str:
             args += ["source.clips=96"]
         if name == "train" and "data=custom" in args and "debug=check" not in args:
             args += ["clip.frames=16"]
+        if name == "train" and not any(a.startswith("experiment=") for a in args):
+            args += ["data.batch_size=8"]
         if name == "evaluate":
             args = [word for word in args if not word.startswith("draws=")] + ["draws=1"]
+            args += [] if any(a.startswith("figures=") for a in args) else ["figures=none"]
         return in_process(name, *args, cwd=cwd, capsys=capsys)
 
 
