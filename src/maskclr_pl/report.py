@@ -15,7 +15,7 @@ from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves, training_curves
-from maskclr_pl.figures.features import Kind, features_plane
+from maskclr_pl.figures.features import Projection, draw_features
 from maskclr_pl.files import write_atomically
 from maskclr_pl.reporting.accuracy import format_accuracy
 from maskclr_pl.reporting.caveats import cost_rows, no_seeds, setting_rows, warnings
@@ -34,7 +34,7 @@ from maskclr_pl.reporting.sections import Part, Picture, sections
 from maskclr_pl.reporting.tables import Rows, latex_table, markdown_table
 from maskclr_pl.robustness.corruptions import UNITS
 from maskclr_pl.robustness.runner import summarize
-from maskclr_pl.robustness.tables import NOISY, class_scores
+from maskclr_pl.robustness.tables import POSTER_NOISE, class_scores
 from maskclr_pl.runs.describe import read_run
 from maskclr_pl.runs.predictions import accuracy, ensemble, read_predictions
 from maskclr_pl.runs.read import epoch_markers, find_runs, read_config, read_curves
@@ -245,11 +245,11 @@ def _noisy_classes(part: Part, folder: Path, end: str) -> list[Picture]:
         for run in model.runs[:1]
         if (run / "robustness_classes.csv").is_file()
     }
-    scores = {label: class_scores(rows, *NOISY) for label, rows in tables.items()}
+    scores = {label: class_scores(rows, *POSTER_NOISE) for label, rows in tables.items()}
     both = dict([(label, found) for label, found in scores.items() if found][:2])
     if len(both) < 2:
         return []
-    path, (noise, sigma) = folder / f"noisy_classes{end}.png", NOISY
+    path, (noise, sigma) = folder / f"noisy_classes{end}.png", POSTER_NOISE
     title = f"Classes under {noise.replace('_', ' ')}, sigma {sigma:g}"
     class_score_dots(both, path, title)
     alt = f"{title}: {' and '.join(both)}"
@@ -266,10 +266,10 @@ def _features(part: Part, folder: Path, end: str) -> list[Picture]:
     names = next(iter(found.values())).attributes["class_names"]
     rows = {label: (one.features, one.label) for label, one in found.items()}
     pictures = []
-    kinds: dict[Kind, str] = {"tsne": "t-SNE", "pca": "Principal components"}
+    kinds: dict[Projection, str] = {"tsne": "t-SNE", "pca": "Principal components"}
     for kind, name in kinds.items():
         path = folder / f"{kind}{end}.png"
-        features_plane(rows, names, path, kind)
+        draw_features(rows, names, path, kind)
         alt = f"{name} of the features of {' and '.join(found)}"
         pictures.append(Picture(path, alt, f"{alt} (the first seed of each)."))
     return pictures

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskclr_pl.analysis.attention import (
     activated_joints,
     clip_attention,
-    read_from,
+    importance_source,
     red_joints,
     write_attention,
 )
@@ -73,7 +73,7 @@ def test_red_joints_against_a_loop():
     x = importances(5, 4, 6, 0)
     x[3] = 0
     clip_index = torch.tensor([0, 0, 2, 2, 3])
-    found = red_joints(x, clip_index, clips=4)
+    found = red_joints(x, clip_index, batch_size=4)
     for n, one in enumerate(x.tolist()):
         clip = [
             value
@@ -147,11 +147,9 @@ def test_clips_against_a_loop(persons):
 
 
 def test_who_tells_nothing_and_clips_of_nobody():
-    with pytest.raises(
-        InputError, match=r"^Coordinates does not tell what it attends to; .*dstfor"
-    ):
+    with pytest.raises(InputError, match=r"^Coordinates has no attention to read; .*dstfor"):
         clip_attention(knn(Coordinates()), [batch_of([[True]])])
-    with pytest.raises(InputError, match="none of the clips shows a person"):
+    with pytest.raises(InputError, match="no clip shows a person"):
         clip_attention(knn(Told()), [batch_of([[False]])])
 
 
@@ -171,10 +169,10 @@ def test_the_file(tmp_path):
 
 def test_what_was_read_is_said():
     small = {"dim": 8, "depth": 1, "heads": 2, "joints": 3}
-    assert read_from(DSTformer(**small, rep_dim=8)) == "DSTformer, st_spatial, last layer"
+    assert importance_source(DSTformer(**small, rep_dim=8)) == "DSTformer, st_spatial, last layer"
     both = {"importance": ("st_spatial", "ts_spatial"), "importance_layers": "all"}
-    told = read_from(DSTformer(**small, rep_dim=8, **both))
+    told = importance_source(DSTformer(**small, rep_dim=8, **both))
     assert told == "DSTformer, st_spatial, ts_spatial, all layers"
-    assert read_from(Transformer(**small)) == "Transformer, last layer"
+    assert importance_source(Transformer(**small)) == "Transformer, last layer"
     tuples = STTFormer(blocks=[[4, 4, 4]], heads=1, joints=3)
-    assert read_from(tuples) == "STTFormer, contrib, last layer"
+    assert importance_source(tuples) == "STTFormer, contrib, last layer"

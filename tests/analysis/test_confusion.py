@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from maskclr_pl.analysis.confusion import confused_pairs, confusion, per_class, write_per_class
+from maskclr_pl.analysis.confusion import class_table, confused_pairs, confusion, write_class_table
 from maskclr_pl.figures import confusion as figures
-from maskclr_pl.figures.confusion import class_scores, confusion_matrix, wilson
+from maskclr_pl.figures.confusion import class_bars, confusion_matrix, wilson_interval
 from maskclr_pl.runs.predictions import Predictions
 
 pytestmark = pytest.mark.figures
@@ -37,7 +37,7 @@ def test_the_matrix_and_the_table_against_loops(classes, clips, seed):
     for true, row in zip(label, logits, strict=True):
         loop[true, max(range(classes), key=lambda k: row[k])] += 1
     assert np.array_equal(counts, loop)
-    rows = per_class(counts, [f"c{k}" for k in range(classes)])
+    rows = class_table(counts, [f"c{k}" for k in range(classes)])
     assert [row["class"] for row in rows] == [f"c{k}" for k in range(classes)]
     for k, row in enumerate(rows):
         taken, total = loop[:, k].sum(), loop[k].sum()
@@ -67,7 +67,7 @@ def test_pairs_are_in_order():
 def test_the_file(tmp_path):
     label, logits = said(4, 30, missing=2)
     predictions = Predictions("run", np.arange(30).astype(str), label, logits)
-    counts = write_per_class(tmp_path, predictions, ["a", 'b "x", y', "c", "d"])
+    counts = write_class_table(tmp_path, predictions, ["a", 'b "x", y', "c", "d"])
     rows = list(csv.DictReader((tmp_path / "per_class.csv").open(newline="")))
     columns = ["class", "clips", "top1", "precision", "confused_with", "confused"]
     assert list(rows[0]) == columns
@@ -140,29 +140,29 @@ def test_names_are_written_as_they_stand(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         draw_matrix(5, 40, names=ODD, path=tmp_path / "m.png")
-        class_scores(per_class(confusion(*said(5, 40)), ODD), tmp_path / "c.png")
+        class_bars(class_table(confusion(*said(5, 40)), ODD), tmp_path / "c.png")
     for file in ("m.png", "m.svg", "c.png", "c.svg"):
         assert (tmp_path / file).stat().st_size > 5000
 
 
 def test_bars_of_classes(drawn):
     counts = np.array([[1, 3, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]])
-    rows = per_class(counts, ["low", "high", "none", "half"])
-    class_scores(rows, Path("x.png"))
+    rows = class_table(counts, ["low", "high", "none", "half"])
+    class_bars(rows, Path("x.png"))
     axes = drawn[0].axes[0]
     assert labels(axes.yaxis) == ["high (4)", "half (2)", "low (4)", "none (0)"]
     assert [bar.get_width() for bar in axes.patches] == [100, 50, 25, 0]
     [dots] = axes.lines
     assert np.allclose(dots.get_xydata(), [[57.14, 0], [100, 1], [100, 2], [0, 3]])
     assert [text.get_text() for text in axes.texts] == ["no clips"]
-    class_scores(per_class(np.eye(150, dtype=int), [str(k) for k in range(150)]), Path("x.png"))
+    class_bars(class_table(np.eye(150, dtype=int), [str(k) for k in range(150)]), Path("x.png"))
     assert sum(len(labels(axes.yaxis)) for axes in drawn[1].axes) == 150
 
 
 def test_wilson():
     """The limits are where the normal test of Wilson just rejects; (0, 1) for nothing."""
     share, count = np.array([0.0, 0.3, 1.0, 0.5]), np.array([10, 10, 10, 0])
-    low, high = wilson(share, count)
+    low, high = wilson_interval(share, count)
     assert (low[0], high[2], low[3], high[3]) == (0, 1, 0, 1)
     for p, limit in ((0.3, low[1]), (0.3, high[1]), (0, high[0]), (1, low[2])):
         assert abs(p - limit) / np.sqrt(limit * (1 - limit) / 10) == pytest.approx(1.959964)

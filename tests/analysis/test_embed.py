@@ -79,12 +79,12 @@ def test_files(tmp_path):
     np.testing.assert_array_equal(found.features, there.features)
     assert (found.name, found.label.tolist(), found.attributes) == (names, [1, 0, 1], {"run": "x"})
     assert [one.name for one in (tmp_path / "deep").iterdir()] == ["f.h5"]
-    with pytest.raises(InputError, match=r"no such file; type python -m maskclr_pl\.embed"):
+    with pytest.raises(InputError, match=r"no such file; run python -m maskclr_pl\.embed"):
         read_features(tmp_path / "g.h5")
     (tmp_path / "g.h5").write_text("text")
-    with pytest.raises(InputError, match="not a file of features"):
+    with pytest.raises(InputError, match="not a feature file"):
         read_features(tmp_path / "g.h5")
     with h5py.File(tmp_path / "h.h5", "w") as file:
         file["features"] = np.zeros(3)
-    with pytest.raises(InputError, match="not a file of features"):
+    with pytest.raises(InputError, match="not a feature file"):
         read_features(tmp_path / "h.h5")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from maskclr_pl.analysis.attention import importance_of
+from maskclr_pl.analysis.attention import sequence_importance
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
 from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.heads import EmbeddingHead, LinearHead
@@ -217,7 +217,7 @@ def test_views_of_one_clip_may_show_different_persons(monkeypatch):
 @torch.no_grad()
 def test_importance_is_of_those_who_are_seen():
     model, batch = recognizer("dstformer", EARLY).eval(), late_guests()
-    importance, sequence = importance_of(model, batch)
+    importance, sequence = sequence_importance(model, batch)
     assert sequence.tolist() == [0, 2, 4]
     assert importance.shape == (3, FRAMES, V)
 

@@ -327,7 +327,7 @@ MISTAKES = {
     "a figure that does not exist": (
         "train",
         train("callbacks.figures.names=[atention]"),
-        r"no figure named 'atention' \(did you mean attention\?\); there are confusion, per_class,",
+        r"no figure named 'atention' \(did you mean attention\?\); expected confusion, per_class,",
     ),
     "figures less than never": (
         "train",

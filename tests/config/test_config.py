@@ -124,10 +124,10 @@ def test_every_logger_can_be_made(tmp_path, monkeypatch, option):
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "corruption"])
 def test_every_corruption_can_be_made(option):
     cfg = compose("evaluate", f"corruption={option}")
-    for node in cfg.corruption:
+    for name, node in cfg.corruption.items():
         corruption = hydra.utils.instantiate(node)
         assert corruption.levels
-        assert isinstance(corruption.name, str)
+        assert corruption.name == name
 
 
 PARTS = {"backbone", "head", "augment", "pose", "method", "data"}

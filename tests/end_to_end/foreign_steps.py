@@ -110,7 +110,7 @@ def test_every_corruption(kind: str) -> None:
     poses = Poses(source, 2 if kind == "2D" else 3)
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         wanted = hydra.compose("evaluate", ["corruption=poster", "ckpt_path=x"]).corruption
-    corruptions = [hydra.utils.instantiate(one) for one in wanted]
+    corruptions = [hydra.utils.instantiate(one) for one in wanted.values()]
     corruptions = [one for one in corruptions if one.skip_reason(poses) is None]
     assert len(corruptions) == (18 if kind == "2D" else 17)
     drawn = {

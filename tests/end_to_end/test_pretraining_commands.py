@@ -48,7 +48,7 @@ def test_backbone_goes_on_to_a_recognizer(tmp_path: Path, capsys):
         (["method.decoder.heads=5"], r"multiple of heads 5"),
         (
             ["callbacks.figures.every_n_epochs=1", "callbacks.figures.names=[tsne,confusion]"],
-            r"figure confusion: MaskedAutoencoder tells no classes apart; there are attention,",
+            r"figure confusion: MaskedAutoencoder is not a classifier; expected attention,",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from maskclr_pl.figures import features as figures
-from maskclr_pl.figures.features import features_plane, lay_out
+from maskclr_pl.figures.features import draw_features, project
 from maskclr_pl.types import InputError
 
 pytestmark = pytest.mark.figures
@@ -30,7 +30,7 @@ def blobs(classes: int = 3, each: int = 8, spread: float = 0.05, seed: int = 0):
 @given(st.integers(2, 4), st.floats(0.05, 2), st.integers(0, 99))
 def test_agreement_and_silhouette_against_loops(classes, spread, seed):
     features, label = blobs(classes, 7, spread, seed)
-    found = lay_out(features, label, "pca")
+    found = project(features, label, "pca")
     unit = [row / np.linalg.norm(row) for row in features.astype(float)]
     distance = np.array([[np.linalg.norm(a - b) for b in unit] for a in unit])
     shares, widths = [], []
@@ -47,7 +47,7 @@ def test_agreement_and_silhouette_against_loops(classes, spread, seed):
 def test_principal_components():
     """Projections on the two right singular vectors of the centred unit features."""
     features, label = blobs()
-    found = lay_out(features, label, "pca")
+    found = project(features, label, "pca")
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     u, s, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
     assert np.allclose(np.abs(found.points), np.abs(u[:, :2] * s[:2]), atol=1e-4)
@@ -57,7 +57,7 @@ def test_principal_components():
 
 def test_tsne_is_the_same_twice_and_keeps_groups_together():
     features, label = blobs()
-    first, again = (lay_out(features, label, "tsne", seed=3) for _ in range(2))
+    first, again = (project(features, label, "tsne", seed=3) for _ in range(2))
     assert np.array_equal(first.points, again.points)
     distance = np.linalg.norm(first.points[:, None] - first.points, axis=-1)
     np.fill_diagonal(distance, np.inf)
@@ -66,13 +66,15 @@ def test_tsne_is_the_same_twice_and_keeps_groups_together():
 
 def test_what_cannot_be_laid_out():
     features, label = blobs(3, 3)
-    with pytest.raises(InputError, match="features of 9 clips, expected finite ones of 10 or more"):
-        lay_out(features, label)
+    with pytest.raises(
+        InputError, match="features of 9 clips: expected finite features of at least 10"
+    ):
+        project(features, label)
     features, label = blobs()
     features[3, 1] = np.nan
-    with pytest.raises(InputError, match="expected finite ones"):
-        lay_out(features, label)
-    assert np.isnan(lay_out(blobs(1, 12)[0], np.zeros(12, int), "pca").silhouette)
+    with pytest.raises(InputError, match="expected finite features"):
+        project(features, label)
+    assert np.isnan(project(blobs(1, 12)[0], np.zeros(12, int), "pca").silhouette)
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def drawn(monkeypatch) -> list[Figure]:
 def test_each_class_has_a_look_of_its_own(drawn, classes):
     runs = {"a$": blobs(classes, 6), "b": blobs(classes, 6, 0.5)}
     names = [f"${k}" for k in range(classes)]
-    features_plane(runs, names, Path("x.png"), "pca")
+    draw_features(runs, names, Path("x.png"), "pca")
     [figure] = drawn
     assert len(figure.axes) == 2
     looks = set()
@@ -106,15 +108,15 @@ def test_of_many_classes_the_largest_are_in_colour(drawn):
     more = np.repeat(np.arange(3, 23), 2)  # these 20 have four clips each
     extra = blobs(26, 2, seed=1)[0][6:46]
     features, label = np.concatenate([features, extra]), np.concatenate([label, more])
-    features_plane({"run": (features, label)}, [f"c{k}" for k in range(30)], Path("x.png"), "pca")
+    draw_features({"run": (features, label)}, [f"c{k}" for k in range(30)], Path("x.png"), "pca")
     [figure] = drawn
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [f"c{k}" for k in range(3, 23)]
-    assert "26 classes (20 of 26 in colour)" in figure.get_suptitle()
+    assert "26 classes (20 of 26 in color)" in figure.get_suptitle()
     grey = figure.axes[0].collections[0]
     assert len(grey.get_offsets()) == 12
 
 
 def test_files_are_written(tmp_path):
-    files = features_plane({"run": blobs()}, ["日本", "$x", "b\n"], tmp_path / "t.png", "pca")
+    files = draw_features({"run": blobs()}, ["日本", "$x", "b\n"], tmp_path / "t.png", "pca")
     assert [file.name for file in files] == ["t.png", "t.svg"]
     assert all(file.stat().st_size > 5000 for file in files)

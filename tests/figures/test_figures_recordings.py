@@ -134,7 +134,7 @@ def test_poses_keep_their_proportions_and_stay_in_the_square(persons, frames, se
     points = rng.normal(0, 10.0 ** rng.integers(-3, 4), (persons, frames, 3, 2)).astype(np.float32)
     score = rng.integers(0, 2, points.shape[:3]).astype(np.float16)
     one = Recording("a", 0, points, score, (10, 10))
-    placed, visible = figures._poses(one, np.arange(frames), y_down, 2.0)
+    placed, visible = figures._fit_poses(one, np.arange(frames), y_down, 2.0)
     assert np.array_equal(visible, score > 0)
     if visible.sum() < 2:
         return

@@ -12,13 +12,13 @@ from PIL import Image
 from torch import nn
 
 from maskclr_pl.analysis import model_figures as pictures
-from maskclr_pl.analysis.attention import importance_of
+from maskclr_pl.analysis.attention import sequence_importance
 from maskclr_pl.analysis.examples import example_clips, example_pose, model_poses
 from maskclr_pl.analysis.model_figures import (
     DEFAULT,
-    PICTURES,
+    FIGURES,
     available,
-    draw,
+    draw_model_figures,
     draw_run_figures,
     masking_of,
 )
@@ -86,7 +86,7 @@ TABLES = {"per_class.csv", "attention.json"}
 @pytest.mark.figures
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_what_is_drawn_by_default(data, tmp_path, backbone):
-    files = draw(recognizer(backbone), data, CPU, tmp_path)
+    files = draw_model_figures(recognizer(backbone), data, CPU, tmp_path)
     assert {str(file.relative_to(tmp_path)) for file in files} == files_below(tmp_path)
     assert files_below(tmp_path) == BOTH | TABLES
     assert all(file.stat().st_size > 5000 for file in (tmp_path / "figures").iterdir())
@@ -96,9 +96,9 @@ def test_what_is_drawn_by_default(data, tmp_path, backbone):
 @pytest.mark.parametrize("backbone", ["dstformer_tiny", "transformer"])
 def test_every_picture(data, tmp_path, backbone):
     model = recognizer(backbone)
-    assert available(model) == list(PICTURES)
-    files = draw(model, data, CPU, tmp_path, list(PICTURES))
-    suffixes = dict.fromkeys(PICTURES, ("svg", "png")) | {"attention_gif": ()}
+    assert available(model) == list(FIGURES)
+    files = draw_model_figures(model, data, CPU, tmp_path, list(FIGURES))
+    suffixes = dict.fromkeys(FIGURES, ("svg", "png")) | {"attention_gif": ()}
     expected = {f"figures/{name}.{s}" for name, both in suffixes.items() for s in both}
     assert files_below(tmp_path) == expected | TABLES | {"figures/attention.gif"}
     assert len(files) == len(set(files)) == len(files_below(tmp_path))
@@ -106,41 +106,41 @@ def test_every_picture(data, tmp_path, backbone):
 
 def test_a_method_without_classes_has_the_others(data, tmp_path):
     model = Method(backbone=small("transformer", joints=3), **shared())
-    assert set(PICTURES) - set(available(model)) == {"confusion", "per_class"}
-    draw(model, data, CPU, tmp_path)
+    assert set(FIGURES) - set(available(model)) == {"confusion", "per_class"}
+    draw_model_figures(model, data, CPU, tmp_path)
     assert {path.split("/")[-1].split(".")[0] for path in files_below(tmp_path)} == {
         "attention",
         "activated_joints",
     }
     with pytest.raises(
-        InputError, match=r"^figure confusion: Method tells no classes apart; there"
+        InputError, match=r"^figure confusion: Method is not a classifier; expected"
     ):
-        draw(model, data, CPU, tmp_path, ["confusion"])
+        draw_model_figures(model, data, CPU, tmp_path, ["confusion"])
 
 
 def test_names_that_are_none(data, tmp_path):
-    listed = ", ".join(PICTURES)
+    listed = ", ".join(FIGURES)
     with pytest.raises(
         InputError,
-        match=rf"no figure named 'atention' \(did you mean attention\?\); there are {listed}",
+        match=rf"no figure named 'atention' \(did you mean attention\?\); expected {listed}",
     ):
-        draw(recognizer(), data, CPU, tmp_path, ["confusion", "atention"])
+        draw_model_figures(recognizer(), data, CPU, tmp_path, ["confusion", "atention"])
     assert not files_below(tmp_path)
-    with pytest.raises(InputError, match="does not tell what it attends to"):
-        draw(
+    with pytest.raises(InputError, match="has no attention to read"):
+        draw_model_figures(
             KNN(backbone=Coordinates(), num_classes=3, **shared()),
             data,
             CPU,
             tmp_path,
             ["attention"],
         )
-    assert not draw(recognizer(), data, CPU, tmp_path, [])
+    assert not draw_model_figures(recognizer(), data, CPU, tmp_path, [])
 
 
 def test_no_clips_of_a_split(data, tmp_path):
     whole = toy_data(data.store, frames=12, val_fraction=0)
-    with pytest.raises(InputError, match="there are no val clips"):
-        draw(recognizer(), whole, CPU, tmp_path, split="val")
+    with pytest.raises(InputError, match="the val split has no clips"):
+        draw_model_figures(recognizer(), whole, CPU, tmp_path, split="val")
 
 
 # --- what is on the pictures --------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
     drawn = kept(monkeypatch, figures)
     model = recognizer()
     model.__class__ = Shown
-    draw(model, data, CPU, tmp_path, ["attention"])
+    draw_model_figures(model, data, CPU, tmp_path, ["attention"])
     axes = drawn[0].axes[0]
     titles = [text.get_text() for text in axes.texts if "true:" in text.get_text()]
     chosen = example_clips(data.test, 4)
@@ -179,7 +179,7 @@ def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
         )
         batch = pictures.collate([data.test[index]])
         with torch.no_grad():
-            importance, _ = importance_of(model, batch)
+            importance, _ = sequence_importance(model, batch)
         frames = np.linspace(0, 11, 8).round().astype(int)
         relative = (importance / importance.max())[:, frames].flatten().numpy()
         assert len(relative) == len(batch["sequence"]) * 8 * 3
@@ -338,9 +338,9 @@ def test_pictures_that_a_training_cannot_have():
         FiguresCallback(1, ["atention"])
     model = Method(backbone=small("transformer", joints=3), **shared())
     FiguresCallback(0, ["confusion"]).setup(trainer(), model, "fit")
-    with pytest.raises(InputError, match="tells no classes apart"):
+    with pytest.raises(InputError, match="is not a classifier"):
         FiguresCallback(1, ["confusion"]).setup(trainer(), model, "fit")
 
 
 def test_the_default_is_among_the_pictures():
-    assert set(DEFAULT) < set(PICTURES)
+    assert set(DEFAULT) < set(FIGURES)

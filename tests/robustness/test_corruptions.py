@@ -28,7 +28,7 @@ from maskclr_pl.robustness.corruptions import (
     TimeCrop,
     clip_rng,
 )
-from maskclr_pl.robustness.corruptions.base import window
+from maskclr_pl.robustness.corruptions.base import time_window
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import InputError
@@ -127,7 +127,7 @@ def test_persons_share_the_disturbance(make):
 @each
 @pytest.mark.parametrize("levels", [(), (0.0, 0.5), (0.5, 0.2), (0.1, 0.1), (-1,), (float("nan"),)])
 def test_levels_that_make_no_sense_are_refused(make, levels):
-    with pytest.raises(InputError, match=r"levels .* expected ascending ones above 0"):
+    with pytest.raises(InputError, match=r"levels .* expected ascending levels above 0"):
         make(levels=levels)
 
 
@@ -332,7 +332,7 @@ def test_what_does_not_apply_says_why():
     reasons = {make().name: make().skip_reason(chain) for make in ALL}
     assert {name: reason for name, reason in reasons.items() if reason} == {
         **{
-            f"occlusion_{part}": f"the joints of chain name no {PARTS[part][0].replace('_', ' ')}"
+            f"occlusion_{part}": f"chain has no joints named as {PARTS[part][0].replace('_', ' ')}"
             for part in PARTS
             if part != "trunk"
         },
@@ -411,7 +411,9 @@ def test_time_crop_keeps_one_stretch(level, length, padding, seed):
 )
 def test_windows_are_nested(length, padding, one, other, place):
     frame = torch.cat((torch.arange(length), torch.full((padding,), -1))).unsqueeze(0)
-    small, large = (window(frame, share, torch.tensor([[place]])) for share in sorted((one, other)))
+    small, large = (
+        time_window(frame, share, torch.tensor([[place]])) for share in sorted((one, other))
+    )
     assert not (small & ~large).any()
     assert not large[:, length:].any()
     assert large.sum() == round(max(one, other) * length)

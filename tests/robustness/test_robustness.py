@@ -40,17 +40,19 @@ from maskclr_pl.robustness.corruptions import (
     TimeCrop,
 )
 from maskclr_pl.robustness.runner import (
+    CLEAN_PASS,
     Passes,
-    area,
+    PassKey,
     mean_over_levels,
     measure_robustness,
+    normalized_auc,
     summarize,
 )
-from maskclr_pl.robustness.second_sensor import matching
+from maskclr_pl.robustness.second_sensor import match_clips
 from maskclr_pl.robustness.tables import (
-    class_rows,
+    back_up,
+    class_accuracy_rows,
     class_scores,
-    set_aside,
     summary_rows,
     write_robustness,
 )
@@ -111,7 +113,7 @@ def test_top5_of_few_and_many_classes():
     found = measure_robustness(ranked, [batch(7)], NAMES, [], FLAT)
     assert found.rows()[0] | {"top1": 0, "top5": 100} == found.rows()[0]
     few = measure_robustness(lambda clip, b: ranked(clip, b)[:, :3], [batch(7)], NAMES, [], FLAT)
-    assert few.among5.all()
+    assert few.correct_top5.all()
 
 
 def recording(clips: list[Tensor]) -> Callable[[Tensor, Batch], Tensor]:
@@ -169,7 +171,8 @@ def tables(draw):
 
 
 def passes_of(levels: list[float], draws: int, clips: int, seed: int) -> Passes:
-    keys = [("clean", 0.0, 0), *(("a", level, d) for level in levels for d in range(draws))]
+    keys = [CLEAN_PASS]
+    keys += [PassKey("a", level, d) for level in levels for d in range(draws)]
     rng = np.random.default_rng(seed)
     correct = rng.random((len(keys), clips)) < 0.6
     label = rng.integers(0, 3, clips)
@@ -212,7 +215,7 @@ def test_summary_against_loops(table):
 @given(tables())
 def test_classes_against_loops(table):
     passes = passes_of(*table)
-    rows = class_rows(passes, ["x", "y", "z"])
+    rows = class_accuracy_rows(passes, ["x", "y", "z"])
     groups = list(dict.fromkeys((name, level) for name, level, _ in passes.keys))
     present = sorted(set(passes.label.tolist()))
     assert [(r["class"], r["corruption"], r["level"]) for r in rows] == [
@@ -229,18 +232,19 @@ def test_classes_against_loops(table):
 
 
 def test_area_of_a_straight_line():
-    assert area({0.0: (80, 0), 1.0: (60, 0), 4.0: (0, 0)}) == pytest.approx(70 / 4 + 90 / 4)
+    area = normalized_auc({0.0: (80, 0), 1.0: (60, 0), 4.0: (0, 0)})
+    assert area == pytest.approx(70 / 4 + 90 / 4)
 
 
 def test_files_and_earlier_ones(tmp_path):
-    keys = [("clean", 0.0, 0), ("a", 0.5, 0), ("a", 0.5, 1)]
+    keys = [CLEAN_PASS, PassKey("a", 0.5, 0), PassKey("a", 0.5, 1)]
     correct = np.array([[True, True], [True, False], [False, False]])
     passes = Passes(np.array(["n", "m"]), np.array([1, 0]), keys, correct, correct)
-    seconds = [("clean", 0.0, 0), ("second_store", 1.0, 0)]
+    seconds = [CLEAN_PASS, PassKey("second_store", 1.0, 0)]
     second = Passes(
         passes.name[:1], passes.label[:1], seconds, correct[[0, 2], :1], correct[:2, :1]
     )
-    assert set_aside(tmp_path) is None
+    assert back_up(tmp_path) is None
     write_robustness(tmp_path, passes, ["x", "y"], second)
     with np.load(tmp_path / "robustness_clips.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["correct"], correct)
@@ -265,13 +269,13 @@ def test_files_and_earlier_ones(tmp_path):
     assert class_scores(classes, "a", 0.5) == {"x": 0, "y": 50}
     assert class_scores(classes, "second_store", 0.0) == {"y": 100}
     assert class_scores(classes, "b", 0.5) == {}
-    assert set_aside(tmp_path) == tmp_path / "robustness.1.csv"
+    assert back_up(tmp_path) == tmp_path / "robustness.1.csv"
     assert {path.name for path in tmp_path.iterdir()} == {
         *("robustness.1.csv", "robustness_summary.1.csv", "robustness_classes.1.csv"),
         *("robustness_clips.1.npz", "robustness_second_store.1.npz"),
     }
     (tmp_path / "robustness.csv").write_text("")
-    assert set_aside(tmp_path) == tmp_path / "robustness.2.csv"
+    assert back_up(tmp_path) == tmp_path / "robustness.2.csv"
 
 
 def test_published_curves():
@@ -362,7 +366,7 @@ def test_attacks_that_make_no_sense_are_refused():
         ((0.1,), 0),
         ((0.2, 0.1), 1),
     ):
-        with pytest.raises(InputError, match=r"adversarial=.*expected ascending reaches above 0"):
+        with pytest.raises(InputError, match=r"adversarial=.*expected ascending levels above 0"):
             Adversarial(levels, steps)
 
 
@@ -388,21 +392,21 @@ def part_of(store: Store) -> ClipDataset:
 def test_clips_are_matched_by_name(tmp_path):
     test = part_of(body_store(tmp_path / "a.h5", ["p", "q.avi", "r"], [0, 1, 0]))
     same = body_store(tmp_path / "b.h5", ["r", "x", "q.avi"], [0, 0, 1])
-    here, there = matching(same, test)
+    here, there = match_clips(same, test)
     assert (here.tolist(), there.tolist()) == ([1, 2], [2, 0])
     stems = body_store(tmp_path / "c.h5", ["r.npz", "q.json", "q.npz", "p.json"], [0, 1, 1, 0])
-    here, there = matching(stems, test)
+    here, there = match_clips(stems, test)
     assert (here.tolist(), there.tolist()) == ([0, 2], [3, 0])  # there are two of q
 
 
 def test_stores_of_other_clips_are_refused(tmp_path):
     test = part_of(body_store(tmp_path / "a.h5", ["p", "q"], [0, 1]))
-    with pytest.raises(InputError, match=r"b\.h5: none of its 1 clips is named like a test clip"):
-        matching(body_store(tmp_path / "b.h5", ["z"], [0]), test)
-    with pytest.raises(InputError, match=r"clip 'q' is of class 0 \('x'\), the test clip of .* 1"):
-        matching(body_store(tmp_path / "c.h5", ["p", "q"], [0, 0]), test)
-    with pytest.raises(InputError, match=r"clip 'q' is of class 1 \('z'\)"):
-        matching(body_store(tmp_path / "d.h5", ["p", "q"], [0, 1], "xz"), test)
+    with pytest.raises(InputError, match=r"b\.h5: no clip has the name of a test clip"):
+        match_clips(body_store(tmp_path / "b.h5", ["z"], [0]), test)
+    with pytest.raises(InputError, match=r"clip 'q' has class 0 \('x'\), expected class 1 "):
+        match_clips(body_store(tmp_path / "c.h5", ["p", "q"], [0, 0]), test)
+    with pytest.raises(InputError, match=r"clip 'q' has class 1 \('z'\)"):
+        match_clips(body_store(tmp_path / "d.h5", ["p", "q"], [0, 1], "xz"), test)
 
 
 @pytest.mark.skipif(not UI_PRMD.is_dir(), reason="real data not here")
@@ -417,7 +421,7 @@ def test_the_two_sensors_of_a_real_set(tmp_path):
         )
         for sensor in ("kinect", "vicon")
     )
-    here, there = matching(vicon, part_of(kinect))
+    here, there = match_clips(vicon, part_of(kinect))
     assert len(here) == 1980
     assert all(kinect.name(int(i)) == vicon.name(int(j)) for i, j in zip(here, there, strict=True))
 
@@ -592,20 +596,20 @@ def test_every_classifier(world: Path, capsys: pytest.CaptureFixture[str], metho
 
 
 OWN = {
-    "twice": "- {_target_: TARGET.FrameDrop}\n- {_target_: TARGET.FrameDrop, levels: [0.1]}\n",
-    "falling": "- {_target_: TARGET.FrameDrop, levels: [0.2, 0.1]}\n",
-    "tail": "- {_target_: TARGET.PartOcclusion, part: tail}\n",
+    "twice": "a: {_target_: TARGET.FrameDrop}\nb: {_target_: TARGET.FrameDrop, levels: [0.1]}\n",
+    "falling": "a: {_target_: TARGET.FrameDrop, levels: [0.2, 0.1]}\n",
+    "tail": "a: {_target_: TARGET.PartOcclusion, part: tail}\n",
 }
 MISTAKES = {
     "second_store=gone.h5": r"gone\.h5: no such file",
-    "second_store=strange.h5": r"strange\.h5: none of its 1 clips is named like a test clip",
-    "second_store=space.h5": r"space\.h5: it holds metres, \S*toy\.h5 holds pixels",
+    "second_store=strange.h5": r"strange\.h5: no clip has the name of a test clip",
+    "second_store=space.h5": r"space\.h5: coordinates are metres, expected pixels as in \S*toy\.h5",
     "figures=confusoin": r"no figure named 'confusoin' \(did you mean confusion\?\)",
     "adversarial=much": r"adversarial=much: expected numbers, such as adversarial=\[0",
-    "adversarial=[-1]": r"adversarial=\[-1\.0\].*expected ascending reaches above 0",
+    "adversarial=[-1]": r"adversarial=\[-1\.0\].*expected ascending levels above 0",
     "corruption=postr": r"no corruption named 'postr' \(did you mean poster\?\)",
-    "corruption=twice": r"frame_drop is there twice; put its levels in one list",
-    "corruption=falling": r"frame_drop: levels \[0\.2, 0\.1\], expected ascending ones above 0",
+    "corruption=twice": r"frame_drop is configured twice; list all of its levels in one entry",
+    "corruption=falling": r"frame_drop: levels \[0\.2, 0\.1\], expected ascending levels above 0",
     "corruption=tail": r"part=tail: expected left_arm, right_arm",
 }
 
@@ -648,10 +652,10 @@ def test_what_the_data_do_not_have_is_left_out(
     in_process("train", *args, cwd=tmp_path, capsys=capsys)
     options = ["corruption=poster", "draws=1", "adversarial=[0.01]", "figures=none"]
     printed = in_process("evaluate", "ckpt_path=run", *options, cwd=tmp_path, capsys=capsys)
-    assert re.findall(r"^left out   (\w+): (.*)$", printed, re.M) == [
-        ("occlusion_left_leg", "the joints of chain name no left leg"),
-        ("occlusion_right_leg", "the joints of chain name no right leg"),
-        ("occlusion_legs", "the joints of chain name no left leg"),
+    assert re.findall(r"^skipped    (\w+): (.*)$", printed, re.M) == [
+        ("occlusion_left_leg", "chain has no joints named as left leg"),
+        ("occlusion_right_leg", "chain has no joints named as right leg"),
+        ("occlusion_legs", "chain has no joints named as left leg"),
         ("confidence_dropout", "3D joints have no confidence"),
     ]
     assert len({row["corruption"] for row in rows_of(tmp_path / "run/robustness.csv")}) == 16

@@ -1,1 +1,1 @@
-"""What a trained model attends to, confuses, costs and needs."""
+"""Analysis of trained models: attention, confusion, features, cost, memory, figures."""

@@ -1,4 +1,4 @@
-"""What a prediction costs."""
+"""Computational cost of inference."""
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,20 +11,18 @@ from maskclr_pl.types import Batch
 
 @torch.inference_mode()
 def flops_per_clip(method: Method, clips: ClipDataset) -> int:
-    """Floating-point operations of the forward pass of one clip with one person at test time.
+    """Count floating-point operations of the forward pass of a test clip with one person.
 
-    Matrix products, convolutions and attention; an addition and a multiplication are two. What is
-    done element by element is not counted, as is the custom. Attention is computed step by step
-    here, since the counter does not see inside of every fused one; the number is the same on every
-    device.
+    Matrix products, convolutions and attention; a multiply-add counts as two. Element-wise
+    operations are not counted, as is customary. Attention runs unfused, because the counter does
+    not support every fused kernel, so the number is the same on every device.
 
     Args:
-        method: A classifier is asked for a class, another method for features. Its mode and its
-            random state stay as they are.
-        clips: Any; the first decides the sizes.
+        method: A classifier predicts, other methods embed. Mode and random state do not change.
+        clips: Any clips; the first one determines the sizes.
     """
     first = collate([clips.as_tested()[0]])
-    alone = Batch(
+    one_person = Batch(
         clip=first["clip"][:, :1],
         present=torch.ones(1, 1, dtype=torch.bool),
         sequence=torch.zeros(1, dtype=torch.int64),
@@ -32,7 +30,7 @@ def flops_per_clip(method: Method, clips: ClipDataset) -> int:
         label=first["label"],
         index=first["index"],
     )
-    batch = method.transfer_batch_to_device(alone, method.device, 0)
+    batch = method.transfer_batch_to_device(one_person, method.device, 0)
     training = method.training
     counter = FlopCounterMode(display=False)
     with torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), counter:

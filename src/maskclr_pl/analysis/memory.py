@@ -1,7 +1,7 @@
-"""Memory of a training step, counted without taking any.
+"""Memory of a training step, measured without allocating any.
 
-The step is run on fake tensors, which have a shape, a type and a device but no values, while the
-sizes of the storages that are alive are added up.
+The step runs on fake tensors, which have shape, dtype and device but no values, while the sizes of
+live storages are summed up.
 """
 
 import copy
@@ -25,25 +25,24 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Memory(NamedTuple):
-    """Bytes on one device; `peak` is the most that a training step holds at a time.
+    """Memory of a training step in bytes.
 
-    Tensors alone: what libraries take for themselves (a CUDA context, workspaces of kernels) and
-    what an allocator holds without using it come on top.
+    Tensors only, without the CUDA context, kernel workspaces and allocator overhead.
     """
 
     model: int
-    """Weights, buffers, gradients and the state of the optimizer."""
+    """Weights, buffers, gradients and optimizer state."""
     step: int
-    """The batch, activations kept for the backward pass, and temporary values, at the peak."""
+    """Batch, saved activations and temporary values at the peak."""
 
     @property
     def peak(self) -> int:
-        """All together."""
+        """Peak memory of the step."""
         return self.model + self.step
 
 
 class _Storages(TorchDispatchMode):
-    """Adds up the storages that are alive, and keeps the peak of the sum."""
+    """Tracks the total size of live storages and its peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +50,7 @@ class _Storages(TorchDispatchMode):
         self._known: dict[int, weakref.ref[Any]] = {}
 
     def add(self, values: Any) -> None:
-        """Count the storages of nested tensors, each once, until they are freed."""
+        """Count the storages of nested tensors once each, until they are freed."""
         for leaf in tree_leaves(values):
             if not isinstance(leaf, Tensor):
                 continue
@@ -79,12 +78,12 @@ class _Storages(TorchDispatchMode):
 
 
 def trains_backbone(method: Method) -> bool:
-    """Whether the backbone is trained; a frozen one encodes every clip once."""
+    """Check whether the backbone is trained; a frozen one encodes every clip once."""
     return any(parameter.requires_grad for parameter in method.backbone.parameters())
 
 
 def step_loss(method: Method, batch: Batch, autocast: AbstractContextManager[Any]) -> Tensor | None:
-    """What a batch goes through: a training step, or a frozen backbone alone (then no loss)."""
+    """Run the forward pass of a training step; return None for a frozen backbone (no loss)."""
     if trains_backbone(method):
         with autocast:
             outputs = cast(dict[str, Any], method.training_step(batch, 0))
@@ -97,19 +96,18 @@ def step_loss(method: Method, batch: Batch, autocast: AbstractContextManager[Any
 def training_memory(
     method: Method, batch: Batch, masking: Masking | None = None, half: torch.dtype | None = None
 ) -> Memory:
-    """Memory of the method's own training step: forward, backward, optimizer.
+    """Estimate the memory of a training step of a method: forward, backward, optimizer.
 
     Args:
-        method: Not compiled yet. Neither its weights nor random states are touched.
-        batch: Decides the sizes; may be on the device `meta`.
-        masking: Of the masked pathway, where the method has one.
-        half: Type of mixed precision; None is float32.
+        method: Model, not compiled. Weights and random states do not change.
+        batch: Batch of the right sizes; may be on device `meta`.
+        masking: Masking of the masked pathway, if any.
+        half: Dtype of mixed precision; None for float32.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = fake_copy(method, mode)
     fake.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
-    if masking is not None:
-        setattr(fake, "masking", masking)  # noqa: B010  # see MaskingCallback
+    attach_masking(fake, masking)
     with mode, _Storages() as storages:
         fake.train(trains_backbone(fake))
         storages.add([*fake.parameters(), *fake.buffers()])
@@ -117,21 +115,27 @@ def training_memory(
         for parameter in parameters:
             parameter.grad = torch.empty_like(parameter)
         others = [module for name, module in fake.named_children() if name != "backbone"]
-        if parameters:  # a step before, so that the state of the optimizer is there
+        if parameters:  # the first step allocates the optimizer state
             optimizer, _ = fake.optim.build(fake.backbone, others, 1, 1, half is None)
             optimizer.step()
         model = storages.now
-        held = cast(Batch, {key: _fake(value) for key, value in batch.items()})
+        fake_batch = cast(Batch, {key: _fake(value) for key, value in batch.items()})
         autocast = torch.autocast("cpu", half) if half else nullcontext()
-        loss = step_loss(fake, held, autocast)
+        loss = step_loss(fake, fake_batch, autocast)
         if loss is not None:
-            fake.zero_grad(set_to_none=True)  # as Lightning does: after the forward pass
+            fake.zero_grad(set_to_none=True)  # after the forward pass, as in Lightning
             loss.backward()
     return Memory(model, storages.peak - model)
 
 
+def attach_masking(method: Method, masking: Masking | None) -> None:
+    """Set the masking of the masked pathway, as MaskingCallback does."""
+    if masking is not None:
+        setattr(method, "masking", masking)  # noqa: B010
+
+
 def fake_copy(module: _Module, mode: FakeTensorMode, device: torch.device | str = "cpu") -> _Module:
-    """A copy whose parameters and buffers are fake; to be called outside of the mode."""
+    """Copy a module with fake parameters and buffers; call it outside of the fake mode."""
     tensors = (*module.parameters(), *module.buffers())
     with mode:
         fakes = {id(tensor): _fake(tensor, device) for tensor in tensors}
@@ -139,7 +143,7 @@ def fake_copy(module: _Module, mode: FakeTensorMode, device: torch.device | str 
 
 
 def _fake(tensor: Any, device: torch.device | str = "cpu") -> Tensor:
-    """A tensor of the same shape and layout, inside of a fake mode."""
+    """Create a tensor of the same shape and layout, inside of a fake mode."""
     fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)

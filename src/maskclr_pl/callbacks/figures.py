@@ -6,7 +6,7 @@ from typing import cast
 
 import lightning as L
 
-from maskclr_pl.analysis.model_figures import check_figure_names, draw
+from maskclr_pl.analysis.model_figures import check_figure_names, draw_model_figures
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Method, OneShot
 from maskclr_pl.types import InputError
@@ -21,7 +21,7 @@ class FiguresCallback(L.Callback):
 
     Args:
         every_n_epochs: 0 draws nothing.
-        names: Of `pictures.PICTURES`.
+        names: Of `model_figures.FIGURES`.
 
     Raises:
         InputError: If a number is negative or there is no picture of a name.
@@ -58,4 +58,6 @@ class FiguresCallback(L.Callback):
         folder = Path(trainer.default_root_dir) / "figures" / f"epoch_{epoch:03d}"
         method = cast(Method, pl_module)
         with trainer.precision_plugin.forward_context():
-            draw(method, data, method.device, folder, self.names, split="val", into=folder)
+            draw_model_figures(
+                method, data, method.device, folder, self.names, split="val", into=folder
+            )

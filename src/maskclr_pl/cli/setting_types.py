@@ -55,7 +55,7 @@ SETTINGS: dict[str, Any] = {
     "second_store": str | None,
     "figures": str | _Texts | None,
     "log": bool,
-    "corruption": list[dict[str, Any]],
+    "corruption": dict[str, dict[str, Any]],
     "data.path": str | None,
     "data.test_split": str | None,
     "data.batch_size": _Count | None,

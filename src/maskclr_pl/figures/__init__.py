@@ -1,1 +1,1 @@
-"""Figures, written to files."""
+"""Figures, drawn with matplotlib and Pillow and written to files."""

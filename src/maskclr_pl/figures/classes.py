@@ -1,4 +1,4 @@
-"""How many clips each class has."""
+"""Number of clips per class."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,42 +8,43 @@ import numpy as np
 from jaxtyping import Int
 from matplotlib.axes import Axes
 
-from maskclr_pl.figures.style import COLORS, new_figure, save
+from maskclr_pl.figures.style import COLORS, new_figure, save, shorten
 
-Parts = Mapping[str, Int[np.ndarray, " K"]]
-_COLUMN = 70  # classes in one column of bars
+SplitCounts = Mapping[str, Int[np.ndarray, " K"]]
+_COLUMN = 70  # classes per column
 
 
-def class_counts(counts: Mapping[str, Parts], class_names: Sequence[str], path: Path) -> None:
-    """Clips per class as bars, the most frequent class first; the parts of a protocol are stacked.
+def class_counts(counts: Mapping[str, SplitCounts], class_names: Sequence[str], path: Path) -> None:
+    """Draw clips per class as stacked bars of the splits, the most frequent class first.
 
     Args:
-        counts: Protocol -> {split: clips of each class}; a panel for each protocol.
-        class_names: One name per class.
-        path: PNG to write (an SVG goes beside it).
+        counts: Protocol -> {split: clips of each class}; one panel per protocol.
+        class_names: Names of the classes.
+        path: PNG file to write (next to an SVG file).
     """
-    sums = {name: np.sum(list(parts.values()), axis=0) for name, parts in counts.items()}
-    order = np.argsort(-np.sum(list(sums.values()), axis=0), kind="stable")
+    totals = {name: np.sum(list(splits.values()), axis=0) for name, splits in counts.items()}
+    order = np.argsort(-np.sum(list(totals.values()), axis=0), kind="stable")
     columns = np.array_split(order, -(-len(order) // _COLUMN))
-    figure = new_figure(
-        max(5, len(columns) * (2.1 + 2.3 * len(counts))), 1.2 + 0.165 * len(columns[0])
-    )
+    width = max(5, len(columns) * (2.1 + 2.3 * len(counts)))
+    figure = new_figure(width, 1.2 + 0.165 * len(columns[0]))
     figure.suptitle(f"Clips per class ({len(order)} classes)", fontsize=11)
     panels = figure.subplots(1, len(columns) * len(counts), squeeze=False)[0]
-    for axes, (classes, name) in zip(panels, itertools.product(columns, counts), strict=True):
-        _bars(axes, counts[name], classes)
-        axes.set_xlim(0, 1.03 * max(1, *(total.max() for total in sums.values())))
-        names = [class_names[i] for i in classes] if name == next(iter(counts)) else []
-        labels = [text if len(text) <= 40 else f"{text[:39]}…" for text in names]
-        ticks = range(len(classes)) if labels else []
-        axes.set_yticks(ticks, labels, fontsize=7, parse_math=False)
+    limit = 1.03 * max(1, *(total.max() for total in totals.values()))
+    for axes, (classes, protocol) in zip(panels, itertools.product(columns, counts), strict=True):
+        _draw_bars(axes, counts[protocol], classes)
+        axes.set_xlim(0, limit)
+        if protocol == next(iter(counts)):
+            labels = [shorten(class_names[i], 40) for i in classes]
+            axes.set_yticks(range(len(classes)), labels, fontsize=7, parse_math=False)
+        else:
+            axes.set_yticks([])
     save(figure, path)
 
 
-def _bars(axes: Axes, parts: Parts, classes: np.ndarray) -> None:
+def _draw_bars(axes: Axes, splits: SplitCounts, classes: np.ndarray) -> None:
     left = np.zeros(len(classes), dtype=np.int64)
-    for (split, values), colour in zip(parts.items(), itertools.cycle(COLORS), strict=False):
-        axes.barh(range(len(classes)), values[classes], left=left, color=colour, label=split)
+    for (split, values), color in zip(splits.items(), itertools.cycle(COLORS), strict=False):
+        axes.barh(range(len(classes)), values[classes], left=left, color=color, label=split)
         left += values[classes]
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=7)

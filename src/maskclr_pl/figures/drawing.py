@@ -1,4 +1,4 @@
-"""Bodies on a page: what the pictures of poses share."""
+"""Drawing of bodies, shared by all figures of poses."""
 
 import itertools
 from typing import Any
@@ -10,13 +10,22 @@ from matplotlib.figure import Figure
 
 from maskclr_pl.skeletons.skeleton import Skeleton
 
-_INNER = {"spine_mid", "spine", "torso", "belly", "chest", "hip_center", "root", "mid_hip"}
+_INNER_JOINTS = {
+    "spine_mid",
+    "spine",
+    "torso",
+    "belly",
+    "chest",
+    "hip_center",
+    "root",
+    "mid_hip",
+}
 
 
 def torso(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """The outline of a torso that has no joint between shoulders and hips."""
+    """Return the outline of the torso of a skeleton without joints between shoulders and hips."""
     corners = ("left_shoulder", "right_shoulder", "right_hip", "left_hip", "left_shoulder")
-    if not set(corners) <= set(skeleton.joints) or not _INNER.isdisjoint(skeleton.joints):
+    if not set(corners) <= set(skeleton.joints) or not _INNER_JOINTS.isdisjoint(skeleton.joints):
         return []
     index = [skeleton.joints.index(name) for name in corners]
     edges = itertools.pairwise(index)
@@ -26,12 +35,12 @@ def torso(skeleton: Skeleton) -> list[tuple[int, int]]:
 def fit(
     points: Float[np.ndarray, "*poses V 2"], visible: Bool[np.ndarray, "*poses V"], side: float
 ) -> Float[np.ndarray, "*poses V 2"]:
-    """Points with their common box in the middle of a square; zeros where nothing is visible.
+    """Center and scale points to a square of the given side; invisible points become zeros first.
 
     Args:
-        points: In any unit.
-        visible: The joints that are there.
-        side: Of the square, in inches.
+        points: Points in any unit.
+        visible: Visible joints, which determine the scale.
+        side: Side of the square.
     """
     points = np.where(visible[..., None], points, 0)
     if not visible.any():
@@ -42,7 +51,7 @@ def fit(
 
 
 def page(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty page whose coordinates are inches."""
+    """Create an empty page with coordinates in inches."""
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
@@ -50,6 +59,6 @@ def page(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def write(axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
-    """A text as it stands: a dollar sign is no formula."""
-    axes.text(x, y, text, parse_math=False, **look)
+def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Draw plain text, in which a dollar sign is not a formula."""
+    axes.text(x, y, text, parse_math=False, **style)

@@ -1,4 +1,4 @@
-"""Values of joints, shown on a skeleton."""
+"""Values of joints, drawn on a skeleton."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import SubFigure
 
 from maskclr_pl.figures.drawing import torso
-from maskclr_pl.figures.style import new_figure, save
+from maskclr_pl.figures.style import COLORS, new_figure, save
 from maskclr_pl.skeletons.skeleton import Skeleton
 
 
@@ -18,54 +18,54 @@ def joint_shares(
     pose: Float[np.ndarray, "V 2"],
     path: Path,
     title: str,
-    what: str = "share of the tokens of the joint that was hidden",
+    label: str = "masked share of the joint's tokens",
     limit: float | None = 1,
 ) -> list[Path]:
-    """A value per joint as colours on a pose, and as sorted bars with the mean as a line.
+    """Draw a value per joint as colors on a pose, and as sorted bars with their mean.
 
     Args:
         shares: Joint name -> share in [0, 1].
-        skeleton: Layout of the pose.
-        pose: Image-plane positions (y down) of one person.
-        path: PNG to write (an SVG goes beside it).
-        title: Above the figure.
-        what: The value is; the label of its axis.
-        limit: Right end of the axis; None is that of the largest value.
+        skeleton: Joint layout of the pose.
+        pose: Image coordinates (y down) of one person.
+        path: PNG file to write (next to an SVG file).
+        title: Title of the figure.
+        label: Axis label of the values.
+        limit: Upper limit of the axis; None: the largest value.
     """
     figure = new_figure(9, 4.6)
     figure.suptitle(title)
-    panels = figure.subfigures(1, 2, width_ratios=(1, 1.3), squeeze=False)
-    left, right = panels[0]
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3), squeeze=False)[0]
     values = np.array([shares[joint] for joint in skeleton.joints])
-    _on_pose(left, values, skeleton, pose, what)
+    _draw_pose(left, values, skeleton, pose, label)
     order = np.argsort(values)
     axes = right.subplots()
-    axes.barh(range(len(order)), values[order], color="#0072B2")
+    axes.barh(range(len(order)), values[order], color=COLORS[0])
     names = [skeleton.joints[i].replace("_", " ") for i in order]
     axes.set_yticks(range(len(order)), names, parse_math=False)
     axes.tick_params(axis="y", labelsize=8)
     mean = values.mean()
     axes.axvline(mean, color="black", linestyle="--", label=f"mean {mean:.3g}")
-    axes.set(xlabel=what, xlim=(0, limit))
+    axes.set(xlabel=label, xlim=(0, limit))
     axes.legend(loc="lower right")
     return save(figure, path)
 
 
-def _on_pose(
-    figure: SubFigure, values: np.ndarray, skeleton: Skeleton, pose: np.ndarray, what: str
+def _draw_pose(
+    figure: SubFigure, values: np.ndarray, skeleton: Skeleton, pose: np.ndarray, label: str
 ) -> None:
     axes = figure.subplots()
     for child, parent in (*skeleton.bones, *torso(skeleton)):
         axes.plot(*pose[[child, parent]].T, color="0.6", linewidth=2, zorder=1)
-    span = max(abs(values - values.mean()).max(), 0.05 * values.mean(), 1e-6)
+    mean = values.mean()
+    span = max(abs(values - mean).max(), 0.05 * mean, 1e-6)
     dots = axes.scatter(
         pose[:, 0],
         pose[:, 1],
         c=values,
         s=90,
         cmap="coolwarm",
-        vmin=values.mean() - span,
-        vmax=values.mean() + span,
+        vmin=mean - span,
+        vmax=mean + span,
         edgecolors="black",
         linewidths=0.6,
         zorder=2,
@@ -74,4 +74,4 @@ def _on_pose(
     axes.invert_yaxis()
     axes.margins(0.15)
     axes.axis("off")
-    figure.colorbar(dots, ax=axes, shrink=0.7).set_label(what, size=8)
+    figure.colorbar(dots, ax=axes, shrink=0.7).set_label(label, size=8)

@@ -1,4 +1,4 @@
-"""The look of all figures: colours that colour-blind readers can tell apart, files in one place."""
+"""Common style of all figures: color-blind safe colors, labels, and PNG plus SVG files."""
 
 import itertools
 import warnings
@@ -11,49 +11,49 @@ from matplotlib.figure import Figure
 from maskclr_pl.files import atomic_path
 from maskclr_pl.types import printable
 
-# Okabe and Ito (2008), without the yellow that is hard to see on white
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito (2008), without yellow, which is hard to see on white."""
 _LINES = ("-", "--", "-.", ":")
 
 
 def line_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """A colour and line style for each name, all different for up to 28 names."""
-    looks = itertools.product(_LINES, COLORS)
+    """Return a color and line style for each name, unique for up to 28 names."""
+    styles = itertools.product(_LINES, COLORS)
     return {
-        name: {"linestyle": line, "color": colour}
-        for name, (line, colour) in zip(names, looks, strict=False)
+        name: {"linestyle": line, "color": color}
+        for name, (line, color) in zip(names, styles, strict=False)
     }
 
 
-def short(name: str, longest: int) -> str:
-    """A name as a label: on one line, and cut with an ellipsis if it is longer.
+def shorten(name: str, length: int) -> str:
+    """Return a name on one line, cut with an ellipsis if it is longer than `length`.
 
-    Draw it with `parse_math=False`: a dollar sign in a name is no formula.
+    Draw it with `parse_math=False`, because a dollar sign in a name is not a formula.
     """
     text = printable(name)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in inches that needs no display."""
+    """Create a figure (size in inches) that needs no display."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 @contextmanager
-def any_letters() -> Iterator[None]:
-    """No warnings about letters that the font lacks; a box stands in their place."""
+def ignore_missing_glyphs() -> Iterator[None]:
+    """Suppress warnings about letters that the font lacks; they are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         yield
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a PNG and, beside it, an SVG; returns both."""
-    files = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
-    with any_letters():
-        with atomic_path(files[0]) as partial:
+    """Write a PNG and an SVG file; return both paths."""
+    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    with ignore_missing_glyphs():
+        with atomic_path(png) as partial:
             figure.savefig(partial, dpi=130)
-        figure.set_layout_engine("none")  # what was found once need not be found again
-        with atomic_path(files[1]) as partial:
+        figure.set_layout_engine("none")  # the layout is done
+        with atomic_path(svg) as partial:
             figure.savefig(partial, dpi=130)
-    return files
+    return [png, svg]

@@ -1,1 +1,1 @@
-"""Accuracy on perturbed clips."""
+"""Accuracy under corruptions, adversarial perturbations and with another pose estimator."""

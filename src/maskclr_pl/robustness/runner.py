@@ -1,10 +1,10 @@
-"""Accuracy on clean and corrupted clips, all levels in one pass over the data."""
+"""Accuracy on clean and corrupted clips, with all corruptions in one pass over the data."""
 
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,46 +16,49 @@ from maskclr_pl.robustness.adversarial import NO_ATTACK, Adversarial, Predict
 from maskclr_pl.robustness.corruptions import Corruption, Poses, clip_rng
 from maskclr_pl.types import Batch
 
-Key = tuple[str, float, int]
-"""Corruption, level and draw of a pass over the clips."""
-
-Levels = Mapping[float, tuple[float, float]]
+LevelScores = Mapping[float, tuple[float, float]]
 """Level -> mean and standard deviation over draws of top-1, in percent."""
 
-_CLEAN: Key = ("clean", 0.0, 0)
+
+class PassKey(NamedTuple):
+    """One evaluation of all clips."""
+
+    corruption: str
+    level: float
+    draw: int
+
+
+CLEAN_PASS = PassKey("clean", 0.0, 0)
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Which of n clips were recognised in each of R passes over them; the first is clean."""
+    """Correct clips of R passes over the same n clips; the first pass is clean."""
 
     name: np.ndarray
     label: Int[np.ndarray, " n"]
-    keys: Sequence[Key]
+    keys: Sequence[PassKey]
     correct: Bool[np.ndarray, "R n"]
-    """The right class has the largest score."""
-    among5: Bool[np.ndarray, "R n"]
-    """The right class has one of the five largest scores."""
-    unanswered: int = 0
-    """Clips whose clean scores are not numbers; they count as wrong."""
+    """Whether the true class has the largest score."""
+    correct_top5: Bool[np.ndarray, "R n"]
+    """Whether the true class has one of the five largest scores."""
+    not_finite: int = 0
+    """Number of clips whose clean scores are not finite; they count as wrong."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of `robustness.csv`: corruption, level, draw, top1, top5 (percent).
+        """Return the rows of `robustness.csv`: corruption, level, draw, top1, top5 (percent).
 
-        The first is `clean`. Each corruption starts with its level 0, which is the clean pass.
+        The first row is `clean`. Each corruption starts with level 0, the result of the clean pass.
         """
-        numbered = list(enumerate(self.keys))
-        rows = numbered[:1]
-        for name in dict.fromkeys(name for name, _, _ in self.keys[1:]):
-            own = [(r, key) for r, key in numbered if key[0] == name]
-            draws = dict.fromkeys(draw for _, (_, _, draw) in own)
-            rows += [(0, (name, 0.0, draw)) for draw in draws] + own
-        percent = 100 * np.stack((self.correct.mean(1), self.among5.mean(1)), axis=1)
-        return [
-            dict(zip(("corruption", "level", "draw"), key, strict=True))
-            | dict(zip(("top1", "top5"), percent[r].round(4).tolist(), strict=True))
-            for r, key in rows
-        ]
+        indexed = list(enumerate(map(PassKey._make, self.keys)))
+        order = indexed[:1]
+        for name in dict.fromkeys(key.corruption for _, key in indexed[1:]):
+            passes = [(i, key) for i, key in indexed if key.corruption == name]
+            draws = dict.fromkeys(key.draw for _, key in passes)
+            order += [(0, PassKey(name, 0.0, draw)) for draw in draws] + passes
+        top1 = np.round(100 * self.correct.mean(1), 4).tolist()
+        top5 = np.round(100 * self.correct_top5.mean(1), 4).tolist()
+        return [{**key._asdict(), "top1": top1[i], "top5": top5[i]} for i, key in order]
 
 
 @torch.no_grad()
@@ -69,105 +72,113 @@ def measure_robustness(
     seed: int = 0,
     adversarial: Adversarial = NO_ATTACK,
 ) -> Passes:
-    """Which clips are recognised: clean, and per corruption, level and draw.
+    """Evaluate a model on clean clips and for each corruption, level and draw.
 
     Args:
-        predict: The model, in eval mode.
-        batches: On the device of the model.
-        names: Names of the clips, by `batch["index"]`.
-        corruptions: What to apply, each of another name; all fit the poses.
-        poses: What the clips consist of.
-        draws: Independent draws of the random parts.
-        seed: Of the draws.
-        adversarial: Further passes, over clips that are perturbed for this model.
+        predict: The model in eval mode.
+        batches: Batches on the device of the model.
+        names: Names of the clips, indexed by `batch["index"]`.
+        corruptions: Corruptions with different names that apply to the poses.
+        poses: Format of the poses.
+        draws: Number of independent draws of each corruption.
+        seed: Seed of the draws.
+        adversarial: Adversarial perturbations of this model, as additional passes.
     """
-    keys = [_CLEAN]
+    keys = [CLEAN_PASS]
     for corruption in corruptions:
-        keys += [(corruption.name, level, d) for level in corruption.levels for d in range(draws)]
-    keys += [(adversarial.name, level, 0) for level in adversarial.levels]
-    hits: dict[Key, list[Tensor]] = defaultdict(list)
-    seen, unanswered = [], torch.zeros((), dtype=torch.long)
+        keys += [
+            PassKey(corruption.name, level, draw)
+            for level in corruption.levels
+            for draw in range(draws)
+        ]
+    keys += [PassKey(adversarial.name, level, 0) for level in adversarial.levels]
+    hits: dict[PassKey, list[Tensor]] = defaultdict(list)
+    clips, not_finite = [], torch.zeros((), dtype=torch.long)
     for batch in batches:
-        seen.append(torch.stack((batch["index"], batch["label"])))
-        mine = [names[i] for i in batch["index"].tolist()]
-        clean = predict(batch["clip"], batch)
-        unanswered = unanswered + (~answered(clean)).sum()  # no wait for the device
-        hits[_CLEAN].append(correct_top1_top5(clean, batch))
-        for key, clip in _corrupted(batch, mine, corruptions, poses, draws, seed):
+        clips.append(torch.stack((batch["index"], batch["label"])))
+        clip_names = [names[i] for i in batch["index"].tolist()]
+        logits = predict(batch["clip"], batch)
+        not_finite = not_finite + (~answered(logits)).sum()  # does not synchronize the device
+        hits[CLEAN_PASS].append(correct_top1_top5(logits, batch))
+        for key, clip in _corrupted_clips(batch, clip_names, corruptions, poses, draws, seed):
             hits[key].append(correct_top1_top5(predict(clip, batch), batch))
         for level in adversarial.levels:
             clip = adversarial(predict, batch, level, poses)
-            hits[adversarial.name, level, 0].append(correct_top1_top5(predict(clip, batch), batch))
-    index, label = torch.cat(seen, 1).cpu()
+            key = PassKey(adversarial.name, level, 0)
+            hits[key].append(correct_top1_top5(predict(clip, batch), batch))
+    index, label = torch.cat(clips, 1).cpu()
     order = index.argsort()
-    found = torch.stack([torch.cat(hits[key], 1) for key in keys]).cpu()[..., order].numpy()
-    name = np.array([names[i] for i in index[order].tolist()])
-    return Passes(name, label[order].numpy(), keys, found[:, 0], found[:, 1], int(unanswered))
+    correct = torch.stack([torch.cat(hits[key], 1) for key in keys]).cpu()  # (R, 2, n)
+    correct_array = correct[..., order].numpy()
+    return Passes(
+        name=np.array([names[i] for i in index[order].tolist()]),
+        label=label[order].numpy(),
+        keys=keys,
+        correct=correct_array[:, 0],
+        correct_top5=correct_array[:, 1],
+        not_finite=int(not_finite),
+    )
 
 
 def correct_top1_top5(logits: Float[Tensor, "B K"], batch: Batch) -> Bool[Tensor, "2 B"]:
-    """Whether the right class has the largest score, and one of the five largest.
+    """Return whether the true class has the largest and one of the five largest scores.
 
-    Neither is so where the scores are not numbers.
+    Both are false where scores are not finite.
     """
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch["label"].unsqueeze(1)
     return torch.stack((best[:, 0], best.any(1))) & answered(logits)
 
 
-def _corrupted(
+def _corrupted_clips(
     batch: Batch,
     names: Sequence[str],
     corruptions: Sequence[Corruption],
     poses: Poses,
     draws: int,
     seed: int,
-) -> Iterator[tuple[Key, Float[Tensor, "B M T V C"]]]:
-    """The clips of a batch with every corruption, draw and level."""
+) -> Iterator[tuple[PassKey, Float[Tensor, "B M T V C"]]]:
+    """Yield the clips of a batch under every corruption, draw and level."""
     clip, frame = batch["clip"], batch["frame"]
     frames = int(frame.max()) + 1
     for corruption in corruptions:
         for draw in range(draws):
-            drawn = [
-                corruption.draw(clip_rng(seed, draw, corruption.name, name), frames, poses)
-                for name in names
-            ]
-            noise = torch.from_numpy(np.stack(drawn)).to(clip.device)
+            rngs = [clip_rng(seed, draw, corruption.name, name) for name in names]
+            arrays = np.stack([corruption.draw(rng, frames, poses) for rng in rngs])
+            random = torch.from_numpy(arrays).to(clip.device)
             for level in corruption.levels:
-                yield (
-                    (corruption.name, level, draw),
-                    corruption(clip, noise, frame, level, poses),
-                )
+                key = PassKey(corruption.name, level, draw)
+                yield key, corruption(clip, random, frame, level, poses)
 
 
 def summarize(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[float, tuple[float, float]]]:
-    """Mean and standard deviation over draws of top-1: {corruption: {level: (mean, std)}}.
+    """Return mean and standard deviation of top-1: {corruption: {level: (mean, std)}}.
 
     Args:
-        rows: Of `robustness.csv`, of one run or several; as measured or as read back. The
-            deviation of a single row is 0.
+        rows: Rows of `robustness.csv` of one or several runs. The deviation of one value is 0.
     """
     values: dict[str, dict[float, list[float]]] = {}
     for row in rows:
         levels = values.setdefault(row["corruption"], {})
         levels.setdefault(float(row["level"]), []).append(float(row["top1"]))
     return {
-        name: {level: (float(np.mean(v)), spread(v)) for level, v in levels.items()}
+        name: {level: (float(np.mean(v)), sample_std(v)) for level, v in levels.items()}
         for name, levels in values.items()
     }
 
 
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation of a sample; 0 for a single value."""
+def sample_std(values: Sequence[float]) -> float:
+    """Return the standard deviation of a sample; 0 for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def mean_over_levels(levels: Levels) -> float:
-    """Mean top-1 over the levels above 0."""
+def mean_over_levels(levels: LevelScores) -> float:
+    """Return the mean top-1 over the levels above 0."""
     return float(np.mean([mean for level, (mean, _) in levels.items() if level > 0]))
 
 
-def area(levels: Levels) -> float:
-    """Area under top-1 over the level, from 0 to the highest, divided by that level (percent)."""
+def normalized_auc(levels: LevelScores) -> float:
+    """Return the area under top-1 over level from 0 to the highest level, divided by the latter."""
     points = sorted((level, mean) for level, (mean, _) in levels.items())
-    pairs = itertools.pairwise(points)
-    return sum((b - a) * (left + right) / 2 for (a, left), (b, right) in pairs) / points[-1][0]
+    segments = itertools.pairwise(points)
+    area = sum((b - a) * (left + right) / 2 for (a, left), (b, right) in segments)
+    return area / points[-1][0]

@@ -1,7 +1,7 @@
-"""The same clips as another sensor or pose estimator saw them: a second store of them.
+"""Evaluation on the same clips from another sensor or pose estimator (a second store).
 
-Clips are matched by name, and only those matched are compared. No pose is aligned with the other
-store's: the difference between the two is what is measured.
+Clips are matched by name, and only matching clips are compared. Poses are not aligned: the
+difference between both stores is what is measured.
 """
 
 import copy
@@ -18,7 +18,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.methods import Classifier
 from maskclr_pl.robustness.corruptions import Poses
-from maskclr_pl.robustness.runner import Passes, measure_robustness
+from maskclr_pl.robustness.runner import Passes, PassKey, measure_robustness
 from maskclr_pl.sources.format_detection import find_format_problem
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import Batch, InputError
@@ -26,110 +26,119 @@ from maskclr_pl.types import Batch, InputError
 NAME = "second_store"
 
 
-def second_passes(
+def evaluate_second_store(
     method: Classifier,
     store: Store,
     test: ClipDataset,
     first: Passes,
     load: Callable[[ClipDataset], Iterable[Batch]],
 ) -> Passes:
-    """Which clips are recognised in the second store.
+    """Evaluate a model on the test clips of a second store.
 
     Args:
-        method: In eval mode.
-        store: The second store; its joints are converted to those that the method knows.
-        test: The test clips of the first store.
-        first: What is known of them; its first pass is over the clean clips.
-        load: Clips of a part to batches, on the device of the method.
+        method: Model in eval mode.
+        store: The second store; its joints are converted to the layout of the model.
+        test: Test clips of the first store.
+        first: Results on these clips; the first pass is clean.
+        load: Returns the batches of a dataset on the device of the model.
 
     Returns:
-        Two passes over the clips that both stores have: clean, in the first store, and
-        `second_store` with level 1.
+        Two passes over the clips of both stores: `clean` in the first store, and `second_store`
+        with level 1.
 
     Raises:
-        InputError: If no clip is in both, or classes or coordinates differ.
+        InputError: If no clip is in both stores, or classes or units differ.
     """
     if store.coordinates != test.store.coordinates:
         raise InputError(
-            f"{NAME}={store.path}: it holds {store.coordinates}, {test.store.path} holds "
-            f"{test.store.coordinates}"
+            f"{NAME}={store.path}: coordinates are {store.coordinates}, expected "
+            f"{test.store.coordinates} as in {test.store.path}"
         )
-    odd = find_format_problem(store)
-    if odd and odd != find_format_problem(
-        test.store
-    ):  # a model must be tested on the units it was trained on
-        raise InputError(f"{NAME}={store.path}: {odd}")
-    here, there = matching(store, test)
-    part = ClipDataset(
-        *(store, there, test.frames, test.persons, False, test.seed),
+    problem = find_format_problem(store)
+    if problem and problem != find_format_problem(test.store):  # units must match those of training
+        raise InputError(f"{NAME}={store.path}: {problem}")
+    test_index, store_index = match_clips(store, test)
+    clips = ClipDataset(
+        store,
+        store_index,
+        test.frames,
+        test.persons,
+        False,
+        test.seed,
         sampling=test.sampling,
         released=test.released,
     )
-    knowing = with_joints_of(method, store)
-    poses = Poses(store.skeleton, 2 if store.coordinates == "pixels" else 3)
-    found = measure_robustness(
-        lambda clip, batch: knowing.predict_clips(clip, batch).logits,
-        *(load(part), part.names, [], poses),
+    converted = with_input_joints(method, store)
+    second = measure_robustness(
+        lambda clip, batch: converted.predict_clips(clip, batch).logits,
+        load(clips),
+        clips.names,
+        corruptions=[],
+        poses=Poses(store.skeleton, 2 if store.coordinates == "pixels" else 3),
     )
     return Passes(
-        *(first.name[here], first.label[here], [first.keys[0], (NAME, 1.0, 0)]),
-        correct=np.stack((first.correct[0, here], found.correct[0])),
-        among5=np.stack((first.among5[0, here], found.among5[0])),
+        first.name[test_index],
+        first.label[test_index],
+        [first.keys[0], PassKey(NAME, 1.0, 0)],
+        correct=np.stack((first.correct[0, test_index], second.correct[0])),
+        correct_top5=np.stack((first.correct_top5[0, test_index], second.correct_top5[0])),
     )
 
 
-def matching(
+def match_clips(
     store: Store, test: ClipDataset
 ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-    """Places of the test clips that a second store has, too, and of their counterparts there.
+    """Return indices of matching clips in the test set and in a second store.
 
-    Names are compared as they are and, if none is the same, without their extensions.
+    Names are compared literally and, if none matches, without file extensions.
 
     Raises:
-        InputError: If no clip is in both, or one is of another class in the second.
+        InputError: If no clip matches, or a matching clip has another class.
     """
-    mine, theirs = test.names, [store.name(i) for i in range(len(store))]
-    pairs = _same(mine, theirs) or _same(_stems(mine), _stems(theirs))
-    if not pairs:
+    test_names, store_names = test.names, [store.name(i) for i in range(len(store))]
+    matches = _unique_matches(test_names, store_names) or _unique_matches(
+        [PurePath(name).stem for name in test_names], [PurePath(name).stem for name in store_names]
+    )
+    if not matches:
         raise InputError(
-            f"{NAME}={store.path}: none of its {len(theirs)} clips is named like a test clip (one "
-            f"of them is {theirs[0]!r}, one of the test clips {mine[0]!r}); expected the same "
-            "clips from another sensor or estimator"
+            f"{NAME}={store.path}: no clip has the name of a test clip (for example "
+            f"{store_names[0]!r}, test clips: {test_names[0]!r}); expected the same clips from "
+            "another sensor or pose estimator"
         )
-    for i, j in pairs:
+    for i, j in matches:
         label, other = test.labels[i], store.label[j]
-        names = test.store.class_names[label], store.class_names[other]
-        if label != other or names[0] != names[1]:
+        class_name, other_name = test.store.class_names[label], store.class_names[other]
+        if label != other or class_name != other_name:
             raise InputError(
-                f"{NAME}={store.path}: clip {theirs[j]!r} is of class {other} ({names[1]!r}), the "
-                f"test clip of {test.store.path} of class {label} ({names[0]!r}); expected the "
-                "same clips and classes"
+                f"{NAME}={store.path}: clip {store_names[j]!r} has class {other} ({other_name!r}), "
+                f"expected class {label} ({class_name!r}) as in {test.store.path}"
             )
-    here, there = np.array(pairs).T
-    return here, there
+    test_index, store_index = np.array(matches).T
+    return test_index, store_index
 
 
-def _same(mine: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    place = {name: j for j, name in enumerate(theirs)}
-    once = Counter(mine), Counter(theirs)
-    return [(i, place[name]) for i, name in enumerate(mine) if once[0][name] == once[1][name] == 1]
+def _unique_matches(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
+    """Return index pairs of the names that occur once in both sequences."""
+    index = {name: j for j, name in enumerate(second)}
+    counts, other_counts = Counter(first), Counter(second)
+    return [
+        (i, index[name]) for i, name in enumerate(first) if counts[name] == other_counts[name] == 1
+    ]
 
 
-def _stems(names: Sequence[str]) -> list[str]:
-    return [PurePath(name).stem for name in names]
-
-
-def matched(method: Classifier, store: Store, second: Passes, test: ClipDataset) -> str:
-    """How many clips a second store has, and which joints it lacks, in words."""
+def describe_second_store(
+    method: Classifier, store: Store, second: Passes, test: ClipDataset
+) -> str:
+    """Describe the matching clips and the joints that the second store lacks."""
     missing = Convert(store.skeleton, method.skeleton).missing
-    lacking = f"; its joints make no {', '.join(missing)}" if missing else ""
-    return f"has {len(second.name)} of the {len(test)} test clips{lacking}"
+    joints = f"; joints without data: {', '.join(missing)}" if missing else ""
+    return f"has {len(second.name)} of the {len(test)} test clips{joints}"
 
 
-def with_joints_of(method: Classifier, store: Store) -> Classifier:
-    """The method, for clips with the joints of another store; those it cannot build are zeros."""
-    other = copy.deepcopy(method)
-    steps = cast(nn.Sequential, other.preprocess)  # as checkpoint.build_method makes it
-    known = cast(Convert, steps[0])
-    steps[0] = Convert(store.skeleton, method.skeleton, known.confidence, known.released_scores)
-    return other.to(method.device)
+def with_input_joints(method: Classifier, store: Store) -> Classifier:
+    """Return a copy of a model for the joint layout of another store; missing joints are zeros."""
+    converted = copy.deepcopy(method)
+    steps = cast(nn.Sequential, converted.preprocess)  # see checkpoint.build_method
+    old = cast(Convert, steps[0])
+    steps[0] = Convert(store.skeleton, method.skeleton, old.confidence, old.released_scores)
+    return converted.to(method.device)

@@ -1,10 +1,10 @@
-"""What can go wrong with a pose estimator, at test time, with a level in natural units.
+"""Test-time corruptions that simulate pose estimation errors, with levels in natural units.
 
-A corruption acts on clips as the data module delivers them: the joints of the data file, image
-units, before the joints are converted and the clip is cropped. Its random part is drawn per clip
-from (seed, draw, corruption, clip name), so that every model sees the same; the levels of one
-draw share it, so that a higher level is the same disturbance, stronger. No model is trained on
-them.
+A corruption acts on clips as the data module delivers them: the joints of the dataset in image
+units or meters, before layout conversion and cropping. Its random part is seeded per clip by
+(seed, draw, corruption, clip name), so that all models see the same clips. All levels of a draw
+share it, so that a higher level is a stronger version of the same corruption. No model is trained
+on them.
 """
 
 from maskclr_pl.robustness.corruptions.base import Corruption, Poses, clip_rng
@@ -39,18 +39,24 @@ __all__ = [
     "clip_rng",
 ]
 
+_CLASSES: list[type[Corruption]] = [
+    SpatialNoise,
+    SpatiotemporalNoise,
+    JointOcclusion,
+    KeypointOcclusion,
+    FrameMasking,
+    FrameDrop,
+    FrameRate,
+    TimeCrop,
+    ConfidenceDropout,
+    SideSwap,
+    BodyScale,
+]
+
 UNITS = {
     **{f"occlusion_{part}": PartOcclusion.unit for part in PARTS},
-    **{
-        str(corruption.name): corruption.unit
-        for corruption in (
-            *(SpatialNoise, SpatiotemporalNoise),
-            *(JointOcclusion, KeypointOcclusion, FrameMasking),
-            *(FrameDrop, FrameRate, TimeCrop),
-            *(ConfidenceDropout, SideSwap, BodyScale),
-        )
-    },
-    "adversarial": f"reach, {NOISE_UNIT}",
+    **{str(corruption.name): corruption.unit for corruption in _CLASSES},
+    "adversarial": f"max. change, {NOISE_UNIT}",
     "second_store": "1: the other store",
 }
-"""Row of the robustness table -> unit of its level."""
+"""Corruption name in robustness.csv -> unit of its level."""

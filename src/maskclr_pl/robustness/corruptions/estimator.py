@@ -1,4 +1,4 @@
-"""What an estimator gets wrong beside places: confidence, left and right, the size of bodies."""
+"""Estimation errors other than position: confidence, left-right swaps, body size."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskclr_pl.robustness.corruptions.base import Corruption, Poses, of_frames, visible
+from maskclr_pl.robustness.corruptions.base import (
+    Corruption,
+    Poses,
+    gather_frames,
+    visible_joints,
+)
 
-FAINT = 0.01
-"""What is left of a confidence that is lost. Not zero, which would be a missing joint."""
+LOW_CONFIDENCE = 0.01
+"""Factor of a lost confidence; not zero, because zero marks a missing joint."""
 
 
 @dataclass(frozen=True)
 class ConfidenceDropout(Corruption):
-    """Joints that are found where they are, but with next to no confidence (a hundredth of it).
+    """Joints with correct positions whose confidence drops to a hundredth; 2D only.
 
-    Each joint in each frame of the recording by itself. In the image only.
+    Each joint is drawn independently in each frame of the recording.
 
     Args:
-        levels: Probabilities that the confidence of a joint is lost in a frame.
+        levels: Probabilities that a joint loses its confidence in a frame.
     """
 
     levels: Sequence[float] = (0.25, 0.5, 1.0)
@@ -30,28 +35,29 @@ class ConfidenceDropout(Corruption):
     unit: ClassVar[str] = "share of confidences"
 
     def skip_reason(self, poses: Poses) -> str | None:
-        """No confidence to lose."""
+        """Skip 3D poses."""
         return "3D joints have no confidence" if poses.coordinates == 3 else None
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Uniform (frames, V)."""
+        """Draw uniform values (frames, V)."""
         return rng.random((frames, len(poses.skeleton)), dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        lost = (of_frames(draws, frame) < level)[:, None, :, :, None]
+        """Corrupt clips, see `Corruption`."""
+        dropped = (gather_frames(draws, frame) < level)[:, None, :, :, None]  # (B, 1, T, V, 1)
         confidence = clip[..., 2:]
-        return torch.cat((clip[..., :2], torch.where(lost, FAINT * confidence, confidence)), dim=-1)
+        confidence = torch.where(dropped, LOW_CONFIDENCE * confidence, confidence)
+        return torch.cat((clip[..., :2], confidence), dim=-1)
 
 
 @dataclass(frozen=True)
 class SideSwap(Corruption):
-    """Frames of the recording in which left and right are mistaken for each other.
+    """Frames of the recording in which left and right joints are swapped.
 
     Args:
-        levels: Probabilities that the sides are exchanged in a frame.
+        levels: Probabilities that the sides are swapped in a frame.
     """
 
     levels: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -59,37 +65,36 @@ class SideSwap(Corruption):
     unit: ClassVar[str] = "share of frames"
 
     def skip_reason(self, poses: Poses) -> str | None:
-        """No two sides."""
+        """Skip skeletons without left-right pairs."""
         name = poses.skeleton.name
         return None if poses.skeleton.pairs else f"{name} has no pairs of left and right joints"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Uniform (frames,)."""
+        """Draw uniform values (frames,)."""
         return rng.random(frames, dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
+        """Corrupt clips, see `Corruption`."""
         order = list(range(clip.shape[3]))
         for left, right in poses.skeleton.pairs:
             order[left], order[right] = right, left
         index = torch.tensor(order).to(clip.device, non_blocking=True)
-        swapped = of_frames(draws, frame) < level
-        exchanged = clip.index_select(3, index)
-        return torch.where(swapped[:, None, :, None, None], exchanged, clip)
+        swapped = gather_frames(draws, frame) < level
+        return torch.where(swapped[:, None, :, None, None], clip.index_select(3, index), clip)
 
 
 @dataclass(frozen=True)
 class BodyScale(Corruption):
-    """Bodies that are larger, or smaller, than they were; the ways they walk stay the same.
+    """Larger or smaller bodies that move along the same path.
 
-    The joints of each person move away from the mean of those seen in the frame, or towards it, by
-    the factor 1 + level or its inverse (a coin decides for each clip). Of a person who stands still
-    in the image nothing of it is left when the clip has been cropped.
+    In each frame, the joints of a person are scaled about the mean of the visible ones by 1 + level
+    or its inverse (decided by a coin flip per clip). Cropping to the person removes most of the
+    effect where the person stays in one place.
 
     Args:
-        levels: How much larger, 0.2 for 20 %.
+        levels: Relative changes of size, 0.2 for 20 %.
     """
 
     levels: Sequence[float] = (0.1, 0.2, 0.3, 0.5)
@@ -98,16 +103,17 @@ class BodyScale(Corruption):
     highest: ClassVar[float] = math.inf
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """1 for larger, -1 for smaller (1,)."""
+        """Draw 1 (larger) or -1 (smaller), shape (1,)."""
         return rng.choice(np.array([-1, 1], np.float32), size=1)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        there = visible(clip, poses)
-        points, others = clip[..., : poses.coordinates], clip[..., poses.coordinates :]
-        centre = (points * there).sum(-2, keepdim=True) / there.sum(-2, keepdim=True).clamp(min=1)
+        """Corrupt clips, see `Corruption`."""
+        visible = visible_joints(clip, poses)
+        points, confidence = clip[..., : poses.coordinates], clip[..., poses.coordinates :]
+        count = visible.sum(-2, keepdim=True).clamp(min=1)
+        center = (points * visible).sum(-2, keepdim=True) / count
         growth = ((1 + level) ** draws - 1)[:, :, None, None, None]
-        moved = torch.where(there, points + growth * (points - centre), points)
-        return torch.cat((moved, others), dim=-1)
+        scaled = torch.where(visible, points + growth * (points - center), points)
+        return torch.cat((scaled, confidence), dim=-1)

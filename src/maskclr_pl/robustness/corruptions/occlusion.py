@@ -1,4 +1,4 @@
-"""What the camera does not see: joints, parts of the body, frames. What is hidden becomes zeros."""
+"""Occlusion of joints, body parts and frames. Occluded joints become zeros."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskclr_pl.robustness.corruptions.base import Corruption, Poses, of_frames, window
+from maskclr_pl.robustness.corruptions.base import Corruption, Poses, gather_frames, time_window
 from maskclr_pl.types import InputError
 
 PARTS = {
@@ -20,21 +20,21 @@ PARTS = {
     "arms": ("left_arm", "right_arm"),
     "legs": ("left_leg", "right_leg"),
 }
-"""The groups that `PartOcclusion` hides -> parts of a `Skeleton`; the trunk includes the head."""
+"""Occluded group -> parts of a `Skeleton`; the trunk includes the head."""
 
 
 @dataclass(frozen=True)
 class PartOcclusion(Corruption):
-    """A part of the body that is not seen in a share of the clip, of any person.
+    """A body part of all persons that is occluded during a contiguous share of the clip.
 
-    The frames are one after the other, from a random one on. At level 1 there is nothing random.
+    The position of this time window is random; level 1 is the whole clip.
 
     Args:
-        part: One of `PARTS`.
-        levels: Shares of the clip's frames; 1 is the whole clip.
+        part: A key of `PARTS`.
+        levels: Shares of the frames of the clip.
 
     Raises:
-        InputError: If there is no such part.
+        InputError: If the part is unknown.
     """
 
     part: str = field(kw_only=True)
@@ -48,15 +48,15 @@ class PartOcclusion(Corruption):
 
     @property
     def name(self) -> str:
-        """As `occlusion_left_arm`."""
+        """Name in tables, such as `occlusion_left_arm`."""
         return f"occlusion_{self.part}"
 
     def skip_reason(self, poses: Poses) -> str | None:
-        """Nothing to hide, or nothing that would be left."""
-        skeleton, parts = poses.skeleton, PARTS[self.part]
-        lacking = [part.replace("_", " ") for part in parts if part not in skeleton.parts]
-        if lacking:
-            return f"the joints of {skeleton.name} name no {lacking[0]}"
+        """Skip skeletons without this part, or without any other joint."""
+        skeleton = poses.skeleton
+        for part in PARTS[self.part]:
+            if part not in skeleton.parts:
+                return f"{skeleton.name} has no joints named as {part.replace('_', ' ')}"
         if len(self._joints(poses)) == len(skeleton):
             return f"{skeleton.name} has no other joints"
         return None
@@ -65,26 +65,26 @@ class PartOcclusion(Corruption):
         return [joint for part in PARTS[self.part] for joint in poses.skeleton.parts[part]]
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Where the window stands, uniform (1,)."""
+        """Draw the position of the window, uniform (1,)."""
         return rng.random(1, dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
+        """Corrupt clips, see `Corruption`."""
         joints = torch.zeros(clip.shape[3], dtype=torch.bool)
         joints[self._joints(poses)] = True
         joints = joints.to(clip.device, non_blocking=True)
-        hidden = window(frame, level, draws).unsqueeze(-1) & joints
-        return clip * ~hidden[:, None, :, :, None]
+        occluded = time_window(frame, level, draws).unsqueeze(-1) & joints  # (B, T, V)
+        return clip * ~occluded[:, None, :, :, None]
 
 
 @dataclass(frozen=True)
 class JointOcclusion(Corruption):
-    """Joints that are not seen in the whole clip, of any person.
+    """Random joints of all persons that are occluded during the whole clip.
 
     Args:
-        levels: Shares of the joints; `round(level * V)` are hidden.
+        levels: Shares of joints; `round(level * V)` joints are occluded.
     """
 
     levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -92,23 +92,23 @@ class JointOcclusion(Corruption):
     unit: ClassVar[str] = "share of joints"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """The order (V,) in which joints are hidden."""
+        """Draw the order (V,) in which joints are occluded."""
         return rng.permutation(len(poses.skeleton)).astype(np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        kept = draws >= round(level * draws.shape[1])
-        return clip * kept[:, None, None, :, None]
+        """Corrupt clips, see `Corruption`."""
+        visible = draws >= round(level * draws.shape[1])
+        return clip * visible[:, None, None, :, None]
 
 
 @dataclass(frozen=True)
 class KeypointOcclusion(Corruption):
-    """Joints that are not seen now and then: each in each frame of the recording by itself.
+    """Joints that are occluded independently in each frame of the recording.
 
     Args:
-        levels: Probabilities that a joint is hidden in a frame.
+        levels: Probabilities that a joint is occluded in a frame.
     """
 
     levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -116,20 +116,20 @@ class KeypointOcclusion(Corruption):
     unit: ClassVar[str] = "share of joints in frames"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Uniform (frames, V)."""
+        """Draw uniform values (frames, V)."""
         return rng.random((frames, len(poses.skeleton)), dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        kept = of_frames(draws, frame) >= level
-        return clip * kept[:, None, :, :, None]
+        """Corrupt clips, see `Corruption`."""
+        visible = gather_frames(draws, frame) >= level
+        return clip * visible[:, None, :, :, None]
 
 
 @dataclass(frozen=True)
 class FrameMasking(Corruption):
-    """Frames of the recording in which nobody is seen; time goes on.
+    """Frames of the recording in which all joints are missing; time does not change.
 
     Args:
         levels: Probabilities that a frame is empty.
@@ -140,12 +140,12 @@ class FrameMasking(Corruption):
     unit: ClassVar[str] = "share of frames"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Uniform (frames,)."""
+        """Draw uniform values (frames,)."""
         return rng.random(frames, dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        kept = of_frames(draws, frame) >= level
-        return clip * kept[:, None, :, None, None]
+        """Corrupt clips, see `Corruption`."""
+        visible = gather_frames(draws, frame) >= level
+        return clip * visible[:, None, :, None, None]

@@ -1,4 +1,4 @@
-"""What happens to time: frames that are lost, a slow camera, an action that is cut short."""
+"""Corruptions of time: dropped frames, low frame rates, truncated actions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,37 +9,37 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskclr_pl.robustness.corruptions.base import Corruption, Poses, of_frames, window
+from maskclr_pl.robustness.corruptions.base import Corruption, Poses, gather_frames, time_window
 
 
-def _take(
+def _take_steps(
     clip: Float[Tensor, "B M T V 3"], step: Int[Tensor, "B T"], frame: Int[Tensor, "B T"]
 ) -> Float[Tensor, "B M T V 3"]:
-    """Other frames of each clip in the place of its own; padding stays at the end."""
-    own = torch.arange(clip.shape[2], device=clip.device)
-    index = torch.where(frame >= 0, step, own)
+    """Show other time steps of each clip; padding stays at the end."""
+    identity = torch.arange(clip.shape[2], device=clip.device)
+    index = torch.where(frame >= 0, step, identity)
     return clip.gather(2, index[:, None, :, None, None].expand(clip.shape))
 
 
 def _stretch(
     clip: Float[Tensor, "B M T V 3"], kept: Bool[Tensor, "B T"], frame: Int[Tensor, "B T"]
 ) -> Float[Tensor, "B M T V 3"]:
-    """The frames that are kept, at least one of each clip, over the length of all its frames."""
-    order = (~kept).int().argsort(dim=1, stable=True)
+    """Stretch the kept frames (at least one per clip) to the length of the clip."""
+    order = (~kept).int().argsort(dim=1, stable=True)  # kept steps first
     step = torch.arange(clip.shape[2], device=clip.device)
     length = (frame >= 0).sum(1, keepdim=True)
-    place = (step * kept.sum(1, keepdim=True) // length).clamp(max=clip.shape[2] - 1)
-    return _take(clip, order.gather(1, place), frame)
+    source = (step * kept.sum(1, keepdim=True) // length).clamp(max=clip.shape[2] - 1)
+    return _take_steps(clip, order.gather(1, source), frame)
 
 
 @dataclass(frozen=True)
 class FrameDrop(Corruption):
-    """Frames of the recording that are lost; the others are stretched over the clip.
+    """Dropped frames of the recording; the remaining ones are stretched over the clip.
 
-    Each frame is lost with probability `level`; the last one left is never lost.
+    Each frame is dropped with probability `level`, but at least one remains.
 
     Args:
-        levels: Probabilities.
+        levels: Probabilities that a frame is dropped.
     """
 
     levels: Sequence[float] = (0.2, 0.4, 0.6, 0.8)
@@ -47,27 +47,27 @@ class FrameDrop(Corruption):
     unit: ClassVar[str] = "share of frames"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Uniform (frames,)."""
+        """Draw uniform values (frames,)."""
         return rng.random(frames, dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        there = frame >= 0
-        fate = of_frames(draws, frame).masked_fill(~there, -1)
-        kept = there & ((fate >= level) | (fate == fate.amax(1, keepdim=True)))
+        """Corrupt clips, see `Corruption`."""
+        real = frame >= 0
+        score = gather_frames(draws, frame).masked_fill(~real, -1)
+        kept = real & ((score >= level) | (score == score.amax(1, keepdim=True)))
         return _stretch(clip, kept, frame)
 
 
 @dataclass(frozen=True)
 class FrameRate(Corruption):
-    """A camera that is slow: the clip shows a pose until the next one comes.
+    """A low frame rate: every pose is repeated until the next one arrives.
 
-    Of the clip's frames only each (1 / (1 - level))-th is new, from a random one on.
+    Only every (1 / (1 - level))-th frame of the clip is new, with a random phase.
 
     Args:
-        levels: Shares of the frame rate that are lost: 0.5 is half the rate.
+        levels: Lost shares of the frame rate: 0.5 is half the rate.
     """
 
     levels: Sequence[float] = (0.5, 0.75, 0.875)
@@ -75,26 +75,26 @@ class FrameRate(Corruption):
     unit: ClassVar[str] = "share of the frame rate lost"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """How long ago the first pose came, as a share of the time between two; uniform (1,)."""
+        """Draw the phase as a share of the time between two poses, uniform (1,)."""
         return rng.random(1, dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
+        """Corrupt clips, see `Corruption`."""
         step = torch.arange(clip.shape[2], device=clip.device)
-        number = (step.double() * (1 - level) + draws.double()).floor()  # of the pose that is shown
+        pose_number = (step.double() * (1 - level) + draws.double()).floor()
         new = torch.ones_like(frame, dtype=torch.bool)
-        new[:, 1:] = number[:, 1:] != number[:, :-1]
-        return _take(clip, (step * new).cummax(1).values, frame)
+        new[:, 1:] = pose_number[:, 1:] != pose_number[:, :-1]
+        return _take_steps(clip, (step * new).cummax(1).values, frame)
 
 
 @dataclass(frozen=True)
 class TimeCrop(Corruption):
-    """An action of which the beginning and the end are cut off; the rest fills the clip.
+    """A truncated action: beginning and end are cut off, the rest is stretched over the clip.
 
     Args:
-        levels: Shares of the clip's frames that are cut off, at random ends; a frame is left.
+        levels: Shares of the frames that are cut off, split at random; at least one frame remains.
     """
 
     levels: Sequence[float] = (0.2, 0.4, 0.6, 0.8)
@@ -102,11 +102,11 @@ class TimeCrop(Corruption):
     unit: ClassVar[str] = "share of the clip"
 
     def draw(self, rng: np.random.Generator, frames: int, poses: Poses) -> np.ndarray:
-        """Where the rest stands, uniform (1,)."""
+        """Draw the position of the remaining frames, uniform (1,)."""
         return rng.random(1, dtype=np.float32)
 
     def __call__(
         self, clip: Tensor, draws: Tensor, frame: Tensor, level: float, poses: Poses
     ) -> Tensor:
-        """See `Corruption`."""
-        return _stretch(clip, window(frame, 1 - level, draws, least=1), frame)
+        """Corrupt clips, see `Corruption`."""
+        return _stretch(clip, time_window(frame, 1 - level, draws, min_length=1), frame)
