@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from maskclr_pl.types import InputError
+from maskclr_pl.errors import InputError
 
 try:
     import fcntl

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maskclr_pl.types import InputError
+from maskclr_pl.errors import InputError
 
 _LARGEST_YAML = 1 << 20  # bytes; the longest of ours has 20,000
 _MOST_NODES, _DEEPEST = 20_000, 64  # of a YAML file, when its aliases are written out

@@ -4,41 +4,14 @@ Axes, everywhere: B clips, M persons, N person sequences (the persons that are p
 V joints, C channels, S = T / stride token steps, D width, K classes, E embedding.
 """
 
-import re
-from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_LONGEST = 800
+from maskclr_pl.errors import InputError, printable
 
-
-def printable(text: str) -> str:
-    """A text as a line: line breaks and what no terminal shows stand as escapes.
-
-    Names of files and of recordings may hold anything. Of more than 800 characters, those in the
-    middle are left out.
-    """
-    line = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
-    half = _LONGEST // 2
-    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
-
-
-class InputError(ValueError):
-    """Something that the user gave is wrong.
-
-    The message is one line that says what was found, what was expected and what to type; the
-    commands print it without a traceback.
-
-    Args:
-        message: The line.
-        steps: What to do in several steps, a line each, which stand below it, indented.
-    """
-
-    def __init__(self, message: str, steps: Sequence[str] = ()):
-        super().__init__("\n  ".join(map(printable, (message, *steps))))
+__all__ = ["Batch", "Features", "InputError", "Prediction", "printable"]
 
 
 class Batch(TypedDict):

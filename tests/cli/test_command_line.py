@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from maskclr_pl import train
 from maskclr_pl.command_line import hydra_value, override, shell_command
 from maskclr_pl.reporting.accuracy import format_accuracy
+from maskclr_pl.training import summary
 from tests.helpers.commands import shell_line
 
 PARSER = OverridesParser.create()
@@ -72,9 +72,9 @@ def test_the_printed_line_runs(toy_run, tmp_path, capsys, monkeypatch):
     shutil.copytree(toy_run / "run", tmp_path / folder)
     shutil.copy(toy_run / "poses.h5", tmp_path)
     printed: list[str] = []
-    monkeypatch.setattr(train.log, "info", lambda text, *args: printed.append(text % args))
+    monkeypatch.setattr(summary.log, "info", lambda text, *args: printed.append(text % args))
     metrics = {"test/top1": 50.0, "test/top5": 100.0, "train/seconds": 1.0}
-    train._last_words(folder, metrics, "the last epoch", classes=2)
+    summary.log_result(folder, metrics, "the last epoch", classes=2)
     monkeypatch.undo()
     assert not any("top5" in line for line in printed)
     [line] = [line for line in printed if line.startswith("next ")]

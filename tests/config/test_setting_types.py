@@ -170,7 +170,7 @@ def test_any_value_of_any_key(command, tmp_path, monkeypatch, capsys):
         raise BuiltError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("maskclr_pl.train.locked_folder", built)
+    monkeypatch.setattr("maskclr_pl.training.run.locked_folder", built)
     # so that the other commands get as far as their values
     (tmp_path / "x").write_text("")
     given = {

@@ -18,7 +18,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from maskclr_pl import train
 from maskclr_pl.backbones.pretrained import read_weights
 from maskclr_pl.checkpoint.inheritance import inherit
 from maskclr_pl.checkpoint.load import load_run
@@ -36,6 +35,7 @@ from maskclr_pl.robustness.runner import measure_robustness
 from maskclr_pl.runs.describe import read_run
 from maskclr_pl.training.assemble import assemble
 from maskclr_pl.training.plan import choose_monitor, plan
+from maskclr_pl.training.trainer import build_trainer
 from maskclr_pl.types import InputError
 from tests.fuzz.samples import Sample, samples
 
@@ -161,8 +161,8 @@ def _resume(toy: Path, root: Path, output: Path) -> None:
         cfg.resume = "run"
         parts = assemble(cfg, ["resume=run"])
         monitor, _ = choose_monitor(parts.cfg, parts.data)
-        trainer = train._trainer(parts.cfg, Path("run"), monitor)
-        plan(parts.cfg, trainer, parts.method, parts.data, parts.done)
+        trainer = build_trainer(parts.cfg, Path("run"), monitor, logger=False)
+        plan(parts.cfg, trainer, parts.method, parts.data, parts.progress)
 
 
 def _report(toy: Path, root: Path, output: Path) -> None:

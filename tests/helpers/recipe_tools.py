@@ -77,7 +77,7 @@ def start(*words: str) -> Start:
         passed = overridden_keys(words)
         inherited = Inherited() if cfg.init_from is None else inherit(cfg, passed)
         store = open_store(cfg)
-        notes = adapt_to_data(cfg, store, passed, inherited)
+        notes = adapt_to_data(cfg, store, words, inherited)
     fill_sizes(cfg, store)
     torch.manual_seed(0)
     method = build_method(cfg, store.skeleton)

@@ -44,7 +44,7 @@ def test_a_failed_run_is_marked_so(tmp_path, capsys, monkeypatch):
     def fail(*_: Any) -> None:
         raise InputError("no")
 
-    monkeypatch.setattr("maskclr_pl.train.fit_and_test", fail)
+    monkeypatch.setattr("maskclr_pl.training.run.fit_and_test", fail)
     codes = []
     monkeypatch.setattr(wandb.Run, "finish", lambda run, exit_code=None: codes.append(exit_code))
     options = ["logger=wandb", "output_dir=run", *SHORT]

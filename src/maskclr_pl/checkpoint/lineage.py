@@ -10,8 +10,8 @@ from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.checkpoint.trained_on import TrainingRecord, check_start, start_advice
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.types import InputError
 
 
 def training_record(

@@ -17,11 +17,11 @@ from maskclr_pl import __version__
 from maskclr_pl.backbones.pretrained import is_weight, read_weights
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.trust import BoundedTensors, refuse_untrusted, trusted_packages
+from maskclr_pl.errors import InputError
 from maskclr_pl.finite import refuse_not_finite
 from maskclr_pl.methods import Method
 from maskclr_pl.runs.moved import update_config
 from maskclr_pl.skeletons.skeleton import Skeleton
-from maskclr_pl.types import InputError
 
 _MOST = {"frames": 10_000, "persons": 100}
 """Of a clip, by key of `data`: every clip would fill the memory."""

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Int64
 
 from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.errors import InputError
 from maskclr_pl.sources.ntu.protocols import NTU_NAME
-from maskclr_pl.types import InputError
 
 
 def _nothing() -> np.ndarray:

@@ -15,9 +15,9 @@ from maskclr_pl.checkpoint.inheritance import (
     read_origin,
 )
 from maskclr_pl.checkpoint.load import validated_state_dict
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons.skeleton import Skeleton
-from maskclr_pl.types import InputError
 
 
 def transfer_weights(

@@ -1,6 +1,6 @@
 """The door of every command: Hydra, one-line errors, types of settings, sweeps output."""
 
-from maskclr_pl.cli.entry_point import command, log_to
+from maskclr_pl.cli.entry_point import command, log_file
 from maskclr_pl.cli.errors import error_line, log
 from maskclr_pl.cli.folders import (
     locked_folder,
@@ -11,6 +11,7 @@ from maskclr_pl.cli.folders import (
     run_folder,
 )
 from maskclr_pl.cli.help import help_text
+from maskclr_pl.cli.jobs import is_multirun
 from maskclr_pl.cli.values import check_values
 
 __all__ = [
@@ -18,9 +19,10 @@ __all__ = [
     "command",
     "error_line",
     "help_text",
+    "is_multirun",
     "locked_folder",
     "log",
-    "log_to",
+    "log_file",
     "refuse_links",
     "refuse_results",
     "refuse_run",

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from maskclr_pl.cli.errors import error_line, is_user_error, log
 from maskclr_pl.cli.help import help_text
-from maskclr_pl.cli.jobs import run_job
+from maskclr_pl.cli.jobs import is_multirun, run_job
 from maskclr_pl.cli.sweeps import prepared
 from maskclr_pl.cli.values import check_groups, check_values
 from maskclr_pl.config.paths import config_dir
@@ -58,7 +56,7 @@ def command(name: str) -> Callable[[Main], Callable[[], None]]:
 def _guarded(main: Main, cfg: DictConfig, name: str) -> Any:
     if not log.handlers:  # a launcher's job, in a process of its own
         _set_up_output()
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if is_multirun():
         return run_job(lambda cfg: _checked(main, cfg), cfg, name)
     with _errors_in_one_line(name):
         return _checked(main, cfg)
@@ -122,8 +120,14 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def log_to(path: Path) -> None:
-    """Also write the command's lines to a file."""
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Also write log lines to a file."""
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-    log.handlers = [log.handlers[0], handler]
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()

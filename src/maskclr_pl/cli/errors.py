@@ -16,7 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from maskclr_pl.cli.help import options
 from maskclr_pl.config.paths import config_dir
-from maskclr_pl.types import InputError, printable
+from maskclr_pl.errors import InputError, printable
 
 log = logging.getLogger("maskclr_pl")
 

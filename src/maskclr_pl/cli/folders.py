@@ -7,24 +7,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from maskclr_pl.cli.jobs import job_folder
+from maskclr_pl.cli.jobs import holds_run, is_multirun, job_folder
 from maskclr_pl.command_line import override
+from maskclr_pl.errors import InputError
 from maskclr_pl.files import locked_file, write_atomically, write_error
 from maskclr_pl.reading import check_no_device
-from maskclr_pl.runs.read import holds_run
-from maskclr_pl.types import InputError
 
 
 def run_folder(output_dir: str | None, kind: str) -> Path:
     """The folder of this run: `output_dir`, or a new one under runs/. Nothing is made yet."""
-    hydra_config = HydraConfig.get()
     if output_dir is not None:
         return Path(output_dir)
-    if hydra_config.mode == RunMode.MULTIRUN:
+    if is_multirun():
         return job_folder()
     return Path("runs") / kind / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 

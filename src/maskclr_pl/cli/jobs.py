@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from maskclr_pl.cli.errors import error_line, is_user_error, log
+from maskclr_pl.errors import InputError
 from maskclr_pl.files import is_running, write_atomically
-from maskclr_pl.runs.read import holds_run
-from maskclr_pl.types import InputError
 
 CALL = "MASKCLR_SWEEP"
 """Environment variable of the jobs that one call of a command runs."""
@@ -54,6 +54,18 @@ class Job:
         """Write the file of this job."""
         path = sweep_dir / "jobs" / f"{self.name}.json"
         write_atomically(path, json.dumps(asdict(self), indent=2).encode())
+
+
+def is_multirun() -> bool:
+    """Return True inside a job of a sweep (`-m`)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def holds_run(folder: Path) -> bool:
+    """Return True if a folder holds a run or other results."""
+    from maskclr_pl.runs import read  # imports torch, which takes seconds
+
+    return read.holds_run(folder)
 
 
 def short_hash(words: Sequence[str]) -> str:
@@ -144,8 +156,6 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
         job.status = "stopped"
         job.save(sweep_dir)
         raise
-    finally:
-        log.handlers = log.handlers[:1]  # not the log file of this job
     job.save(sweep_dir)
     return job.value
 
@@ -188,4 +198,4 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
         return
     if holds_run(folder):
         cfg.resume = str(folder)
-        log.info("           begun before: continued")
+        log.info("           started before: resumed")

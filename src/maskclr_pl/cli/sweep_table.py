@@ -9,7 +9,6 @@ import numpy as np
 from maskclr_pl.cli.errors import log
 from maskclr_pl.cli.jobs import Job
 from maskclr_pl.command_line import shell_command
-from maskclr_pl.runs.read import read_metrics
 
 
 def show(jobs: Sequence[Job], name: str) -> None:
@@ -54,6 +53,8 @@ def _rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
 
 
 def _metrics(job: Job) -> dict[str, Any]:
+    from maskclr_pl.runs.read import read_metrics  # imports torch, which takes seconds
+
     folder = Path(job.folder)
     tested = job.status == "finished" and (folder / "metrics.json").is_file()
     return read_metrics(folder) if tested else {}

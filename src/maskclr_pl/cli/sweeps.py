@@ -26,7 +26,7 @@ from maskclr_pl.cli.jobs import CALL, Job, fail, job_of, short_hash
 from maskclr_pl.cli.sweep_table import show
 from maskclr_pl.cli.values import check_groups
 from maskclr_pl.command_line import hydra_value, override
-from maskclr_pl.types import InputError
+from maskclr_pl.errors import InputError
 
 _LAUNCHER = ("launcher=", "hydra.launcher", "hydra/launcher", "hydra.sweep.")
 """How and where jobs run, which does not change their results."""

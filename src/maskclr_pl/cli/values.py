@@ -21,8 +21,8 @@ from maskclr_pl.cli.errors import closest, log
 from maskclr_pl.cli.help import groups, options
 from maskclr_pl.cli.setting_types import SETTINGS
 from maskclr_pl.command_line import override
+from maskclr_pl.errors import InputError
 from maskclr_pl.runs.moved import RENAMED_KEYS
-from maskclr_pl.types import InputError
 
 Place = tuple[int | str, ...]
 """Keys and indices that lead to an element of a value."""

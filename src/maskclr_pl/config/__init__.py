@@ -1,5 +1,5 @@
-"""Configuration: where it lies, how it is completed, and what it may ask for."""
+"""Configuration: locate, compose, complete and check it."""
 
-from maskclr_pl.config.paths import config_dir
+from maskclr_pl.config.paths import compose, config_dir
 
-__all__ = ["config_dir"]
+__all__ = ["compose", "config_dir"]

@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
-from maskclr_pl.types import InputError
 
 VIEWS = ("extreme",)
 """Views of a clip that an augmentation may make beside `augment` and `preprocess`."""

@@ -6,20 +6,20 @@ from them is settled here, unless it was passed on the command line or taken ove
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import hydra
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from maskclr_pl.config.build import clip_skeleton
+from maskclr_pl.config.paths import compose
 from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.splits import draw_novel
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import OneShot
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
-from maskclr_pl.types import InputError
 
 _MEANT = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
 """Groups that set keys of others -> those keys."""
@@ -55,14 +55,14 @@ def is_overridden(key: str, passed: frozenset[str]) -> bool:
 
 
 def adapt_to_data(
-    cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
+    cfg: DictConfig, store: Store, overrides: Sequence[str], origin: Inherited
 ) -> list[str]:
     """Settle, in place, what follows from the data file.
 
     Args:
         cfg: As composed, with the inherited settings.
         store: The data.
-        passed: Keys of the command line (`overridden_keys`), which stand.
+        overrides: Of the command line, which stand.
         origin: Settings inherited from another run, which stand as well.
 
     Returns:
@@ -71,9 +71,10 @@ def adapt_to_data(
     Raises:
         InputError: If the splits do not pair up, or the joints cannot be those of the origin.
     """
+    passed = overridden_keys(overrides)
     return [
         *_splits(cfg, store),
-        *_augmentation(cfg, store, passed, origin),
+        *_augmentation(cfg, store, overrides, origin),
         *_joints(cfg, store, passed, origin),
         *_novel_classes(cfg, store, passed),
         *_recipe_sizes(cfg, store, passed),
@@ -109,28 +110,23 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def _augmentation(
-    cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
+    cfg: DictConfig, store: Store, overrides: Sequence[str], origin: Inherited
 ) -> Iterator[str]:
     """Exchange an augmentation for the other kind of data for its counterpart."""
     kind = cfg.augment.coordinates
-    if kind == store.coordinates or any(key.partition(".")[0] == "augment" for key in passed):
+    if kind == store.coordinates or any(
+        key.partition(".")[0] == "augment" for key in overridden_keys(overrides)
+    ):
         return
     with open_dict(cfg):
         if origin.augment is not None:
             cfg.augment = origin.augment
         name = cfg.augment.get("counterpart")
         if cfg.augment.coordinates != store.coordinates and name:
-            cfg.augment = _composed("augment", name)
+            cfg.augment = compose([*overrides, f"augment={name}"]).augment
             yield f"augment={name}: {store.path} holds {store.coordinates}"
         elif origin.augment is not None:
             yield f"the augmentation of {cfg.init_from} is for {kind} and is not taken over"
-
-
-def _composed(group: str, option: str) -> Any:
-    """Another option of a group, with all that was passed on the command line."""
-    hydra_config = HydraConfig.get()
-    overrides = [*hydra_config.overrides.task, f"{group}={option}"]
-    return hydra.compose(hydra_config.job.config_name, overrides)[group]
 
 
 def _joints(

@@ -15,11 +15,11 @@ from maskclr_pl.backbones.layers import BatchNorm2d
 from maskclr_pl.config.build import blame_setting, clip_skeleton
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store, write_store
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
 from maskclr_pl.skeletons.skeleton import Skeleton, conversion
 from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.transforms.streams import Kind
-from maskclr_pl.types import InputError
 
 log = logging.getLogger("maskclr_pl")
 

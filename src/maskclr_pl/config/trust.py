@@ -14,7 +14,7 @@ import hydra
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskclr_pl.types import InputError
+from maskclr_pl.errors import InputError
 
 TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
 """Where the classes of a model may come from, unless the user trusts more."""

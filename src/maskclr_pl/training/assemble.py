@@ -25,28 +25,28 @@ from maskclr_pl.config.resolve import (
 )
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.splits import own_list
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.training.progress import Progress, read_progress
 from maskclr_pl.training.resume import changed_overrides, check_data, resume_config
-from maskclr_pl.types import InputError
 
 
-class Parts(NamedTuple):
+class TrainingSetup(NamedTuple):
     """A run that is ready to start."""
 
     cfg: DictConfig
     """Complete: what was inherited and what follows from the data is filled in."""
     method: Method
     data: SkeletonDataModule
-    done: Progress | None
-    """How far a run that is continued is."""
+    progress: Progress | None
+    """Checkpoint and epoch that a resumed run continues from."""
     trained_on: dict[str, Any]
     """Record of the clips that the weights are trained on, for the checkpoints."""
     lines: list[str]
     """For the log: where the run starts from, and what was settled."""
 
 
-def assemble(cfg: DictConfig, overrides: Sequence[str]) -> Parts:
+def assemble(cfg: DictConfig, overrides: Sequence[str]) -> TrainingSetup:
     """Complete the configuration, open the data, build the method, load the weights to start from.
 
     Whatever can be wrong with them is found here, before a run folder is claimed.
@@ -71,15 +71,12 @@ def _assembled(
     done: Progress | None,
     inherited: Inherited,
     notes: Sequence[str],
-) -> Parts:
+) -> TrainingSetup:
     lines = [f"note: {note}" for note in notes]
     store = open_store(cfg)
     fill_val_fraction(cfg)
     if not cfg.resume:
-        lines += [
-            f"note: {note}"
-            for note in adapt_to_data(cfg, store, overridden_keys(overrides), inherited)
-        ]
+        lines += [f"note: {note}" for note in adapt_to_data(cfg, store, overrides, inherited)]
     fill_sizes(cfg, store)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     method = build_method(cfg, store.skeleton, with_weights=done is None)
@@ -94,7 +91,7 @@ def _assembled(
     if cfg.init_from and done is None:
         lines += _start(cfg, method, store.class_names, inherited)
     trained_on, overlaps = training_record(cfg, data, method, None if done is None else done.path)
-    return Parts(cfg, method, data, done, trained_on, lines + overlaps)
+    return TrainingSetup(cfg, method, data, done, trained_on, lines + overlaps)
 
 
 def _settings(

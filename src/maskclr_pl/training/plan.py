@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from maskclr_pl.callbacks import best_checkpoint, too_few_clips
 from maskclr_pl.cli import log
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.methods.stages import Stage, check_stages, collect_stages, planned_epochs
 from maskclr_pl.runs.read import read_metrics
 from maskclr_pl.training.progress import Progress
-from maskclr_pl.types import InputError
 
 
 class Plan(NamedTuple):

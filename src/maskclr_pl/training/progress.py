@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from maskclr_pl.callbacks import BestCheckpoint
 from maskclr_pl.checkpoint.load import validated_state_dict
+from maskclr_pl.errors import InputError
 from maskclr_pl.methods.stages import Stage
 from maskclr_pl.runs.checkpoints import BEST, checkpoint_problem, newest_checkpoint
 from maskclr_pl.runs.history import EPOCH_ROW
-from maskclr_pl.types import InputError
 
 
 class Progress(NamedTuple):

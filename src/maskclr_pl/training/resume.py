@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from maskclr_pl.cli import check_values
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.errors import InputError
 from maskclr_pl.reading import read_yaml
 from maskclr_pl.runs.checkpoints import LAST, newest_checkpoint
 from maskclr_pl.runs.environment import describe_data, read_environment, shorten_home
 from maskclr_pl.runs.moved import update_config
 from maskclr_pl.runs.read import holds_run
-from maskclr_pl.types import InputError
 
 CHANGEABLE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),

@@ -6,8 +6,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.reading import check_no_device
-from maskclr_pl.types import InputError
 
 
 def file_hash(path: str | Path) -> str:

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.reading import check_no_device
-from maskclr_pl.types import InputError
 
 _SMALL = 1024  # bytes that are not worth a second look into the file
 _MOST_AXES = 32
