@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.commands import pyskl_file, shell_line
@@ -62,7 +63,9 @@ def kind(line: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each kind of command runs once; a run folder that it wrote stands for the others."""
     write_inputs(tmp_path)
     folders: dict[tuple[str, ...], str] = {}
@@ -76,6 +79,11 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             folders[kind(line)] = folder
     for file in ("first/robustness.csv", "report/report.html", "extended/metrics.json"):
         assert (tmp_path / "runs" / file).is_file()
+    monkeypatch.chdir(tmp_path)
+    [example] = blocks(ROOT / "docs/guides/prediction.md", "python")
+    keypoint = np.random.default_rng(0).normal(500, 50, (1, 20, 17, 2))
+    exec(compile(example, "prediction.md", "exec"), {"poses": (keypoint, np.ones((1, 20, 17)))})
+    assert len(capsys.readouterr().out.splitlines()) == 2  # classes
 
 
 def test_every_guide_is_run() -> None:
@@ -90,8 +98,6 @@ def test_readme_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_store_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    import numpy as np
-
     monkeypatch.chdir(tmp_path)
     [example] = blocks(ROOT / "docs/reference/store.md", "python")
     poses = np.ones((1, 8, 17, 2), np.float32)
