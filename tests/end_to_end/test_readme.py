@@ -1,6 +1,7 @@
 """The commands, tables, and examples of the README, the guides, and `make demo` work.
 
-Commands run in order in one folder, on small data, with the slow tests.
+Commands run in order in one folder, on small data: the short ones with the slow tests, all of them
+with those of the recipes.
 """
 
 import re
@@ -25,7 +26,8 @@ GUIDES = [
     )
 ]
 OWN = ("experiment=NAME", "backbone=mean_pose")  # placeholders, and files that a guide shows
-ELSEWHERE = ("data=ntu", "corruption=poster")  # no file; minutes, see tests/robustness
+NOT_RUN = ("data=ntu", "corruption=poster")  # no file; minutes, see tests/robustness
+LONG = ("experiment=", "logger=wandb", "/logged", "mamp", "format=torch")
 REFERENCE = sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -62,9 +64,18 @@ def kind(line: str) -> tuple[str, ...]:
     return tuple(sorted(word for word in shlex.split(line) if not word.startswith(paths)))
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        pytest.param((*NOT_RUN, *LONG), marks=pytest.mark.slow, id="short"),
+        pytest.param(NOT_RUN, marks=pytest.mark.recipes, id="all"),
+    ],
+)
 def test_commands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    left_out: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each kind of command runs once; a run folder that it wrote stands for the others."""
     write_inputs(tmp_path)
@@ -74,7 +85,7 @@ def test_commands(
         if kind(line) in folders:
             if folder and not (tmp_path / folder).exists():
                 shutil.copytree(tmp_path / folders[kind(line)], tmp_path / folder)
-        elif not any(word in line for word in ELSEWHERE):
+        elif not any(word in line for word in left_out):
             shell_line(line, tmp_path, capsys)
             folders[kind(line)] = folder
     for file in ("first/robustness.csv", "report/report.html", "extended/metrics.json"):
