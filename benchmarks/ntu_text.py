@@ -1,8 +1,8 @@
-"""Reading raw NTU RGB+D files: ours against line by line, on the same files in the same run.
+"""Speed of reading raw NTU RGB+D files, compared with reading line by line in the same run.
 
-`python -m benchmarks.ntu_text` writes clips of the usual size to a temporary folder, with the
-seven significant digits that the real files have. Every reader gets the joints in metres and the
-tracking states as arrays; the best of several runs counts.
+Target: at least 3 times as fast as line by line. `python -m benchmarks.ntu_text` writes clips of
+typical size with seven significant digits to a temporary folder. Every reader returns the joints in
+meters and the tracking states as arrays; the best of several runs counts.
 """
 
 import sys
@@ -27,7 +27,7 @@ def ours(path: Path) -> list[Track]:
 
 
 def line_by_line(path: Path) -> list[Track]:
-    """Every line is split and every value of a joint becomes a number."""
+    """Split every line and convert every value of a joint to a number."""
     rows: dict[str, list[Any]] = {}
     seen: dict[str, list[int]] = {}
     with open(path) as file:
@@ -54,7 +54,7 @@ _KEYS = (
 
 
 def joint_dicts(path: Path) -> list[Track]:
-    """The whole file as nested dicts first, as the widespread readers do."""
+    """Read the whole file into nested dicts first, as widespread readers do."""
     frames = []
     with open(path) as file:
         for _ in range(int(file.readline())):

@@ -148,12 +148,12 @@ def _splits(
         asked: Whether the source has divided its recordings by `division` itself.
     """
     names = [source.name(i) for i in range(len(source))]
-    benchmark = ntu.protocols(names)
+    benchmark = ntu.protocol_splits(names)
     if not asked and (division.by is not None or not (benchmark or source.splits)):
         if benchmark or source.splits:
             log.info("note: split=%s replaces the splits of the files", division.by)
         return partial(_divided, division)
-    for line in ntu.check_splits(source.splits, names):
+    for line in ntu.compare_splits(source.splits, names):
         log.info("note: %s", line)
     if not asked:
         division.check_unused()
@@ -170,9 +170,9 @@ def _divided(division: Splitter, table: Table) -> Mapping[str, Sequence[str]]:
 def _benchmark(store: Store) -> list[str]:
     """Whether the counts are those of the NTU benchmarks."""
     names = [store.name(i) for i in range(len(store))]
-    if not ntu.protocols(names):
+    if not ntu.protocol_splits(names):
         return []
-    return ntu.check_counts(
+    return ntu.compare_counts(
         {split: len(rows) for split, rows in store.splits.items()}, len(store), names
     )
 

@@ -422,7 +422,7 @@ MISTAKES = {
     "prepare code": (
         "prepare",
         ["input=WORLD/evil.pkl", "output=x.h5", "skeleton=coco17"],
-        r"evil\.pkl: refused, it asks for (posix|nt)\.system",
+        r"evil\.pkl: refused, it contains (posix|nt)\.system",
     ),
     "prepare over a file": (
         "prepare",

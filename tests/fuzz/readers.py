@@ -184,8 +184,8 @@ def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
             return "read", ""
         source = sample.read(root)
         names = [source.name(i) for i in range(len(source))]
-        ntu.check_splits(source.splits, names)
-        splits = {**ntu.protocols(names), **source.splits} or {"all": names}
+        ntu.compare_splits(source.splits, names)
+        splits = {**ntu.protocol_splits(names), **source.splits} or {"all": names}
     except InputError as error:
         return "refused", _line(error)
     reason = ""

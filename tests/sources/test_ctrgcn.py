@@ -15,7 +15,7 @@ from maskclr_pl.types import InputError
 
 
 def clip(frames, bodies=1, *, total=12, seed=0, dtype=np.float32):
-    """(total, 150) as the preprocessing leaves it: the spine's middle starts at the origin."""
+    """(total, 150) as the preprocessing writes it: the middle of the spine starts at the origin."""
     rng = np.random.default_rng(seed)
     values = np.zeros((total, 2, 25, 3))
     values[:frames, :bodies] = rng.normal(size=(frames, bodies, 25, 3))
@@ -44,7 +44,7 @@ def saved(folder, values, save=np.savez):
 
 
 def expected(row):
-    """Joint by joint: cut, drop absent and repeated bodies, move the origin by a micrometre."""
+    """Joint by joint: cut, drop absent and repeated bodies, move the origin by a micrometer."""
     frames = [row[t].reshape(2, 25, 3) for t in range(len(row))]
     while not frames[-1].any():
         frames.pop()
@@ -83,27 +83,27 @@ def assert_read(source, values):
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-def test_every_row_arrives(tmp_path, save, dtype):
+def test_all_rows_are_read(tmp_path, save, dtype):
     values = arrays()
     values.update({key: values[key].astype(dtype) for key in ("x_train", "x_test")})
     assert_read(CtrGcnSource(saved(tmp_path, values, save)), values)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.uint64, np.float32, ">i2"])
-def test_labels_may_be_numbers(tmp_path, dtype):
+def test_integer_labels_are_read(tmp_path, dtype):
     labels = {"y_train": np.array([3, 119, 0], dtype), "y_test": np.array([7, 7], dtype)}
     values = arrays(**labels)
     assert_read(CtrGcnSource(saved(tmp_path, values)), values)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.float16])
-def test_one_hot_labels_of_any_type(tmp_path, dtype):
+def test_one_hot_labels_of_any_type_are_read(tmp_path, dtype):
     values = arrays()
     values.update({key: values[key].astype(dtype) for key in ("y_train", "y_test")})
     assert_read(CtrGcnSource(saved(tmp_path, values)), values)
 
 
-def test_the_second_body_of_ntu_120(tmp_path):
+def test_repeated_second_body_is_dropped(tmp_path):
     single = clip(6, seed=5).reshape(12, 2, 25, 3)
     single[:, 1] = single[:, 0]
     nearly = single.copy()
@@ -127,7 +127,7 @@ def test_gaps_are_kept_and_a_lone_second_body_is_first(tmp_path):
     assert source[4].keypoint.shape[0] == 1
 
 
-def test_the_origin_is_no_missing_joint(tmp_path):
+def test_joint_at_the_origin_is_not_missing(tmp_path):
     source = CtrGcnSource(saved(tmp_path, arrays()))
     keypoint = source[0].keypoint
     assert keypoint.any(3).all()
@@ -136,7 +136,7 @@ def test_the_origin_is_no_missing_joint(tmp_path):
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.booleans())
-def test_any_order_of_reading(tmp_path_factory, order, compressed):
+def test_rows_are_read_in_any_order(tmp_path_factory, order, compressed):
     folder = tmp_path_factory.getbasetemp() / "order"
     folder.mkdir(exist_ok=True)
     values = arrays()
@@ -147,7 +147,7 @@ def test_any_order_of_reading(tmp_path_factory, order, compressed):
         assert np.array_equal(source[index].keypoint, expected(rows[index]))
 
 
-def test_the_whole_archive_becomes_a_store(tmp_path):
+def test_archive_becomes_a_store(tmp_path):
     source = CtrGcnSource(saved(tmp_path, arrays()))
     store = write_store(
         tmp_path / "s.h5",
@@ -161,7 +161,7 @@ def test_the_whole_archive_becomes_a_store(tmp_path):
     assert store.rows("test").tolist() == [3, 4]
 
 
-def test_the_hash_follows_the_content(tmp_path):
+def test_hash_depends_on_content(tmp_path):
     path = saved(tmp_path, arrays())
     first = CtrGcnSource(path).hash
     assert CtrGcnSource(saved(tmp_path, arrays())).hash == first
@@ -203,8 +203,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 X, Y = "x_train.npy", "y_train.npy"
 WRONG = {
-    "no test": ({"x_test": None}, r"no x_test\.npy in it, but 'x_train\.npy'.*expected x_train"),
-    "no labels": ({"y_train": None}, r"no y_train\.npy in it"),
+    "no test": (
+        {"x_test": None},
+        r"contains 'x_train\.npy'.*, but not x_test\.npy; expected x_train",
+    ),
+    "no labels": ({"y_train": None}, r"but not y_train\.npy"),
     "st-gcn form": ({"x_train": np.ones((3, 3, 10, 25, 2))}, r"\(3, 3, 10, 25, 2\) float64, exp"),
     "one body": ({"x_train": np.ones((3, 10, 75))}, r"x_train.npy is \(3, 10, 75\) float64"),
     "no frames": ({"x_train": np.ones((3, 0, 150))}, r"\(3, 0, 150\)"),
@@ -229,7 +232,7 @@ WRONG = {
 
 
 def message_of(path, folder):
-    """What is said about a file; any other exception is raised."""
+    """Return the error message for a file; other exceptions are raised."""
     try:
         source = CtrGcnSource(path)
         recordings = (source[i] for i in range(len(source)))
@@ -240,7 +243,7 @@ def message_of(path, folder):
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_one_line_says_what_is_wrong(tmp_path, mistake):
+def test_malformed_archive_is_refused_in_one_line(tmp_path, mistake):
     changes, message = WRONG[mistake]
     values = {key: one for key, one in arrays(**changes).items() if one is not None}
     found = message_of(saved(tmp_path, values), tmp_path)
@@ -249,7 +252,7 @@ def test_one_line_says_what_is_wrong(tmp_path, mistake):
     assert "\n" not in found
 
 
-def test_what_is_no_archive(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.npz: no such file"):
         CtrGcnSource(tmp_path / "gone.npz")
     with pytest.raises(InputError, match="Is a directory"):
@@ -264,7 +267,7 @@ def test_what_is_no_archive(tmp_path):
 
 
 def header(descr, shape):
-    """An .npy header that says so, with 16 bytes of values."""
+    """Build an .npy file with this header and 16 bytes of values."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(16)
 
@@ -286,7 +289,7 @@ def header(descr, shape):
         b"",
     ],
 )
-def test_headers_that_lie(tmp_path, member):
+def test_forged_headers_are_refused(tmp_path, member):
     path = saved(tmp_path, arrays())
     with zipfile.ZipFile(path) as archive:
         others = {name: archive.read(name) for name in archive.namelist()}
@@ -311,7 +314,7 @@ edits = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size
 @settings(max_examples=150)
 @given(edits, st.booleans(), st.booleans())
 def test_damaged_bytes_are_refused_or_read(tmp_path_factory, edits, compressed, near_end):
-    """Near the end is the table of the archive."""
+    """The directory of the archive is near its end."""
     folder = tmp_path_factory.getbasetemp() / "damaged"
     folder.mkdir(exist_ok=True)
     data = bytearray(DEFLATED if compressed else STORED)
@@ -323,14 +326,14 @@ def test_damaged_bytes_are_refused_or_read(tmp_path_factory, edits, compressed, 
 
 
 @pytest.mark.parametrize("data", [STORED, DEFLATED], ids=["stored", "deflated"])
-def test_an_archive_that_is_cut_short(tmp_path, data):
+def test_truncated_archive_is_refused(tmp_path, data):
     for size in range(0, len(data), len(data) // 20):
         (tmp_path / "a.npz").write_bytes(data[:size])
         assert "a.npz: not an .npz archive" in message_of(tmp_path / "a.npz", tmp_path)
 
 
-def test_damage_in_the_values_is_found_at_the_end(tmp_path):
-    """The checksum of an array is known when its last row was read."""
+def test_damaged_values_are_detected_by_checksum(tmp_path):
+    """The checksum is verified when the last row is read."""
     data = bytearray(STORED)
     at = data.index(arrays()["x_test"][1, 1].tobytes())
     data[at + 2] ^= 1

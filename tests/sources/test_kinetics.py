@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from maskclr_pl.data import write_store
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources import kinetics
-from maskclr_pl.sources.kinetics import KineticsSource, decompress
+from maskclr_pl.sources.kinetics import KineticsSource, decompress_poses
 from maskclr_pl.types import InputError
 from tests.reference.kinetics import decompress as looped
 
@@ -126,7 +126,7 @@ def test_a_damaged_kpfile_is_read_once(tmp_path, monkeypatch):
     assert len(loaded) == 1
 
 
-def test_the_hash_knows_the_skeletons(tmp_path):
+def test_hash_depends_on_skeletons(tmp_path):
     items = [annotation("a")]
     one_file_a_clip(tmp_path / "files", skeletons_of(items))
     index = index_file(tmp_path, items)
@@ -147,7 +147,7 @@ rows = st.lists(
 
 @settings(max_examples=100)
 @given(rows, st.integers(1, 5), st.sampled_from(THRESHOLDS))
-def test_decompression_is_the_published_one(rows, most, threshold):
+def test_decompression_matches_published_code(rows, most, threshold):
     """Any order of frames; scores with ties, which keep the order of the file."""
     frame, box, score = (np.array(column) for column in zip(*rows, strict=True))
     box = box.astype(np.float64)
@@ -156,13 +156,13 @@ def test_decompression_is_the_published_one(rows, most, threshold):
     if not (box >= threshold).any():
         return
     kept = box >= threshold
-    found, scores = decompress(keypoint[kept], frame[kept], most)
+    found, scores = decompress_poses(keypoint[kept], frame[kept], most)
     expected = looped(keypoint, frame, box, threshold, most)
     assert np.array_equal(found, expected[..., :2])
     assert np.array_equal(scores, expected[..., 2])
 
 
-def test_the_ten_best_of_a_crowd(tmp_path):
+def test_ten_best_persons_of_a_crowd_are_kept(tmp_path):
     frame = np.repeat([1, 3, 5], [34, 3, 12])
     item = annotation("crowd", frame)
     keypoint = poses(len(frame))
@@ -186,7 +186,7 @@ def test_huge_frame_numbers_take_no_memory(tmp_path):
 # --- thresholds -----------------------------------------------------------------------------------
 
 
-def test_a_box_at_the_threshold_in_half_precision(tmp_path):
+def test_thresholds_are_compared_in_double_precision(tmp_path):
     """0.8 in half precision is 0.7998, which is less than 0.8; 0.9 is 0.8999."""
     item = annotation("a", (1, 2, 3, 4), box=[0.8, 0.9, 0.801, 0.95])
     one_file_a_clip(tmp_path / "files", {"a": poses(4)})
@@ -218,14 +218,14 @@ def test_clips_with_too_few_frames_are_left_out(tmp_path):
     assert names == {"half", "full", "odd"}  # no box of `weak` is good enough
     assert splits == {"train": ["half"], "val": ["full", "odd"]}
     assert notes == ["1 of 4 clips are left out: too few frames with a box score of 0.7 or more"]
-    # what is no number is left to reading
+    # malformed values are reported when the clip is read
     assert left(valid_ratio=0.5)[0] == {"half", "full", "weak", "odd"}
     assert left(valid_ratio=0.51)[0] == {"full", "weak", "odd"}
     assert left(valid_ratio=0.51)[2][0].startswith("1 of 4 clips are left out")
 
 
 @pytest.mark.skipif(not SAMPLE.is_file(), reason="no ../shared/samples")
-def test_the_published_sample(tmp_path):
+def test_published_sample_has_published_counts(tmp_path):
     """Its index has the published count of frames at each threshold; skeletons are made."""
     with SAMPLE.open("rb") as file:  # trusted
         items = pickle.load(file)["annotations"]
@@ -256,9 +256,9 @@ def test_the_published_sample(tmp_path):
 # --- errors ---------------------------------------------------------------------------------------
 
 
-def test_an_index_without_skeletons_says_where_they_are(tmp_path):
+def test_missing_skeletons_are_explained(tmp_path):
     index = index_file(tmp_path, [annotation()])
-    with pytest.raises(InputError, match=r"k400_kpfiles_2d\.zip.*type source\.skeletons=FOLDER"):
+    with pytest.raises(InputError, match=r"k400_kpfiles_2d\.zip.*pass source\.skeletons=FOLDER"):
         KineticsSource(index)
     with pytest.raises(InputError, match=r"gone: no such folder"):
         KineticsSource(index, tmp_path / "gone")
@@ -275,10 +275,10 @@ def test_an_index_without_skeletons_says_where_they_are(tmp_path):
         KineticsSource(index, tmp_path / "other")
 
 
-def test_a_pickle_with_skeletons_is_for_another_source(tmp_path):
+def test_pickle_with_keypoints_is_refused(tmp_path):
     index = index_file(tmp_path, [{"frame_dir": "a", "label": 0, "keypoint": np.ones(1)}])
     for folder in (None, tmp_path):
-        with pytest.raises(InputError, match="read by source=pyskl"):
+        with pytest.raises(InputError, match="use source=pyskl"):
             KineticsSource(index, folder)
 
 
@@ -297,7 +297,7 @@ def test_options_out_of_range(tmp_path, options, message):
 
 
 WRONG = {
-    "no frame_inds": ({"frame_inds": None}, {}, "'a' has no list of numbers `frame_inds`"),
+    "no frame_inds": ({"frame_inds": None}, {}, "'a': `frame_inds` is not a list"),
     "text": ({"frame_inds": ["x", "y", "z"]}, {}, "`frame_inds`"),
     "float frames": ({"frame_inds": [1.0, 2.0, 3.0]}, {}, "`frame_inds`"),
     "nested": ({"frame_inds": [[1], [2], [3]]}, {}, "`frame_inds`"),
@@ -310,7 +310,7 @@ WRONG = {
     "no skeletons": ({}, [3], r"a\.pkl: no skeletons of clip 'a' in this file"),
     "other entry": ({}, {"a": 3}, r"a\.pkl: no skeletons of clip 'a' in this file"),
     "other clip": ({}, {"b": {"keypoint": poses(3)}}, "no skeletons of clip 'a' in this file"),
-    "fewer": ({}, {"keypoint": poses(2)}, "'a' has 2 skeletons, but the index names 3"),
+    "fewer": ({}, {"keypoint": poses(2)}, "'a' has 2 skeletons, but 3 in the index"),
     "flat": ({}, {"keypoint": poses(3)[:, 0]}, r"keypoints of shape \(3, 3\)"),
     "two channels": ({}, {"keypoint": poses(3)[..., :2]}, r"keypoints of shape \(3, 17, 2\)"),
     "texts": ({}, {"keypoint": np.full((3, 17, 3), "x")}, "type <U1, expected numbers"),
@@ -322,7 +322,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_one_line_says_what_is_wrong(tmp_path, mistake):
+def test_malformed_clip_is_refused_in_one_line(tmp_path, mistake):
     changes, content, message = WRONG[mistake]
     item = {**annotation("a"), **changes}
     good = annotation("b")
@@ -364,7 +364,7 @@ edits = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size
 
 
 def outcome(folder):
-    """Any exception but the one of wrong input is raised."""
+    """Return whether the input was read or refused; other exceptions are raised."""
     try:
         source = KineticsSource(folder / "k.pkl", folder / "files")
         for i in range(len(source)):

@@ -12,11 +12,11 @@ from maskclr_pl.sources.ntu.protocols import (
     MISSING,
     NTU_NAME,
     PUBLISHED,
-    check_counts,
-    check_splits,
-    ids,
-    label,
-    protocols,
+    compare_counts,
+    compare_splits,
+    protocol_splits,
+    sample_ids,
+    sample_label,
 )
 from maskclr_pl.types import InputError
 from tests.reference.ntu import NOVEL, SUBJECTS_60, SUBJECTS_120, in_60, splits_of
@@ -38,7 +38,7 @@ def sample(setup=1, camera=1, subject=1, replication=1, action=1):
 
 
 def sizes(names):
-    return {split: len(members) for split, members in protocols(names).items()}
+    return {split: len(members) for split, members in protocol_splits(names).items()}
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -49,9 +49,9 @@ def test_a_name_says_who_and_where(setup, camera, subject, replication, action):
     name = sample(setup, camera, subject, replication, action)
     found = {"subject": subject, "camera": camera, "setup": setup}
     for form in (name, name + ".skeleton", name + "_rgb", "clips/" + name):
-        assert ids(form) == found
+        assert sample_ids(form) == found
         if action:
-            assert label(form) == action - 1
+            assert sample_label(form) == action - 1
     assert NTU_NAME.fullmatch(name)
 
 
@@ -68,16 +68,16 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_names_say_nothing(kind):
-    assert ids(OTHERS[kind]) == {}
-    assert protocols([sample(), OTHERS[kind]]) == {}
-    with pytest.raises(InputError, match=r"names no action; expected SsssCcccPpppRrrrAaaa such as"):
-        label(OTHERS[kind])
+def test_other_names_have_no_ids(kind):
+    assert sample_ids(OTHERS[kind]) == {}
+    assert protocol_splits([sample(), OTHERS[kind]]) == {}
+    with pytest.raises(InputError, match=r"has no action number; expected SsssCcccPpppRrrrAaaa"):
+        sample_label(OTHERS[kind])
 
 
-def test_action_0_is_no_class():
-    with pytest.raises(InputError, match="'S001C001P001R001A000' names no action"):
-        label(sample(action=0))
+def test_action_0_is_refused():
+    with pytest.raises(InputError, match="'S001C001P001R001A000' has no action"):
+        sample_label(sample(action=0))
 
 
 def test_the_missing_samples():
@@ -105,9 +105,9 @@ sets = st.one_of(
 
 
 @given(sets)
-def test_protocols_are_those_of_the_plain_rules(names):
+def test_protocols_match_the_reference(names):
     large = not all(in_60(name) for name in names)
-    found = protocols(names)
+    found = protocol_splits(names)
     assert len(found) == (11 if large else 4)
     for split, members in found.items():
         assert members == [name for name in names if split in splits_of(name, large)], split
@@ -116,7 +116,7 @@ def test_protocols_are_those_of_the_plain_rules(names):
 
 @given(st.lists(samples, min_size=1, max_size=40, unique=True))
 def test_training_and_test_parts_share_no_clip_and_lose_none(names):
-    found = protocols(names)
+    found = protocol_splits(names)
     among = {"ntu60": {name for name in names if in_60(name)}}
     for protocol in {split.removesuffix("_train") for split in found if split.endswith("_train")}:
         parts = [set(found[split]) for split in found if split.startswith(protocol + "_")]
@@ -140,21 +140,21 @@ OUTSIDE = {
 
 @pytest.mark.parametrize("number", OUTSIDE)
 def test_samples_of_another_set_have_no_protocol(number):
-    assert protocols([sample()])
-    assert protocols([sample(), OUTSIDE[number]]) == {}
+    assert protocol_splits([sample()])
+    assert protocol_splits([sample(), OUTSIDE[number]]) == {}
 
 
-def test_no_samples_no_protocols():
-    assert protocols([]) == {}
+def test_no_samples_give_no_protocols():
+    assert protocol_splits([]) == {}
 
 
 def test_the_lists_of_subjects():
     assert (len(SUBJECTS_60), len(SUBJECTS_120), len(NOVEL)) == (20, 53, 20)
     everyone = [sample(setup=18, subject=s, action=61) for s in range(1, 107)]
-    found = [ids(name)["subject"] for name in protocols(everyone)["xsub_train"]]
+    found = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
     assert found == SUBJECTS_120
     everyone = [sample(subject=s) for s in range(1, 41)]
-    found = [ids(name)["subject"] for name in protocols(everyone)["xsub_train"]]
+    found = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
     assert found == SUBJECTS_60
 
 
@@ -179,19 +179,19 @@ def test_published_sizes_of_ntu_60(available):
         **{"xview_train": 37_646, "xview_val": 18_932},
     }
     assert PUBLISHED["NTU RGB+D 60"] == {"the set": 56_578, **found}
-    in_larger = protocols(available)
-    for split, members in protocols(names).items():
+    in_larger = protocol_splits(available)
+    for split, members in protocol_splits(names).items():
         assert members == in_larger[f"ntu60_{split}"]
 
 
 def test_one_shot_protocol(available):
-    found = protocols(available)
+    found = protocol_splits(available)
     first = [f"S001C003P008R001A{a:03}" for a in range(1, 56, 6)]
     second = [f"S018C003P008R001A{a:03}" for a in range(61, 116, 6)]
     assert found["oneshot_exemplars"] == first + second
-    assert len({label(name) for name in found["oneshot_auxiliary"]}) == 100
-    assert {label(name) for name in found["oneshot_val"]} == {a - 1 for a in NOVEL}
-    assert {label(name) for name in found["oneshot_exemplars"]} == {a - 1 for a in NOVEL}
+    assert len({sample_label(name) for name in found["oneshot_auxiliary"]}) == 100
+    assert {sample_label(name) for name in found["oneshot_val"]} == {a - 1 for a in NOVEL}
+    assert {sample_label(name) for name in found["oneshot_exemplars"]} == {a - 1 for a in NOVEL}
 
 
 def test_the_list_holds_no_missing_sample(available):
@@ -208,30 +208,30 @@ MANY = [
 ]
 
 
-def test_splits_that_follow_the_protocol_are_passed_in_silence():
-    assert check_splits(protocols(MANY), MANY) == []
+def test_protocol_splits_give_no_notes():
+    assert compare_splits(protocol_splits(MANY), MANY) == []
     shuffled = random.Random(0).sample(MANY, len(MANY))
-    assert check_splits(protocols(shuffled), MANY) == []
-    # other splits, and clips that are not there, are no matter of the protocol
-    assert check_splits({"fold_1": MANY[:3], "xview_train": MANY}, MANY) == []
-    train = protocols(MANY)["xsub_train"]
-    assert check_splits({"xsub_train": [*train, sample(action=120), "jump"]}, MANY) == []
-    assert check_splits({"xsub_train": ["jump"]}, ["jump"]) == []
+    assert compare_splits(protocol_splits(shuffled), MANY) == []
+    # other splits and absent clips are ignored
+    assert compare_splits({"fold_1": MANY[:3], "xview_train": MANY}, MANY) == []
+    train = protocol_splits(MANY)["xsub_train"]
+    assert compare_splits({"xsub_train": [*train, sample(action=120), "jump"]}, MANY) == []
+    assert compare_splits({"xsub_train": ["jump"]}, ["jump"]) == []
 
 
-def test_each_split_that_differs_is_a_line():
-    splits = protocols(MANY)
+def test_each_differing_split_is_a_note():
+    splits = protocol_splits(MANY)
     train, test = splits["xsub_train"], splits["xsub_val"]
     splits["xsub_train"] = [*train[2:], test[0]]
     splits["xset_val"] = splits["xset_val"][1:]
-    splits["xset_train"] = [*splits["xset_train"], protocols(MANY)["xset_val"][0]]
-    assert check_splits(splits, MANY) == [
+    splits["xset_train"] = [*splits["xset_train"], protocol_splits(MANY)["xset_val"][0]]
+    assert compare_splits(splits, MANY) == [
         f"split xsub_train differs from the protocol: 2 of {len(train)} clips of the protocol are "
-        f"not in it, the first is {train[0]}; 1 of {len(train) - 1} clips in it belong to another "
-        f"part, the first is {test[0]}",
-        "split xset_train differs from the protocol: 1 of 37 clips in it belong to another part, "
+        f"missing, the first is {train[0]}; 1 of {len(train) - 1} clips belong to another "
+        f"split, the first is {test[0]}",
+        "split xset_train differs from the protocol: 1 of 37 clips belong to another split, "
         "the first is S001C001P001R001A001",
-        "split xset_val differs from the protocol: 1 of 18 clips of the protocol are not in it, "
+        "split xset_val differs from the protocol: 1 of 18 clips of the protocol are missing, "
         "the first is S001C001P001R001A001",
     ]
 
@@ -251,9 +251,9 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_right_sizes_are_confirmed(case):
+def test_published_counts_are_confirmed(case):
     splits, total = RIGHT[case]
-    (line,) = check_counts(splits, total)
+    (line,) = compare_counts(splits, total)
     data = "NTU RGB+D 120" if "120" in case else "NTU RGB+D 60"
     assert line.startswith(f"{data}: as many clips as published: the set {total:,}")
     assert [f"{split} {n:,}" in line for split, n in splits.items()] == [
@@ -261,7 +261,7 @@ def test_right_sizes_are_confirmed(case):
     ]
 
 
-UNREMOVED = "as captured, clips with missing skeletons are in it"
+UNREMOVED = "as captured, clips with missing skeletons are included"
 HALFWAY = "only those missing in NTU RGB+D 60 were left out"
 WRONG = {
     "captured 60": (CAPTURED_60, 56_880, f"NTU RGB+D 60: {UNREMOVED}: the set 56,880 (100.5% of"),
@@ -290,41 +290,41 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_other_sizes_are_explained(case):
+def test_other_counts_are_explained(case):
     splits, total, expected = WRONG[case]
-    (line,) = check_counts(splits, total)
+    (line,) = compare_counts(splits, total)
     assert line.startswith(expected)
     if case.startswith("captured"):
         assert all(f"{split} {n:,}" in line for split, n in splits.items())
 
 
-def test_parts_that_differ_in_other_ways_have_lines_of_their_own():
+def test_different_reasons_are_separate_notes():
     splits = {"xsub_train": 40_320, "xsub_val": 16_487, "xview_val": 18_000}
-    assert check_counts(splits, 56_807) == [
+    assert compare_counts(splits, 56_807) == [
         "NTU RGB+D 60: more clips than published: the set 56,807 (100.4% of 56,578)",
         f"NTU RGB+D 60: {UNREMOVED}: xsub_train 40,320 (100.6% of 40,091)",
         "NTU RGB+D 60: fewer clips than published: xview_val 18,000 (95.1% of 18,932)",
     ]
 
 
-def test_every_captured_size_is_recognised(available):
+def test_captured_counts_are_recognized(available):
     for data, captured in (("NTU RGB+D 60", CAPTURED_60), ("NTU RGB+D 120", CAPTURED_120)):
         names = [name for name in [*available, *MISSING] if data.endswith("120") or in_60(name)]
         found = sizes(names)
         assert captured.items() <= found.items()
-        (line,) = check_counts(found, len(names), names)
+        (line,) = compare_counts(found, len(names), names)
         assert line.startswith(f"{data}: {UNREMOVED}: the set")
         # one exemplar a class, all of which have skeletons
         assert line.count("%") == len(found) + 1 - ("oneshot_exemplars" in found)
 
 
 def test_setups_and_cameras_that_are_absent_are_named(available):
-    names = [name for name in available if in_60(name) and ids(name)["setup"] not in (3, 5)]
-    assert check_counts({}, len(names), names)[1:] == ["NTU RGB+D 60: no clip of setup 3, 5"]
-    names = [name for name in available if ids(name)["camera"] > 1]
-    assert check_counts({}, len(names), names)[1:] == ["NTU RGB+D 120: no clip of camera 1"]
-    assert len(check_counts({}, len(available), available)) == 1
-    assert len(check_counts({}, 56_578, ["train_000000"])) == 1
+    names = [name for name in available if in_60(name) and sample_ids(name)["setup"] not in (3, 5)]
+    assert compare_counts({}, len(names), names)[1:] == ["NTU RGB+D 60: no clip of setup 3, 5"]
+    names = [name for name in available if sample_ids(name)["camera"] > 1]
+    assert compare_counts({}, len(names), names)[1:] == ["NTU RGB+D 120: no clip of camera 1"]
+    assert len(compare_counts({}, len(available), available)) == 1
+    assert len(compare_counts({}, 56_578, ["train_000000"])) == 1
 
 
 # --- class names ----------------------------------------------------------------------------------

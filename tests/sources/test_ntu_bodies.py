@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from maskclr_pl.sources.ntu.actors import actors, assemble
+from maskclr_pl.sources.ntu.actors import select_actors, stack_actors
 from maskclr_pl.sources.ntu.parser import parse
 from tests.reference import ntu_skeleton as reference
 from tests.reference.ntu_skeleton import person
@@ -12,7 +12,7 @@ from tests.reference.ntu_skeleton import person
 def select(bodies, frames):
     """What the code under test makes of these bodies."""
     data = reference.write(bodies, frames, lambda value: repr(float(value)))
-    return assemble(actors(parse(data, "file")), lambda body: body.joints)
+    return stack_actors(select_actors(parse(data, "file")), lambda body: body.joints)
 
 
 @settings(max_examples=40)
@@ -34,14 +34,14 @@ def test_actors_by_the_published_rules(people, seed):
     # as they appear in the file
     bodies = dict(sorted(bodies.items(), key=lambda item: (min(item[1]), item[0])))
     expected = reference.two_actors(bodies) if bodies else None
-    slots = actors(parse(reference.write(bodies, 80, lambda v: repr(float(v))), "file"))
+    slots = select_actors(parse(reference.write(bodies, 80, lambda v: repr(float(v))), "file"))
     assert len(slots) == (0 if expected is None else len(expected))
     if expected is not None:
-        np.testing.assert_array_equal(assemble(slots, lambda body: body.joints), expected)
+        np.testing.assert_array_equal(stack_actors(slots, lambda body: body.joints), expected)
 
 
 def test_nobody():
-    assert actors(parse(b"3\n0\n0\n0\n", "file")) == []
+    assert select_actors(parse(b"3\n0\n0\n0\n", "file")) == []
 
 
 def test_a_body_that_returns_keeps_its_time():

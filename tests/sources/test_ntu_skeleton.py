@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from maskclr_pl.data.store.reader import Store
 from maskclr_pl.sources.base import Source
 from maskclr_pl.sources.ntu import source as ntu_skeleton
-from maskclr_pl.sources.ntu.actors import actors, assemble
-from maskclr_pl.sources.ntu.parser import decimals, parse
+from maskclr_pl.sources.ntu.actors import select_actors, stack_actors
+from maskclr_pl.sources.ntu.parser import parse
 from maskclr_pl.sources.ntu.protocols import MISSING
 from maskclr_pl.sources.ntu.source import NtuSkeletonSource
 from maskclr_pl.types import InputError
@@ -75,28 +75,6 @@ text_number = st.one_of(
 )
 
 
-@given(st.lists(text_number, min_size=1, max_size=40), st.sampled_from([b" ", b"\r\n", b" \t "]))
-def test_decimals_are_what_float_makes_of_them(words, separator):
-    text = np.frombuffer(separator.join(words) + b" " * 16, np.uint8)
-    length = np.array([len(word) for word in words])
-    end = length.cumsum() + len(separator) * np.arange(len(words))
-    values, plain = decimals(text, end - length, end)
-    for word, value, is_plain in zip(words, values, plain, strict=True):
-        whole, point, rest = word.removeprefix(b"-").partition(b".")
-        digits = (whole + rest).isdigit() and point == b"."
-        assert is_plain == (digits and 1 <= len(whole) <= 7 and len(rest) <= 8)
-        if is_plain:
-            assert np.float64(value).tobytes() == np.float64(float(word)).tobytes()
-
-
-@pytest.mark.parametrize(
-    "word", [b"-", b"", b"1.5.2", b"1-2.0", b"--1.0", b"1,5", b"0x1.0", b"+1."]
-)
-def test_other_words_are_no_plain_decimals(word):
-    text = np.frombuffer(word + b" 1.5 " + b" " * 16, np.uint8)
-    assert not decimals(text, np.array([0]), np.array([len(word)]))[1].any()
-
-
 @given(
     seed=st.integers(0, 1000),
     presence=st.lists(st.sets(st.sampled_from([ID, ID + 1, 7])), min_size=1, max_size=6),
@@ -105,7 +83,7 @@ def test_other_words_are_no_plain_decimals(word):
     last=st.booleans(),
     state=st.integers(0, 2),
 )
-def test_reads_what_stands_there(seed, presence, words, newline, last, state):
+def test_parser_agrees_with_line_by_line_reader(seed, presence, words, newline, last, state):
     words = [word.decode() for word in words]
     bodies = {}
     for frame, seen in enumerate(presence):
@@ -119,21 +97,11 @@ def test_reads_what_stands_there(seed, presence, words, newline, last, state):
     assert all(body.color is None for body in parse(data, "file"))
 
 
-def test_long_files_are_read_in_blocks():
-    """Longer than any block, and every block boundary falls somewhere else in a line."""
-    rng = np.random.default_rng(0)
-    bodies = {i: {f: rng.normal(0, 9, (25, 5)) for f in range(i, 60)} for i in (1, 2, 3)}
-    for digits in (3, 7, 9):
-        data = reference.write(bodies, 60, f"{{:.{digits}f}}".format)
-        assert len(data) > 300_000
-        assert_tracks(parse(data, "file", color=True), reference.read(data))
-
-
 GOOD = reference.write({ID: person(range(4)), 5: person(range(1, 3), x=1.0)}, 5)
 
 
 def parsed(data):
-    """The bodies, or None if the data are refused in one line."""
+    """Return the bodies, or None if the data are refused in one line."""
     try:
         return parse(data, "file", color=True)
     except InputError as error:
@@ -145,8 +113,8 @@ def parsed(data):
 
 @settings(max_examples=300)
 @given(st.data())
-def test_damaged_files(data):
-    """Either refused in one line, or read as the plain reader does; nothing else."""
+def test_damaged_files_are_refused_or_read_like_the_reference(data):
+    """A damaged file is refused in one line or gives what the reference reader gives."""
     text = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
         # most of the structure is at the beginning
@@ -156,7 +124,9 @@ def test_damaged_files(data):
     bodies = parsed(bytes(text))
     if bodies is None:
         return
-    clip = assemble(slots, lambda body: body.joints) if (slots := actors(bodies)) else None
+    clip = (
+        stack_actors(slots, lambda body: body.joints) if (slots := select_actors(bodies)) else None
+    )
     assert clip is None or clip.shape[2:] == (25, 3)
     try:
         expected = reference.read(bytes(text))
@@ -166,7 +136,7 @@ def test_damaged_files(data):
 
 
 @given(st.binary(max_size=300))
-def test_garbage(data):
+def test_random_bytes_are_refused(data):
     bodies = parsed(data)
     assert bodies is None or (bodies == [] and set(data.split()[1:]) <= {b"0"})
 
@@ -185,34 +155,34 @@ def changed(old, new, count=1):
         (b"-3\n", "expected the number of frames, found '-3'"),
         (b"3.0\n", "expected the number of frames, found '3.0'"),
         (b"9" * 401, "expected the number of frames, found '999999999999999999999999...'"),
-        (b"\xff\xfe1\x000\x00", "expected the number of frames, found 'ÿþ1'"),
+        (b"\xff\xfe1\x000\x00", r"expected the number of frames, found 'ÿþ1\x000\x00'"),
         (b"99999999999\n0\n0\n", "cut short, it has 2 of 99999999999 frames"),
         (b"1\n-1\n", "expected a number of bodies, found '-1'"),
         (b"1\n99999999999999999999\n", "cut short in frame 0 of 1"),
         (GOOD[: len(GOOD) // 3], "cut short in frame 1 of 5"),
-        (GOOD + b"1", "goes on after the 5 frames that it announces, with '1'"),
-        (changed(b"25\r\n", b"24\r\n"), "a body of frame 0 announces '24' joints, expected 25"),
-        (changed(b"25\r\n", b"255\r\n"), "a body of frame 0 announces '255' joints, expected 25"),
-        (changed(b"09727453 2\r", b"09727453 3\r"), "joint 0 of a body of frame 0 has tracking st"),
-        (changed(b"%d" % ID, b"1.5"), "expected the id of a body, found '1.5'"),
+        (GOOD + b"1", "continues after the announced 5 frames with '1'"),
+        (changed(b"25\r\n", b"24\r\n"), "a body in frame 0 has '24' joints, expected 25"),
+        (changed(b"25\r\n", b"255\r\n"), "a body in frame 0 has '255' joints, expected 25"),
+        (changed(b"09727453 2\r", b"09727453 3\r"), "joint 0 of a body in frame 0 has tracking st"),
+        (changed(b"%d" % ID, b"1.5"), "expected a body id, found '1.5'"),
         (changed(b"\r\n5 0", b"\r\n%d 0" % ID), "a frame holds two bodies with the same id"),
         (changed(b" 277.3628", b"_5 277.3628"), "expected a coordinate, found"),
         (changed(b" 277.3628", b"x 277.3628"), "expected a coordinate, found"),
     ],
 )
-def test_refused(data, message):
+def test_malformed_file_is_refused(data, message):
     with pytest.raises(InputError) as error:
         parse(data, "a.skeleton")
     assert str(error.value).startswith(f"a.skeleton: {message}")
     assert len(str(error.value)) < 150
 
 
-def test_a_value_too_few_and_one_too_many_are_noticed():
-    """The number of values is right, but those in between stand in the wrong column."""
+def test_shifted_columns_are_detected():
+    """The total number of values is right, but some are in the wrong column."""
     lines = GOOD.split(b"\r\n")
     lines[5] = lines[5].rsplit(b" ", 2)[0] + b" 2"
     lines[9] += b" 2"
-    with pytest.raises(InputError, match="joint 1 of a body of frame 0 has tracking state"):
+    with pytest.raises(InputError, match="joint 1 of a body in frame 0 has tracking state"):
         parse(b"\r\n".join(lines), "file")
 
 
@@ -303,14 +273,14 @@ def test_unusable_files(tmp_path, monkeypatch):
     path = tmp_path / f"{NAME}.skeleton"
     with pytest.raises(InputError, match=f"{NAME}.skeleton: there is no body in any of its frames"):
         source[0]
-    monkeypatch.setattr(ntu_skeleton, "_LARGEST", 4)
+    monkeypatch.setattr(ntu_skeleton, "_MAX_BYTES", 4)
     with pytest.raises(InputError, match=f"{NAME}.skeleton: larger than any recording"):
         source[0]
     path.unlink()
-    with pytest.raises(InputError, match=f"{NAME}.skeleton: not there any more"):
+    with pytest.raises(InputError, match=f"{NAME}.skeleton: no longer exists"):
         source[0]
     os.mkfifo(path)
-    with pytest.raises(InputError, match=f"{NAME}.skeleton: not there any more, or not a file"):
+    with pytest.raises(InputError, match=f"{NAME}.skeleton: no longer exists, or is not a file"):
         source[0]
     path.unlink()
     path.symlink_to("nowhere")

@@ -1,4 +1,4 @@
-"""What a stranger's pickle cannot do, and what it does not cost."""
+"""Pickles of unknown origin: nothing in them is executed, and memory stays bounded."""
 
 import io
 import os
@@ -26,7 +26,7 @@ def content(*annotations):
 
 
 class Call:
-    """Pickles to a call."""
+    """An object whose pickle is a call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -36,7 +36,7 @@ class Call:
 
 
 class Name:
-    """Pickles to a global that may not exist here."""
+    """An object whose pickle is a global, which need not exist."""
 
     def __init__(self, module, name):
         self.module, self.name = module, name
@@ -97,13 +97,13 @@ def test_code_in_a_pickle_never_runs(tmp_path, attack, where):
     if where == "nested":
         payload = content(annotation("good"), annotation("bad", meta={"deep": [(payload,)]}))
     attack_pickle(payload, path)
-    with pytest.raises(InputError, match=r"data\.pkl: refused, it asks for \S+, and a data file"):
+    with pytest.raises(InputError, match=r"data\.pkl: refused, it contains \S+; a data file"):
         PysklSource(path)
     assert not marker.exists()
 
 
-def test_the_attacks_would_work_without_the_protection(tmp_path):
-    """Otherwise the test above proves nothing."""
+def test_attacks_succeed_with_the_standard_unpickler(tmp_path):
+    """Control: without protection every attack leaves its marker."""
     for attack in ("os.system", "eval", "exec", "open", "subprocess", "numpy.memmap"):
         marker = tmp_path / attack
         attack_pickle(content(annotation("a", meta=ATTACKS[attack](marker))), tmp_path / "x.pkl")
@@ -115,12 +115,12 @@ def test_the_attacks_would_work_without_the_protection(tmp_path):
 @pytest.mark.parametrize("name", ["fromfile", "load", "set_typeDict", "_reconstruct.__class__"])
 def test_other_names_of_the_array_module_are_refused(tmp_path, module, name):
     attack_pickle(Name(module, name), tmp_path / "data.pkl")
-    with pytest.raises(InputError, match=f"refused, it asks for {module}.{name}"):
+    with pytest.raises(InputError, match=f"refused, it contains {module}.{name}"):
         load_pickle(tmp_path / "data.pkl")
 
 
 class Forged:
-    """An array of objects whose dtype was told that it holds none: bytes become pointers."""
+    """An object array whose dtype claims to hold no objects, so that bytes become pointers."""
 
     def __init__(self, how):
         self.how = how
@@ -165,7 +165,8 @@ def test_bytes_never_become_pointers(tmp_path):
     [
         b"cnumpy\ndtype\n(N(dVharm\nI1\nstb.",  # a state for a class, which would stay
         b"ccollections\nOrderedDict\n)R}Vget\nI1\nsb.",
-        b"cbuiltins\nbytearray\n(L1000000000000L\ntR.",  # more memory than there is
+        b"\x80\x05\x96" + b"\xff" * 5 + b"\0\0\0.",  # a bytearray of 1 TB
+        b"cnumpy.core.numeric\n_frombuffer\n(C\0cnumpy\ndtype\n(VS0\ntRL1000000000000L\n\x85VC\ntR.",
         b"cnumpy\nndarray\n((L1000000000000L\ntVi1\ntR.",
     ],
 )
@@ -190,15 +191,15 @@ def test_other_calls_are_refused(tmp_path, text):
         b"K\x01" + b"q\x01h\x01\x86" * 40 + b"}h\x01K\x01s.",
     ],
 )
-def test_a_key_that_cannot_be_looked_up_is_refused(tmp_path, text):
-    """Python ends with a fault of the memory, or does not end, at a million nested tuples."""
+def test_nested_keys_are_refused(tmp_path, text):
+    """Hashing a million nested tuples would crash Python, or take forever."""
     (tmp_path / "data.pkl").write_bytes(b"\x80\x04" + text)
     with pytest.raises(InputError, match="a key of type tuple"):
         load_pickle(tmp_path / "data.pkl")
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_dicts_and_sets_are_plain_ones(tmp_path, protocol):
+def test_dicts_and_sets_become_plain(tmp_path, protocol):
     counts = defaultdict(list)
     counts["a"].append(1)
     values = [{1: "a", "b": 2.5, None: b"c"}, OrderedDict(x=1, y=2), counts, {"a", 1}, {np.int8(3)}]
@@ -206,34 +207,25 @@ def test_dicts_and_sets_are_plain_ones(tmp_path, protocol):
     assert load_pickle(tmp_path / "data.pkl") == values
 
 
-# --- memory ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("frames", [40, 2000])  # small ones share a frame of the pickle
-def test_poses_stay_in_the_file(tmp_path, protocol, frames):
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", "f8", "i8", "?", "U3"])
+def test_arrays_of_all_protocols_are_read(tmp_path, protocol, dtype):
     rng = np.random.default_rng(0)
-    poses = [
-        rng.normal(9, 3, (1, frames, 17, 2)).astype(np.float16) for _ in range(40_000 // frames)
-    ]
-    poses[1] = np.asfortranarray(poses[1])
-    (tmp_path / "data.pkl").write_bytes(pickle.dumps(poses, protocol))
+    arrays = [rng.normal(9, 3, (2, n, 17, 3)).astype(dtype) for n in (0, 1, 40)]
+    arrays += [np.asfortranarray(arrays[2]), arrays[2][0, 0, 0, 0], np.array(7).astype(dtype)]
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(arrays, protocol))
+    for result, array in zip(load_pickle(tmp_path / "data.pkl"), arrays, strict=True):
+        np.testing.assert_array_equal(result, array)
+        assert np.shape(result) == array.shape
+
+
+def test_poses_are_not_copied(tmp_path):
+    poses = [np.full((1, 2000, 17, 2), i, np.float16) for i in range(20)]
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(poses, 4))
     tracemalloc.start()
     try:
-        found = load_pickle(tmp_path / "data.pkl")
+        load_pickle(tmp_path / "data.pkl")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # the rest is the objects, about 1 KB each, and copies of a single array
-    assert peak < sum(pose.nbytes for pose in poses) / 2
-    for one, pose in zip(found, poses, strict=True):
-        assert np.array_equal(np.asarray(one), pose)
-
-
-def test_a_file_that_changes_after_it_was_opened(tmp_path):
-    path = tmp_path / "data.pkl"
-    path.write_bytes(pickle.dumps([np.ones(5000)]))
-    [one] = load_pickle(path)
-    os.truncate(path, 100)
-    with pytest.raises(InputError, match=r"data\.pkl: not a pickle, or a damaged one"):
-        np.asarray(one)
+    assert peak < 1.2 * sum(pose.nbytes for pose in poses)

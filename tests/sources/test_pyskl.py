@@ -98,14 +98,14 @@ def test_both_generations_of_numpy_are_read(tmp_path, protocol):
     assert_same(PysklSource(path), items)
 
 
-def test_the_old_list_layout_has_no_split(tmp_path):
+def test_old_list_layout_has_no_split(tmp_path):
     items = [annotation("a"), annotation("b", 1)]
     source = PysklSource(saved(tmp_path, items))
     assert source.splits == {}
     assert_same(source, items)
 
 
-def test_files_of_the_old_layout_are_splits(tmp_path):
+def test_files_of_old_layout_become_splits(tmp_path):
     train, test = [annotation("a"), annotation("b", 1)], [annotation("c")]
     for name, items in (("gym_train", train), ("gym_val", test)):
         (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(items))
@@ -122,7 +122,7 @@ def test_filename_instead_of_frame_dir(tmp_path):
     assert source.name(0) == "x"
 
 
-def test_ntu_names_give_the_ids(tmp_path):
+def test_ntu_names_give_ids(tmp_path):
     items = [annotation("S032C003P106R002A120"), annotation("walk", subject=7), annotation("run")]
     found = [(one.setup, one.camera, one.subject) for one in PysklSource(saved(tmp_path, items))]
     assert found == [(32, 3, 106), (-1, -1, 7), (-1, -1, -1)]
@@ -149,7 +149,7 @@ def test_3d_needs_neither_size_nor_score(tmp_path):
     assert found.keypoint.shape == (1, 2, 25, 3)
 
 
-def test_a_subject_that_is_no_number_of_a_person_is_unknown(tmp_path):
+def test_invalid_subject_is_unknown(tmp_path):
     items = [annotation("a", subject=one) for one in (HUGE, -5, 2**31, "x", None, 1.5)]
     assert [one.subject for one in PysklSource(saved(tmp_path, items))] == [-1] * 6
 
@@ -167,7 +167,7 @@ def nested(depth):
 
 
 def doubled(times):
-    """A list that twice holds a list that twice holds ...: small in a pickle."""
+    """Build a list that doubles at each level: huge, but small in a pickle."""
     value = [1.0, 2.0]
     for _ in range(times):
         value = [value, value]
@@ -177,10 +177,10 @@ def doubled(times):
 WRONG = {
     "a number": (7, "type int"),
     "another dict": ({"x": 1}, r"found a dict with 'x'"),
-    "annotations of a dict": ({"annotations": {}}, r"expected a dict with `split`"),
+    "annotations of a dict": ({"annotations": {}}, r"expected a pyskl dict with `split`"),
     "split of a list": ({"split": ["a"], "annotations": []}, "`split` is not a dict"),
     "split of a text": ({"split": {"a": "b"}, "annotations": []}, "`split` is not a dict"),
-    "no annotation": ([3], "annotation 0 is not a dict but a value of type int"),
+    "no annotation": ([3], "annotation 0 is a value of type int, expected a dict"),
     "no name": ([{"label": 0}], "annotation 0 has no `frame_dir`"),
     "no label": ([{"frame_dir": "a", "keypoint": np.ones((1, 1, 1, 2))}], "'a' has no `label`"),
     "kinetics": ([{"frame_dir": "a", "frame_inds": [1]}], "'a' has no `keypoint`.*Kinetics"),
@@ -195,9 +195,9 @@ WRONG = {
     "label huge": ([annotation("a", HUGE)], "'a' has label a huge number, expected an integer"),
     "label deep": ([annotation("a", nested(5000))], r"'a' has label \[\[.*\.\.\..*, expected"),
     "label array": ([annotation("a", np.eye(9))], r"'a' has label .*array.*, expected"),
-    "name of a list": ([annotation(["a"])], "annotation 0 has no `frame_dir`, the name"),
-    "name huge": ([annotation(HUGE)], "annotation 0 has no `frame_dir`, the name"),
-    "name deep": ([annotation(nested(5000))], "annotation 0 has no `frame_dir`, the name"),
+    "name of a list": ([annotation(["a"])], "annotation 0 has no `frame_dir` .the clip name"),
+    "name huge": ([annotation(HUGE)], "annotation 0 has no `frame_dir` .the clip name"),
+    "name deep": ([annotation(nested(5000))], "annotation 0 has no `frame_dir` .the clip name"),
     "split of arrays": ({"split": {"a": [np.ones(3)]}, "annotations": []}, "`split` is not"),
     "split of None": ({"split": {None: ["a"]}, "annotations": []}, "`split` is not"),
     "keys": ({HUGE: 1, "b": 2}, r"found a dict with a huge number, 'b'"),
@@ -212,7 +212,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_another_layout_is_described(tmp_path, mistake):
+def test_malformed_content_is_refused_in_one_line(tmp_path, mistake):
     values, message = WRONG[mistake]
     limit = sys.getrecursionlimit()
     try:
@@ -226,7 +226,7 @@ def test_another_layout_is_described(tmp_path, mistake):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_file_and_a_folder(tmp_path):
+def test_missing_file_and_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.pkl: no such file"):
         PysklSource(tmp_path / "gone.pkl")
     with pytest.raises(InputError, match="cannot be read"):
@@ -237,7 +237,7 @@ VALID = pickle.dumps(content(annotation("a", frames=1), annotation("b", np.int64
 
 
 def outcome(data, folder):
-    """'loaded' or 'refused'; any other exception is raised."""
+    """Return 'loaded' or 'refused'; other exceptions are raised."""
     path = folder / "data.pkl"
     path.write_bytes(data)
     try:
@@ -248,13 +248,13 @@ def outcome(data, folder):
     return "loaded"
 
 
-def test_a_pickle_that_is_cut_short(tmp_path):
+def test_truncated_pickle_is_refused(tmp_path):
     assert outcome(VALID, tmp_path) == "loaded"
     for size in {*range(0, len(VALID), 37), len(VALID) - 1}:
         assert outcome(VALID[:size], tmp_path) == "refused"
 
 
-def test_random_bytes_are_no_pickle(tmp_path):
+def test_random_bytes_are_refused(tmp_path):
     rng = random.Random(0)
     for size in (0, 1, 10, 1000):
         assert outcome(rng.randbytes(size), tmp_path) == "refused"
@@ -268,7 +268,7 @@ edits = st.lists(st.tuples(positions, st.integers(0, 255)), min_size=1, max_size
 
 @settings(max_examples=300)
 @given(edits)
-@example([(0, ord("P"))])  # asks for a persistent object
+@example([(0, ord("P"))])  # a persistent object
 @example([(VALID.index(b"label") + 5, ord("G"))])
 def test_damaged_bytes_are_refused_or_loaded(tmp_path_factory, edits):
     data = bytearray(VALID)
@@ -287,7 +287,7 @@ REAL = sorted(DATA.glob("*/*.meta.yaml"), key=lambda path: path.name)
 
 @needs_data
 @pytest.mark.parametrize("meta_path", REAL, ids=[path.name.split(".")[0] for path in REAL])
-def test_real_files_arrive_whole(tmp_path, meta_path):
+def test_real_files_are_read_completely(tmp_path, meta_path):
     path = meta_path.with_name(meta_path.name.replace(".meta.yaml", ".pkl"))
     meta = yaml.safe_load(meta_path.read_text())
     source = PysklSource(path)
@@ -325,11 +325,11 @@ def test_real_files_arrive_whole(tmp_path, meta_path):
 
 
 @needs_data
-def test_a_clip_without_a_visible_joint_has_no_person(tmp_path):
+def test_clip_without_visible_joint_has_no_person(tmp_path):
     folder = DATA / "penn_action"
     source = PysklSource(folder / "penn_action.pkl")
     unseen = [one for one in source if not (one.score > 0).any()]
-    assert len(unseen) == 1  # so says the meta data
+    assert len(unseen) == 1  # according to the metadata
     seen = next(iter(source))
     skeleton = load_skeleton(folder / "penn_action.meta.yaml")
     store = write_store(tmp_path / "s.h5", [*unseen, seen], skeleton=skeleton, splits={})

@@ -30,7 +30,7 @@ def person(seed=0, missing=()):
 
 
 def clip(persons=(1, 2, 0, 1), label="yoga", index=399, **values):
-    """One number of persons for each frame."""
+    """Build a clip with this number of persons in each frame."""
     data = [
         {"frame_index": t + 1, "skeleton": [person(10 * t + k, (k, 17)) for k in range(count)]}
         for t, count in enumerate(persons)
@@ -49,7 +49,7 @@ def save(path, content):
 
 
 def published(folder):
-    """Both splits; `gone` has a file, but no skeleton in it."""
+    """Write both splits; `gone` has a file, but no skeleton in it."""
     save(folder / "kinetics_train" / "a.json", clip((1, 3), "abseiling", 0))
     save(folder / "kinetics_train" / "gone.json", clip((0, 0), "abseiling", 0))
     save(folder / "kinetics_val" / "b.json", clip())
@@ -78,7 +78,7 @@ def assert_read(found, content, size=(256, 340), most=5):
 # --- forms ----------------------------------------------------------------------------------------
 
 
-def test_the_published_folder(tmp_path):
+def test_published_folder_is_read(tmp_path):
     source = StgcnJsonSource(published(tmp_path))
     assert names(source) == ["a", "b"]
     assert source.splits == {"train": ["a"], "val": ["b"]}
@@ -93,14 +93,14 @@ def test_the_published_folder(tmp_path):
     assert_read(source[1], clip())
 
 
-def test_a_source_can_be_sent_to_other_processes(tmp_path):
+def test_source_is_picklable(tmp_path):
     source = pickle.loads(pickle.dumps(StgcnJsonSource(published(tmp_path))))
     assert source.parallel
     assert np.array_equal(source[1].keypoint, StgcnJsonSource(tmp_path)[1].keypoint)
 
 
 @pytest.mark.parametrize("form", ["beside", "within", "none"])
-def test_one_folder_of_clips(tmp_path, form):
+def test_folder_of_clips_is_read(tmp_path, form):
     folder = tmp_path / "kinetics_val"
     save(folder / "b.json", clip())
     save(folder / "unnamed.json", clip(label="zumba", index=3))
@@ -114,7 +114,7 @@ def test_one_folder_of_clips(tmp_path, form):
     assert [source[i].label for i in range(2)] == [399, 3]
 
 
-def test_a_single_clip(tmp_path):
+def test_single_clip_is_read(tmp_path):
     path = save(tmp_path / "--33Lscn6sk.json", clip())
     source = StgcnJsonSource(path, frame_size=[100, 200], persons=1)
     assert (names(source), source.splits, source.class_names) == (["--33Lscn6sk"], {}, None)
@@ -130,14 +130,14 @@ def test_clips_without_a_file_are_noted(tmp_path):
     assert note.endswith("the first is x")
 
 
-def test_the_hash_follows_the_files(tmp_path):
+def test_hash_depends_on_files(tmp_path):
     first = StgcnJsonSource(published(tmp_path)).hash
     assert StgcnJsonSource(tmp_path).hash == first
     save(tmp_path / "kinetics_val_label.json", {"b": entry()})
     assert StgcnJsonSource(tmp_path).hash != first
 
 
-def test_a_store_of_it(tmp_path):
+def test_published_folder_becomes_a_store(tmp_path):
     source = StgcnJsonSource(published(tmp_path / "in"))
     store = write_store(
         tmp_path / "s.h5",
@@ -160,8 +160,8 @@ counts = st.lists(st.integers(0, 8), min_size=1, max_size=9).filter(any)
 @given(counts, st.integers(1, 6), st.randoms(use_true_random=False))
 @example([0, 0, 8], 5, None)
 @example([1, 0, 0], 5, None)
-def test_the_published_read_out(tmp_path_factory, persons, most, random):
-    """Persons beyond the first ones are cut off, the others sorted; frames may be in any order."""
+def test_persons_match_published_loader(tmp_path_factory, persons, most, random):
+    """Surplus persons are dropped and the others sorted; frames may be in any order."""
     content = clip(persons)
     if random is not None:
         random.shuffle(content["data"])
@@ -177,7 +177,7 @@ def test_persons_with_equal_scores_keep_their_order(tmp_path):
     assert_read(StgcnJsonSource(save(tmp_path / "a.json", content))[0], content)
 
 
-def test_gaps_and_empty_frames_stay(tmp_path):
+def test_gaps_and_empty_frames_are_kept(tmp_path):
     content = clip((0, 1, 0, 0, 1, 0))
     del content["data"][2]
     found = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
@@ -185,7 +185,7 @@ def test_gaps_and_empty_frames_stay(tmp_path):
     assert_read(found, content)
 
 
-def test_a_joint_without_score_has_no_position(tmp_path):
+def test_joint_without_score_has_no_position(tmp_path):
     content = clip((1,))
     content["data"][0]["skeleton"][0]["score"][4] = 0.0
     assert content["data"][0]["skeleton"][0]["pose"][8] > 0
@@ -193,7 +193,7 @@ def test_a_joint_without_score_has_no_position(tmp_path):
     assert not found.keypoint[0, 0, 4].any()
 
 
-def test_a_clip_without_any_score(tmp_path):
+def test_clip_without_scores_gets_score_1(tmp_path):
     content = clip((2, 1))
     for frame in content["data"]:
         for one in frame["skeleton"]:
@@ -206,7 +206,7 @@ def test_a_clip_without_any_score(tmp_path):
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/samples")
-def test_the_published_samples():
+def test_published_samples_are_read():
     """One clip of Kinetics, and two that others made of NTU RGB+D: no scores, labels from 1."""
     source = StgcnJsonSource(SAMPLES)
     ntu = ["S004C002P003R001A055_rgb", "S004C003P003R001A007_rgb"]
@@ -262,11 +262,14 @@ WRONG = {
     "no list": (with_frame(skeleton={}), "frame 2 has no list `skeleton`"),
     "a person of a text": (with_frame(skeleton=["x"]), "frame 2: no list under `pose`"),
     "no score": (with_person(score=None), "frame 2: no list under `score`, expected 18 numbers"),
-    "25 joints": (with_person(pose=[0.5] * 50), r"frame 2: 50 under `pose`, expected 36 .*18 jo"),
-    "no number": (with_person(pose=["x"] * 36), "a `pose` is no list of numbers"),
-    "object": (with_person(score=[{}] * 18), "a `score` is no list of numbers"),
-    "nested": (with_person(pose=[[1]] * 36), "a `pose` is no list of numbers"),
-    "huge": (with_person(pose=[10**400] * 36), "a `pose` is no list of numbers"),
+    "25 joints": (
+        with_person(pose=[0.5] * 50),
+        r"frame 2: 50 numbers under `pose`, expected 36 .*18 jo",
+    ),
+    "no number": (with_person(pose=["x"] * 36), "a `pose` is not a list of numbers"),
+    "object": (with_person(score=[{}] * 18), "a `score` is not a list of numbers"),
+    "nested": (with_person(pose=[[1]] * 36), "a `pose` is not a list of numbers"),
+    "huge": (with_person(pose=[10**400] * 36), "a `pose` is not a list of numbers"),
     "nan": (with_person(pose=[math.nan] * 36), "NaN or infinite"),
     "nan score": (with_person(score=[math.nan] * 18), "NaN or infinite"),
     "infinite": (with_person(pose=[1e300] * 36), "NaN or infinite"),
@@ -275,7 +278,7 @@ WRONG = {
 
 
 def message_of(path, folder):
-    """What is said about files; any other exception is raised."""
+    """Return the error message for a file; other exceptions are raised."""
     try:
         source = StgcnJsonSource(path)
         recordings = (
@@ -288,7 +291,7 @@ def message_of(path, folder):
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_one_line_says_what_is_wrong_with_a_clip(tmp_path, mistake):
+def test_malformed_clip_is_refused_in_one_line(tmp_path, mistake):
     content, message = WRONG[mistake]
     found = message_of(save(tmp_path / "a.json", content), tmp_path)
     with pytest.raises(InputError, match=message):
@@ -299,21 +302,27 @@ def test_one_line_says_what_is_wrong_with_a_clip(tmp_path, mistake):
 
 LABELS = {
     "list": ([], "expected an object with an entry for each clip"),
-    "text": ({"b": "yoga"}, "entry 'b' is no object with `label`, `label_index`"),
-    "no name": ({"b": {"label_index": 3}}, "entry 'b' is no object"),
-    "has_skeleton": ({"b": entry(has_skeleton="no")}, "entry 'b' is no object"),
+    "text": ({"b": "yoga"}, "entry 'b' is not an object with `label`, `label_index`"),
+    "no name": ({"b": {"label_index": 3}}, "entry 'b' is not an object"),
+    "has_skeleton": ({"b": entry(has_skeleton="no")}, "entry 'b' is not an object"),
     "no index": ({"b": {"label": "yoga"}}, "`label_index` of 'b' is None"),
     "huge index": ({"b": entry(index=10**9)}, "`label_index` of 'b' is 1000000000, expected"),
     "two names": ({"b": entry(), "c": entry("zumba")}, "'c' has label_index 399 and label 'zumb"),
-    "other index": ({"b": entry(index=3)}, "its label is 399 'yoga', but the label file says 3"),
-    "other name": ({"b": entry("zumba")}, "its label is 399 'yoga', but the label file says 399"),
+    "other index": (
+        {"b": entry(index=3)},
+        "its label is 399 'yoga', but 3 'yoga' in the label file",
+    ),
+    "other name": (
+        {"b": entry("zumba")},
+        "its label is 399 'yoga', but 399 'zumba' in the label file",
+    ),
     "all left out": ({"b": entry(has_skeleton=False)}, "no clips .* or none with a skeleton"),
     "half": ('{"b"', "not JSON, or cut short"),
 }
 
 
 @pytest.mark.parametrize("mistake", LABELS)
-def test_one_line_says_what_is_wrong_with_a_label_file(tmp_path, mistake):
+def test_malformed_label_file_is_refused_in_one_line(tmp_path, mistake):
     content, message = LABELS[mistake]
     save(tmp_path / "in" / "b.json", clip())
     save(tmp_path / "in" / "kinetics_val_label.json", content)
@@ -323,7 +332,7 @@ def test_one_line_says_what_is_wrong_with_a_label_file(tmp_path, mistake):
     assert "\n" not in found
 
 
-def test_folders_without_clips(tmp_path):
+def test_folders_without_clips_are_refused(tmp_path):
     with pytest.raises(InputError, match="gone: no such file or folder"):
         StgcnJsonSource(tmp_path / "gone")
     with pytest.raises(InputError, match=r"no \.json files"):
@@ -332,7 +341,7 @@ def test_folders_without_clips(tmp_path):
     with pytest.raises(InputError, match="no clips"):
         StgcnJsonSource(tmp_path)
     save(tmp_path / "x" / "kinetics_val_label.json", {"b": entry()})
-    with pytest.raises(InputError, match="a second label file of the split 'val'"):
+    with pytest.raises(InputError, match="a second label file of split 'val'"):
         StgcnJsonSource(tmp_path)
     (tmp_path / "x" / "kinetics_val_label.json").unlink()
     (tmp_path / "b.json").symlink_to(tmp_path / "nowhere")
@@ -352,7 +361,7 @@ def test_folders_without_clips(tmp_path):
         ({"frame_size": (256, 0)}, r"frame_size=\(256, 0\)"),
     ],
 )
-def test_options_out_of_range(tmp_path, options, message):
+def test_options_out_of_range_are_refused(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         StgcnJsonSource(save(tmp_path / "a.json", clip()), **options)
 
@@ -377,7 +386,7 @@ def test_damaged_bytes_are_refused_or_read(tmp_path_factory, edits, in_labels):
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/samples")
-def test_the_whole_sample_folder_becomes_a_store(tmp_path):
+def test_sample_folder_becomes_a_store(tmp_path):
     """Its label files are of another set than one of its clips, whose class comes on top."""
     source = StgcnJsonSource(SAMPLES)
     splits = source.splits

@@ -1,4 +1,4 @@
-"""NTU RGB+D: what its sample names say, its benchmark protocols, its published sizes.
+"""NTU RGB+D: sample names, benchmark protocols, published numbers of clips.
 
 A sample is called SsssCcccPpppRrrrAaaa: setup, camera, subject (performer), replication, action.
 Protocols: Shahroudy et al. 2016 (NTU RGB+D 60) and Liu et al. 2019 (NTU RGB+D 120).
@@ -18,37 +18,48 @@ NTU_NAME = re.compile(r"(?<![A-Za-z0-9])S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})
 """Groups: setup, camera, subject, replication, action."""
 
 MISSING = frozenset(read_names("ntu_missing.txt"))
-"""The 535 samples with missing or incomplete skeletons that the authors of the set ask to leave
-out; 302 of them are in NTU RGB+D 60."""
+"""The 535 samples with missing or incomplete skeletons that the authors of the data set ask to
+leave out; 302 of them are in NTU RGB+D 60."""
 
-_SUBJECTS_60 = (1, 2, 4, 5, 8, 9, *range(13, 20), 25, 27, 28, 31, 34, 35, 38)
-_SUBJECTS_120 = (
-    *(*_SUBJECTS_60, 45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 87)),
-    *(89, 91, 92, 93, 94, 95, 97, 98, 100, 103),
+_TRAIN_SUBJECTS_60 = (1, 2, 4, 5, 8, 9, *range(13, 20), 25, 27, 28, 31, 34, 35, 38)
+# fmt: off
+_TRAIN_SUBJECTS_120 = (
+    *_TRAIN_SUBJECTS_60, 45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 87),
+    89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
 )
-_LAST = (32, 3, 106, 2, 120)
+# fmt: on
+_LAST_NUMBERS = (32, 3, 106, 2, 120)
+_CAPTURED_60 = 56_880
 
-_ALL = "the set"
+_TOTAL = "the set"
 PUBLISHED = {
     "NTU RGB+D 60": {
-        _ALL: 56_578,
-        **{"xsub_train": 40_091, "xsub_val": 16_487},
-        **{"xview_train": 37_646, "xview_val": 18_932},
+        _TOTAL: 56_578,
+        "xsub_train": 40_091,
+        "xsub_val": 16_487,
+        "xview_train": 37_646,
+        "xview_val": 18_932,
     },
     "NTU RGB+D 120": {
-        _ALL: 113_945,
-        **{"xsub_train": 63_026, "xsub_val": 50_919},
-        **{"xset_train": 54_468, "xset_val": 59_477},
-        **{"ntu60_xsub_train": 40_091, "ntu60_xsub_val": 16_487},
-        **{"ntu60_xview_train": 37_646, "ntu60_xview_val": 18_932},
-        **{"oneshot_auxiliary": 95_001, "oneshot_exemplars": 20, "oneshot_val": 18_924},
+        _TOTAL: 113_945,
+        "xsub_train": 63_026,
+        "xsub_val": 50_919,
+        "xset_train": 54_468,
+        "xset_val": 59_477,
+        "ntu60_xsub_train": 40_091,
+        "ntu60_xsub_val": 16_487,
+        "ntu60_xview_train": 37_646,
+        "ntu60_xview_val": 18_932,
+        "oneshot_auxiliary": 95_001,
+        "oneshot_exemplars": 20,
+        "oneshot_val": 18_924,
     },
 }
-"""Clips of each set and split without the missing ones."""
+"""Number of clips of each data set and split, without the missing samples."""
 
 
-def ids(name: str) -> dict[str, int]:
-    """Subject, camera and setup from the name of a sample; {} for a name of another kind."""
+def sample_ids(name: str) -> dict[str, int]:
+    """Return subject, camera and setup from a sample name; {} for any other name."""
     match = NTU_NAME.search(name)
     if match is None:
         return {}
@@ -56,72 +67,73 @@ def ids(name: str) -> dict[str, int]:
     return {"subject": subject, "camera": camera, "setup": setup}
 
 
-def label(name: str) -> int:
-    """The 0-based class of a sample: its action number - 1.
+def sample_label(name: str) -> int:
+    """Return the 0-based class of a sample: its action number - 1.
 
     Raises:
-        InputError: If the name says no action, or action 0.
+        InputError: If the name has no action, or action 0.
     """
     match = NTU_NAME.search(name)
     action = 0 if match is None else int(match[5])
     if action < 1:
         raise InputError(
-            f"{name!r} names no action; expected SsssCcccPpppRrrrAaaa such as S001C002P003R001A001"
+            f"{name!r} has no action number; expected SsssCcccPpppRrrrAaaa such as "
+            "S001C002P003R001A001"
         )
     return action - 1
 
 
-def protocols(names: Sequence[str]) -> dict[str, list[str]]:
-    """The training and test parts of the benchmark protocols.
+def sample_numbers(names: Sequence[str]) -> Int[np.ndarray, "n 5"] | None:
+    """Return setup, camera, subject, replication and action of each sample, from 1.
+
+    None if there are no names, or one is not a sample name of NTU RGB+D.
+    """
+    matches = [NTU_NAME.search(name) for name in names]
+    numbers = np.array([match.groups() for match in matches if match], dtype=np.int64)
+    if not names or len(numbers) < len(names):
+        return None
+    return numbers if ((numbers >= 1) & (numbers <= _LAST_NUMBERS)).all() else None
+
+
+def protocol_splits(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the training and test splits of the benchmark protocols.
 
     Args:
-        names: The samples of a set.
+        names: Samples of a data set.
 
     Returns:
-        Split name -> samples, in the order of `names`; `_val` is the test part, so called in the
+        Split name -> samples, in the order of `names`; `_val` is the test split, as in the
         published files. For samples of NTU RGB+D 60 alone: xsub (cross-subject) and xview
-        (cross-view). With others: xsub, xset (cross-setup), the protocols of the smaller set as
-        ntu60_xsub and ntu60_xview, and the one-shot protocol: oneshot_auxiliary (the samples of
-        100 classes), oneshot_exemplars (one sample for each of the 20 novel classes, of those that
-        are there) and oneshot_val (the other samples of the novel classes). {} if a name is no
-        name of an NTU sample.
+        (cross-view). With others: xsub, xset (cross-setup), the protocols of NTU RGB+D 60 as
+        ntu60_xsub and ntu60_xview, and the one-shot protocol: oneshot_auxiliary (100 classes),
+        oneshot_exemplars (one sample for each of the 20 novel classes) and oneshot_val (the other
+        samples of the novel classes). {} if a name is not a sample name.
     """
     numbers = sample_numbers(names)
     if numbers is None:
         return {}
     setup, camera, subject, _, action = numbers.T
-    small = (setup <= 17) & (action <= 60)
-    halves_60 = {"xsub": np.isin(subject, _SUBJECTS_60), "xview": camera != 1}
-    if small.all():
-        masks = _parts(halves_60, small)
+    in_ntu60 = (setup <= 17) & (action <= 60)
+    training_60 = {"xsub": np.isin(subject, _TRAIN_SUBJECTS_60), "xview": camera != 1}
+    if in_ntu60.all():
+        masks = _train_and_val(training_60, in_ntu60)
     else:
-        halves = {"xsub": np.isin(subject, _SUBJECTS_120), "xset": setup % 2 == 0}
-        masks = _parts(halves, np.ones_like(small))
-        masks |= {f"ntu60_{name}": mask for name, mask in _parts(halves_60, small).items()}
+        training = {"xsub": np.isin(subject, _TRAIN_SUBJECTS_120), "xset": setup % 2 == 0}
+        masks = _train_and_val(training, np.ones_like(in_ntu60))
+        small = _train_and_val(training_60, in_ntu60)
+        masks |= {f"ntu60_{split}": mask for split, mask in small.items()}
         masks |= _one_shot(numbers)
     return {split: list(compress(names, mask.tolist())) for split, mask in masks.items()}
 
 
-def sample_numbers(names: Sequence[str]) -> Int[np.ndarray, "n 5"] | None:
-    """Setup, camera, subject, replication and action of each sample, from 1.
-
-    None if there is no name, or one that is not of the set.
-    """
-    found = [NTU_NAME.search(name) for name in names]
-    numbers = np.array([match.groups() for match in found if match], dtype=np.int64)
-    if not names or len(numbers) < len(names):
-        return None
-    return numbers if ((numbers >= 1) & (numbers <= _LAST)).all() else None
-
-
-def _parts(
-    halves: Mapping[str, Bool[np.ndarray, " n"]], among: Bool[np.ndarray, " n"]
+def _train_and_val(
+    training: Mapping[str, Bool[np.ndarray, " n"]], members: Bool[np.ndarray, " n"]
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """The training and test part of each protocol, given which samples are for training."""
+    """Return a mask for each half of each protocol, given which samples are for training."""
     return {
-        f"{name}_{part}": among & (training == (part == "train"))
-        for name, training in halves.items()
-        for part in ("train", "val")
+        f"{protocol}_{half}": members & (mask == (half == "train"))
+        for protocol, mask in training.items()
+        for half in ("train", "val")
     }
 
 
@@ -137,90 +149,97 @@ def _one_shot(numbers: Int[np.ndarray, "n 5"]) -> dict[str, Bool[np.ndarray, " n
     }
 
 
-def check_splits(splits: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
-    """Where the splits that a file gives differ from the protocol of the same name.
+def compare_splits(splits: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
+    """Compare splits that a file defines with the protocols of the same names.
 
     Args:
-        splits: Split name -> samples, as the file has them. Samples that are not in the set, and
-            splits that are no protocol's, are passed over.
-        names: The samples of the set.
+        splits: Split name -> samples, as in the file. Samples that are not in the data set, and
+            splits of other names, are ignored.
+        names: Samples of the data set.
 
     Returns:
-        One line for each split that differs; none if the names are not those of NTU samples.
+        One line for each split that differs.
     """
-    there, lines = set(names), []
-    for split, expected in protocols(names).items():
+    known, lines = set(names), []
+    for split, expected in protocol_splits(names).items():
         if split not in splits:
             continue
-        given = there & set(splits[split])
-        lacking = [name for name in expected if name not in given]
-        foreign = sorted(given - set(expected))
-        found = [
-            f"{len(samples):,} of {of:,} {what}, the first is {samples[0]}"
-            for samples, of, what in (
-                (lacking, len(expected), "clips of the protocol are not in it"),
-                (foreign, len(given), "clips in it belong to another part"),
+        actual = known & set(splits[split])
+        lacking = [name for name in expected if name not in actual]
+        foreign = sorted(actual - set(expected))
+        differences = []
+        if lacking:
+            differences.append(
+                f"{len(lacking):,} of {len(expected):,} clips of the protocol are missing, the "
+                f"first is {lacking[0]}"
             )
-            if samples
-        ]
-        if found:
-            lines.append(f"split {split} differs from the protocol: {'; '.join(found)}")
+        if foreign:
+            differences.append(
+                f"{len(foreign):,} of {len(actual):,} clips belong to another split, the first is "
+                f"{foreign[0]}"
+            )
+        if differences:
+            lines.append(f"split {split} differs from the protocol: {'; '.join(differences)}")
     return lines
 
 
-def check_counts(splits: Mapping[str, int], total: int, names: Sequence[str] = ()) -> list[str]:
-    """Compare the size of a set with the published ones.
+def compare_counts(splits: Mapping[str, int], total: int, names: Sequence[str] = ()) -> list[str]:
+    """Compare the size of a data set with the published numbers.
 
     Args:
-        splits: Split name -> number of clips. Splits that are no protocol's are passed over.
-        total: Number of clips. A set is taken for NTU RGB+D 120 if it has more clips than were
-            ever captured for NTU RGB+D 60, or a cross-setup split.
-        names: The samples, where their names are known: then setups and cameras of which there is
-            no clip at all are listed.
+        splits: Split name -> number of clips. Splits of no protocol are ignored.
+        total: Number of clips. More than were ever captured for NTU RGB+D 60, or a cross-setup
+            split, mean NTU RGB+D 120.
+        names: Samples, if known: then setups and cameras without any clip are listed.
 
     Returns:
-        One line if all agrees, or if less than half of the clips are there; else a line for each
-        way in which numbers differ, and one for what is absent altogether.
+        One line if all numbers agree, or if less than half of the clips are present; otherwise one
+        line for each way in which numbers differ, and for absent setups and cameras.
     """
-    large = total > 56_880 or not {"xset_train", "xset_val"}.isdisjoint(splits)
+    large = total > _CAPTURED_60 or not {"xset_train", "xset_val"}.isdisjoint(splits)
     data = "NTU RGB+D 120" if large else "NTU RGB+D 60"
     published = PUBLISHED[data]
-    if 2 * total < published[_ALL]:
-        return [f"{data}: {total:,} of {published[_ALL]:,} clips"]
-    found = {_ALL: total, **{split: n for split, n in splits.items() if split in published}}
-    differ: dict[str, list[str]] = {}
-    for part, n in found.items():
-        if n != published[part]:
-            share = f"{part} {n:,} ({n / published[part]:.1%} of {published[part]:,})"
-            differ.setdefault(_looks_like(data, part, n), []).append(share)
-    lines = [f"{reason}: {', '.join(parts)}" for reason, parts in differ.items()]
+    if 2 * total < published[_TOTAL]:
+        return [f"{data}: {total:,} of {published[_TOTAL]:,} clips"]
+    counts = {_TOTAL: total, **{split: n for split, n in splits.items() if split in published}}
+    differences: dict[str, list[str]] = {}
+    for split, count in counts.items():
+        if count != published[split]:
+            share = f"{split} {count:,} ({count / published[split]:.1%} of {published[split]:,})"
+            differences.setdefault(_explain(data, split, count), []).append(share)
+    lines = [f"{reason}: {', '.join(shares)}" for reason, shares in differences.items()]
     if not lines:
-        sizes = ", ".join(f"{part} {n:,}" for part, n in found.items())
+        sizes = ", ".join(f"{split} {count:,}" for split, count in counts.items())
         lines = [f"as many clips as published: {sizes}"]
     return [f"{data}: {line}" for line in lines + _absent(names, setups=32 if large else 17)]
 
 
-def _looks_like(data: str, part: str, count: int) -> str:
-    """What may have happened to a part that has another size than the published one."""
-    missing = sorted(MISSING) if data.endswith("120") else [m for m in MISSING if label(m) < 60]
-    kept = {
-        "as captured, clips with missing skeletons are in it": missing,
-        "only those missing in NTU RGB+D 60 were left out": [m for m in missing if label(m) >= 60],
+def _explain(data: str, split: str, count: int) -> str:
+    """Find a likely reason why a split has another size than published."""
+    missing = sorted(MISSING)
+    if data == "NTU RGB+D 60":
+        missing = [name for name in missing if sample_label(name) < 60]
+    not_left_out = {
+        "as captured, clips with missing skeletons are included": missing,
+        "only those missing in NTU RGB+D 60 were left out": [
+            name for name in missing if sample_label(name) >= 60
+        ],
     }
-    published = PUBLISHED[data][part]
-    for reason, samples in kept.items():
-        more = len(samples if part == _ALL else protocols(samples).get(part, []))
-        if count == published + more:
+    published = PUBLISHED[data][split]
+    for reason, samples in not_left_out.items():
+        extra = samples if split == _TOTAL else protocol_splits(samples).get(split, [])
+        if count == published + len(extra):
             return reason
     return "fewer clips than published" if count < published else "more clips than published"
 
 
 def _absent(names: Sequence[str], setups: int) -> list[str]:
-    """A line for the setups, and one for the cameras, that no sample comes from."""
+    """List the setups and the cameras without any sample, a line each."""
     numbers, lines = sample_numbers(names), []
-    for what, column, last in (("setup", 0, setups), ("camera", 1, 3)):
-        there = [] if numbers is None else numbers[:, column].tolist()
-        gone = sorted(set(range(1, last + 1)).difference(there))
-        if there and gone:
-            lines.append(f"no clip of {what} {', '.join(map(str, gone))}")
+    if numbers is None:
+        return []
+    for column, (kind, last) in enumerate((("setup", setups), ("camera", 3))):
+        absent = sorted(set(range(1, last + 1)).difference(numbers[:, column].tolist()))
+        if absent:
+            lines.append(f"no clip of {kind} {', '.join(map(str, absent))}")
     return lines
