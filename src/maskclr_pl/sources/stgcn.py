@@ -28,7 +28,7 @@ _MAX_FRAMES, _MAX_CLASSES = 10**5, 10**4
 class _Label(NamedTuple):
     """An entry of a label file."""
 
-    index: int
+    class_index: int
     name: str
     has_skeleton: bool
 
@@ -97,7 +97,7 @@ class StgcnJsonSource:
         notes = []
         labeled = {name for name, label in self._labels.items() if label.has_skeleton}
         absent = labeled - {file.stem for file in self._clips}
-        classes = {label.index for label in self._labels.values()}
+        classes = {label.class_index for label in self._labels.values()}
         if classes and classes == set(range(1, len(classes) + 1)):
             notes.append("label_index counts from 1, so class 0 has no clips; pass first_label=1")
         if absent:
@@ -168,12 +168,12 @@ class StgcnJsonSource:
         label = self._labels.get(path.stem)
         if label is None:
             return _class_index(path, "its `label_index`", index)
-        if index not in (None, label.index) or name not in (None, label.name):
+        if index not in (None, label.class_index) or name not in (None, label.name):
             raise InputError(
                 f"{path}: its label is {_shorten(index)} {_shorten(name)}, but "
-                f"{label.index} {label.name!r} in the label file"
+                f"{label.class_index} {label.name!r} in the label file"
             )
-        return label.index
+        return label.class_index
 
 
 def _persons_by_frame(path: Path, data: Sequence[Any]) -> dict[int, list[Any]]:

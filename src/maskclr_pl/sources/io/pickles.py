@@ -41,7 +41,8 @@ class _Array(np.ndarray):
             raise pickle.UnpicklingError("an array with an impossible shape")
         if math.prod(shape) * dtype.dtype.itemsize != len(data):
             raise pickle.UnpicklingError("an array whose size differs from its data")
-        super().__setstate__((1, tuple(shape), dtype.dtype, bool(fortran), data))  # type: ignore[misc]
+        checked: Any = (1, tuple(shape), dtype.dtype, bool(fortran), data)
+        super().__setstate__(checked)
 
 
 def _reconstruct(*_: Any) -> _Array:

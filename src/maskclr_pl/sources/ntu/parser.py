@@ -89,7 +89,9 @@ def _locate_bodies(tokens: Sequence[bytes], file: str) -> tuple[list[int], list[
     if not tokens:
         raise InputError(f"{file}: the file is empty")
     total = _read_count(tokens[0], "the number of frames", file)
-    position, frames, starts = 1, [], []
+    position = 1
+    frames: list[int] = []
+    starts: list[int] = []
     for frame in range(total):
         if position >= len(tokens):
             raise InputError(f"{file}: cut short, it has {frame} of {total} frames")
