@@ -46,6 +46,7 @@ from maskclr_pl.robustness.tables import (
 )
 from maskclr_pl.tracking.loggers import log_later_results, run_loggers
 from maskclr_pl.types import InputError
+from maskclr_pl.visibility import DIMENSIONS
 
 
 @command("evaluate")
@@ -72,7 +73,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
     refuse_links(folder)
     data, device = restore_data(info, to_container(cfg.data)), select_device(cfg.device)
     method.to(device)
-    poses = Poses(data.store.skeleton, 2 if data.store.coordinates == "pixels" else 3)
+    poses = Poses(data.store.skeleton, DIMENSIONS[data.store.coordinates])
     configured = [hydra.utils.instantiate(node) for node in cfg.corruption.values()]
     corruptions = _applicable(configured, poses)
     adversarial = Adversarial(_as_numbers("adversarial", cfg.adversarial))

@@ -9,6 +9,7 @@ from maskclr_pl.data.dataset import ClipDataset, collate
 from maskclr_pl.methods import Method
 from maskclr_pl.transforms import Stream
 from maskclr_pl.types import Batch
+from maskclr_pl.visibility import visible_in_clip
 
 
 def example_clips(clips: ClipDataset, number: int) -> list[int]:
@@ -43,7 +44,7 @@ def model_poses(
     steps = [step for step in method.preprocess.children() if not isinstance(step, Stream)]
     poses = nn.Sequential(*steps)(batch["clip"]).flatten(0, 1).cpu()
     in_image = coordinates == "pixels"  # y points down
-    visible = poses[..., 2] > 0 if in_image else (poses != 0).any(-1)
+    visible = visible_in_clip(poses, coordinates)
     points = poses[..., :2] * torch.tensor([1.0, -1.0 if in_image else 1.0])
     return points.numpy(), visible.numpy()
 

@@ -14,7 +14,7 @@ _PART = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing
 class Inspection:
     """What is in a store: n clips, K classes, V joints, C coordinates.
 
-    A joint is visible if `found_joints` says so; a coordinate that is NaN or infinite is not. A
+    A joint is visible if `visible_joints` says so; a coordinate that is NaN or infinite is not. A
     body is a person in a frame with a visible joint.
     """
 

@@ -8,9 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from maskclr_pl.data.samplers import Key
-from maskclr_pl.data.store.reader import Recording, Store, found_joints, scores_as_zeros
+from maskclr_pl.data.store.reader import Recording, Store, scores_as_zeros
 from maskclr_pl.transforms import image_normalize, jittered_frames, track, uniform_frames
 from maskclr_pl.types import Batch
+from maskclr_pl.visibility import visible_in_clip, visible_joints
 
 Sampling = Literal["resample", "whole"]
 """`resample`: frames are picked so that every clip has the same length. `whole`: all frames, and a
@@ -150,7 +151,7 @@ def clip_item(
         clip = _metric_clip(recording, frame, persons)
     else:
         clip = _image_clip(recording, frame, persons, size, released)
-    seen = (clip != 0).any(0) if size is None else clip[2] > 0
+    seen = visible_in_clip(np.moveaxis(clip, 0, -1), "metres" if size is None else "pixels")
     return {
         "clip": clip,
         "present": seen.any((1, 2)),
@@ -169,7 +170,7 @@ def _metric_clip(recording: Recording, frame: np.ndarray, persons: int) -> np.nd
     """(3, M, T, V) metres."""
     keypoint = scores_as_zeros(recording).keypoint  # stores of earlier versions have scores in 3D
     if len(keypoint) > persons:
-        keypoint = keypoint[seen_best(found_joints(keypoint, None), persons)]
+        keypoint = keypoint[seen_best(visible_joints(keypoint), persons)]
     clip = np.zeros((3, persons, len(frame), keypoint.shape[2]), np.float32)
     clip[:, : len(keypoint)] = np.moveaxis(keypoint[:, frame], -1, 0)
     return clip
@@ -181,7 +182,7 @@ def _image_clip(
     """(3, M, T, V): x, y in image units, confidence; persons keep their identity."""
     keypoint, score = recording.keypoint, recording.score
     if score is None:
-        score = found_joints(keypoint, None)
+        score = visible_joints(keypoint)
     if len(keypoint) > persons:
         best = seen_best(score, persons)
         keypoint, score = keypoint[best], score[best]

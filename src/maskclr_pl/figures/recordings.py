@@ -14,12 +14,12 @@ from matplotlib.colors import to_rgb
 
 from maskclr_pl.data import Recording, Store
 from maskclr_pl.data.contents import Inspection, protocols
-from maskclr_pl.data.store.reader import found_joints
 from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import fit, page, torso, write
 from maskclr_pl.figures.style import COLORS, ignore_missing_glyphs, shorten
 from maskclr_pl.files import atomic_path
 from maskclr_pl.skeletons.skeleton import Skeleton
+from maskclr_pl.visibility import visible_joints
 
 _SIDES = {"left": COLORS[0], "right": COLORS[1], "middle": "#404040"}
 _WHITE = np.array([0.0, 0.55, 0.75])  # share of white in the colors of each person
@@ -156,7 +156,7 @@ def _fit_poses(
     """Return points with y up, centered in a square, and visible joints."""
     points = clip.keypoint[:, frames].astype(np.float64)
     score = None if clip.score is None else clip.score[:, frames]
-    visible = np.isfinite(points).all(-1) & found_joints(points, score)
+    visible = np.isfinite(points).all(-1) & visible_joints(points, score)
     return fit(points[..., :2] * (1, -1 if y_down else 1), visible, side), visible
 
 

@@ -20,6 +20,7 @@ from maskclr_pl.files import atomic_path
 from maskclr_pl.inference.export_wrapper import ExportWrapper
 from maskclr_pl.methods import Classifier
 from maskclr_pl.types import Batch, InputError
+from maskclr_pl.visibility import visible_in_clip
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4
@@ -98,8 +99,7 @@ def random_batch(facts: Mapping[str, Any], clips: int, seed: int) -> Batch:
         ends = rng.integers(frames // 2, frames + 1, clips)
         clip *= (np.arange(frames) < ends[:, None])[:, None, :, None, None]
     tensor = torch.from_numpy(clip)
-    seen = tensor[..., 2] > 0 if facts["coordinates"] == "pixels" else (tensor != 0).any(-1)
-    present = seen.flatten(2).any(-1)
+    present = visible_in_clip(tensor, facts["coordinates"]).flatten(2).any(-1)
     return {
         "clip": tensor,
         "present": present,

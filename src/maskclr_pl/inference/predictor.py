@@ -12,7 +12,7 @@ from jaxtyping import Float
 from maskclr_pl.data import Recording
 from maskclr_pl.data.dataset import Sampling, clip_item, collate, frames_as_tested
 from maskclr_pl.data.store.checks import check_recording
-from maskclr_pl.data.store.reader import found_joints, scores_as_zeros
+from maskclr_pl.data.store.reader import scores_as_zeros
 from maskclr_pl.finite import answered
 from maskclr_pl.inference.inputs import ReadOptions, choose_skeleton
 from maskclr_pl.methods import Classifier
@@ -22,6 +22,7 @@ from maskclr_pl.sources.options import parse_frame_size
 from maskclr_pl.sources.units import fill_frame_size
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import InputError
+from maskclr_pl.visibility import DIMENSIONS, visible_joints
 
 MAX_MISSING = 0.34
 """Share of the model's joints that a file's layout may lack: four of COCO's 17 are in the face."""
@@ -130,7 +131,7 @@ class Predictor:
         convert = self.conversion(recording.name, skeleton)
         if self.coordinates == "metres":
             return replace(recording, keypoint=_converted(convert, keypoint))
-        known = found_joints(keypoint, None) if score is None else score
+        known = visible_joints(keypoint) if score is None else score
         clip = _converted(convert, np.concatenate([keypoint, known[..., None]], axis=-1))
         return replace(recording, keypoint=clip[..., :2], score=clip[..., 2])
 
@@ -192,7 +193,7 @@ class Predictor:
 
     def _check_coordinates(self, recording: Recording) -> None:
         shape = recording.keypoint.shape
-        channels = {"pixels": 2, "metres": 3}[self.coordinates]
+        channels = DIMENSIONS[self.coordinates]
         if len(shape) != 4 or shape[3] not in (2, 3) or shape[3] == channels:
             return  # what is no such array at all is said by `check_recording`
         if channels == 3:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from maskclr_pl.data.dataset import seen_best
-from maskclr_pl.data.store.reader import Recording, found_joints
+from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.sources.poses.video import PoseVideo
 from maskclr_pl.sources.splitting import Span
+from maskclr_pl.visibility import visible_joints
 
 
 class Window(NamedTuple):
@@ -52,7 +53,7 @@ def cut_windows(
     spans = [whole] if length is None else whole.windows(length, stride or max(1, length // 2))
     for span in spans:
         recording, numbers = _take(poses, span.start, span.end, persons)
-        found = found_joints(recording.keypoint, recording.score)
+        found = visible_joints(recording.keypoint, recording.score)
         visible: np.ndarray = np.any(found, axis=-1)  # (M, T)
         there = np.flatnonzero(np.any(visible, axis=1))
         if len(there) and not per_person:
@@ -77,7 +78,7 @@ def _take(
     part = _part(poses, slice(None), slice(start, end))
     if len(part.keypoint) <= most:
         return part, np.arange(len(part.keypoint))
-    best = seen_best(found_joints(part.keypoint, None) if part.score is None else part.score, most)
+    best = seen_best(visible_joints(part.keypoint) if part.score is None else part.score, most)
     return _part(part, best, slice(None)), best
 
 
@@ -85,7 +86,7 @@ def persons_in(poses: PoseVideo | Recording) -> int:
     """Number of persons that are seen in a video."""
     if isinstance(poses, PoseVideo):
         return len(np.unique(poses.track))
-    return int(np.any(found_joints(poses.keypoint, poses.score), axis=(1, 2)).sum())
+    return int(np.any(visible_joints(poses.keypoint, poses.score), axis=(1, 2)).sum())
 
 
 def _part(
@@ -117,7 +118,7 @@ def poses_at(
     """
     if isinstance(poses, Recording):
         part = _part(_part(poses, persons, slice(None)), slice(None), frames)
-        return part.keypoint, found_joints(part.keypoint, part.score)
+        return part.keypoint, visible_joints(part.keypoint, part.score)
     shape = len(persons), len(frames), len(poses.skeleton)
     keypoint, score = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     places = []
@@ -144,7 +145,7 @@ def found_share(poses: PoseVideo | Recording, below: float) -> tuple[float, floa
     if isinstance(poses, PoseVideo):
         score = poses.score  # a row is a person who is seen
     else:
-        found = found_joints(poses.keypoint, poses.score)
+        found = visible_joints(poses.keypoint, poses.score)
         rows: np.ndarray = np.any(found, axis=-1)
         score = (found if poses.score is None else poses.score)[rows]
     if not score.size:

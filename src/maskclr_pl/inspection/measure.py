@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 
 from maskclr_pl.data.store.checks import is_swapped, outside_image
 from maskclr_pl.data.store.hdf5 import open_hdf5
-from maskclr_pl.data.store.reader import Store, found_joints
+from maskclr_pl.data.store.reader import Store
 from maskclr_pl.skeletons.skeleton import Skeleton
+from maskclr_pl.visibility import visible_joints
 
 _VALUES = 1 << 20  # coordinates in a block: it stays in the cache, and NumPy's overhead is small
 _BEYOND = 1.25  # image sides: estimators guess joints so far outside, from boxes with a margin
@@ -44,7 +45,7 @@ def extent(store: Store) -> tuple[np.ndarray, np.ndarray, float]:
     with open_hdf5(store.path) as file, np.errstate(over="ignore", invalid="ignore"):
         for block in _blocks(store, file):
             points = np.moveaxis(block.points, 0, -1)
-            visible = found_joints(points, block.score) & np.isfinite(points).all(-1)
+            visible = visible_joints(points, block.score) & np.isfinite(points).all(-1)
             assert block.frame_size is not None
             far = (points > _BEYOND * block.frame_size[block.clip][:, ::-1]).any(-1)
             count, beyond = count + visible.sum(), beyond + (far & visible).sum()
@@ -111,7 +112,7 @@ def _measure(block: _Block, skeleton: Skeleton) -> dict[str, np.ndarray]:
                 block.score.max(where=number, initial=-np.inf),
             ]
         )
-    visible = found_joints(np.moveaxis(block.points, 0, -1), block.score) & finite
+    visible = visible_joints(np.moveaxis(block.points, 0, -1), block.score) & finite
     body = visible.any(0)
     bodies = _sum(block, body)
     return {

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from maskclr_pl.masking.base import draw_mask, relative_to_max
+from maskclr_pl.visibility import visible_joints
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class MotionAwareMasking:
         A joint that is missing (zeros) in one of two frames has not moved between them.
         """
         x = x.float()
-        there = (x != 0).any(-1)
+        there = visible_joints(x)
         both = there[:, stride:] & there[:, :-stride]
         moved = (x[:, stride:] - x[:, :-stride]).abs().mean(-1) * both
         moved = moved.unflatten(1, (-1, stride)).mean(2)

@@ -22,6 +22,7 @@ from maskclr_pl.robustness.runner import Passes, PassKey, measure_robustness
 from maskclr_pl.sources.format_detection import find_format_problem
 from maskclr_pl.transforms import Convert
 from maskclr_pl.types import Batch, InputError
+from maskclr_pl.visibility import DIMENSIONS
 
 NAME = "second_store"
 
@@ -74,7 +75,7 @@ def evaluate_second_store(
         load(clips),
         clips.names,
         corruptions=[],
-        poses=Poses(store.skeleton, 2 if store.coordinates == "pixels" else 3),
+        poses=Poses(store.skeleton, DIMENSIONS[store.coordinates]),
     )
     return Passes(
         first.name[test_index],

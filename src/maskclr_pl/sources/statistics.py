@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from maskclr_pl.data.store.reader import Recording, found_joints
+from maskclr_pl.data.store.reader import Recording
+from maskclr_pl.visibility import visible_joints
 
 _LOOKED_AT = 8  # persons and frames of a recording: units do not change from frame to frame
 _NEIGHBORS = 48  # entries along the first axis that are compared with the next
@@ -93,7 +94,7 @@ def _measured(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray] | None:
     """Points, their scores, and the two sizes of bodies; None without a body."""
     points = as_floats(keypoint)
-    found = found_joints(points, score) & np.isfinite(points).all(-1)
+    found = visible_joints(points, score) & np.isfinite(points).all(-1)
     bodies = found.sum(-1) > 1  # a single joint has no size
     if not bodies.any():
         return None
@@ -152,7 +153,7 @@ def _is_turned(keypoint: np.ndarray) -> bool:
     if first <= _AXIS or first <= second:
         return False
     bodies = as_floats(keypoint[:_NEIGHBORS, ..., :2])  # a third channel may be a score
-    found = (bodies != 0).any(-1) & np.isfinite(bodies).all(-1)
+    found = visible_joints(bodies) & np.isfinite(bodies).all(-1)
     both = found[1:] & found[:-1]
     pairs = both.any(-1)
     if np.count_nonzero(pairs) < _AXIS:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.data.store.reader import Recording, found_joints, scores_as_zeros
+from maskclr_pl.data.store.reader import Recording, scores_as_zeros
 from maskclr_pl.sources.statistics import Values, as_floats, is_clip, measure
 from maskclr_pl.types import InputError
+from maskclr_pl.visibility import visible_joints
 
 UNITS = ("pixels", "fractions", "normalised", "metres", "millimetres")
 NOMINAL = 1000
@@ -171,7 +172,7 @@ def fill_frame_size(recording: Recording) -> Recording:
     """
     if recording.frame_size is not None:
         return recording
-    found = recording.keypoint[found_joints(recording.keypoint, recording.score)]
+    found = recording.keypoint[visible_joints(recording.keypoint, recording.score)]
     found = found[np.isfinite(found).all(-1)]
     if not len(found):
         return replace(recording, frame_size=(1, 1))

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from maskclr_pl.data.store.reader import ATTRIBUTES, Recording, found_joints
+from maskclr_pl.data.store.reader import ATTRIBUTES, Recording
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
+from maskclr_pl.visibility import visible_joints
 
 UNSTORABLE = "its name is empty, too long, no Unicode text, or holds a zero character; rename it"
 """What is wrong with a name that is not `is_storable`."""
@@ -158,7 +159,7 @@ def _swapped(recording: Recording) -> bool:
     high = xy.max((0, 1, 2))
     if high[0] <= width and high[1] <= height:
         return False
-    x, y = xy[found_joints(xy, recording.score)].T
+    x, y = xy[visible_joints(xy, recording.score)].T
     outside, exchanged = (
         outside_image(x, y, *sides).sum(keepdims=True)
         for sides in ((height, width), (width, height))

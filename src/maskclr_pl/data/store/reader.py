@@ -21,6 +21,7 @@ from maskclr_pl.command_line import shell_command
 from maskclr_pl.data.store.hdf5 import open_hdf5, read_attribute, read_dataset
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
+from maskclr_pl.visibility import DIMENSIONS, visible_joints
 
 FORMAT_VERSION = 1
 ATTRIBUTES = ("subject", "camera", "setup")
@@ -51,30 +52,12 @@ class Recording:
     setup: int = -1
 
 
-def found_joints(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
-    """Which joints were found: the one rule, for training, prediction and reports.
-
-    With scores, those above 0; in 3D and without scores, those that are not exactly at the origin.
-
-    Args:
-        keypoint: (..., C) coordinates.
-        score: (...) scores; None where there are none.
-
-    Returns:
-        (...) bool.
-    """
-    if score is None:
-        return np.any(keypoint != 0, axis=-1)
-    found: np.ndarray = score > 0
-    return found & np.any(keypoint != 0, axis=-1) if keypoint.shape[-1] == 3 else found
-
-
 def scores_as_zeros(recording: Recording) -> Recording:
     """3D joints with their scores spent: a joint that was not found is zeros, none has a score."""
     keypoint, score = recording.keypoint, recording.score
     if score is None or keypoint.shape[-1] != 3 or score.shape != keypoint.shape[:-1]:
         return recording
-    found = found_joints(keypoint, score)[..., None]
+    found = visible_joints(keypoint, score)[..., None]
     keypoint = np.where(found, keypoint, keypoint.dtype.type(0))
     return replace(recording, keypoint=keypoint, score=None)
 
@@ -161,7 +144,7 @@ class Store:
     def _check_layout(self) -> None:
         """Whether the rows are as large as they must be, and all there."""
         rows, joints = self._layout["keypoint"][1][0], len(self.skeleton)
-        channels = {"pixels": 2, "metres": 3}[self.coordinates]
+        channels = DIMENSIONS[self.coordinates]
         shapes = {"keypoint": (rows, joints, channels), "score": (rows, joints)}
         for key, (offset, shape, dtype) in self._layout.items():
             if shape != shapes[key] or dtype.kind not in "fiu":

@@ -15,6 +15,7 @@ from maskclr_pl.distributed import mean_count
 from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.transforms import project
 from maskclr_pl.types import Batch, InputError
+from maskclr_pl.visibility import visible_joints
 
 
 class Lift(Method):
@@ -95,7 +96,7 @@ class Lift(Method):
         if self.coordinates == "pixels":
             score = truth[..., 2] * (truth[:, :, root : root + 1, 2] > 0)
             return {"projection": projection_error(pose[..., :2], target[..., :2], score)}
-        there = (truth != 0).any(-1)
+        there = visible_joints(truth)
         there &= there[:, :, root : root + 1]
         return {
             "mpjpe": mpjpe(pose, target, there),

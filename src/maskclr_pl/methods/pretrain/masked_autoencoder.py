@@ -19,6 +19,7 @@ from maskclr_pl.masking import Masking, visible_tokens
 from maskclr_pl.methods.base import Method, per_clip
 from maskclr_pl.methods.pretrain.decoders import TransformerDecoder
 from maskclr_pl.types import Batch, InputError
+from maskclr_pl.visibility import DIMENSIONS, visible_joints
 
 Target = Literal["motion", "coordinates"]
 
@@ -67,7 +68,7 @@ class MaskedAutoencoder(Method):
         if coordinates not in ("pixels", "metres"):
             raise ValueError(f"coordinates must be pixels or metres, got {coordinates!r}")
         self.target, self.normalise = target, normalise
-        self.channels = 2 if coordinates == "pixels" else 3
+        self.channels = DIMENSIONS[coordinates]
         self._with_statistics = any(isinstance(m, BatchNorm2d) for m in backbone.modules())
         self.decoder = decoder(dim=backbone.dim, stride=backbone.stride, channels=self.channels)
         if isinstance(self.decoder, TransformerDecoder) and not isinstance(backbone, Transformer):
@@ -100,7 +101,7 @@ class MaskedAutoencoder(Method):
         """The coordinates, and which joints are there."""
         if self.channels == 2:
             return x[..., :2], x[..., 2] > 0
-        return x, (x != 0).any(-1)
+        return x, visible_joints(x)
 
     def predict_hidden(
         self, x: Float[Tensor, "N T V C"], mask: Bool[Tensor, "N S V"]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
+from maskclr_pl.visibility import visible_in_clip
 
 
 class Poses(NamedTuple):
@@ -101,7 +102,7 @@ def clip_rng(seed: int, draw: int, corruption: str, clip: str) -> np.random.Gene
 
 def visible_joints(clip: Float[Tensor, "B M T V 3"], poses: Poses) -> Bool[Tensor, "B M T V 1"]:
     """Return which joints are visible: confidence above 0 (2D) or not exactly zero (3D)."""
-    return clip[..., 2:] > 0 if poses.coordinates == 2 else (clip != 0).any(-1, keepdim=True)
+    return visible_in_clip(clip, "pixels" if poses.coordinates == 2 else "metres")[..., None]
 
 
 def gather_frames(
