@@ -213,7 +213,7 @@ def test_report_of_several_runs(
     )
     assert printed.splitlines()[0].startswith(f"0.6    x {start}")
     twice = ["report", "kind=ensemble", "runs=[both,bone]"]
-    assert "both: an ensemble itself" in refused(*twice, cwd=tmp_path, capsys=capsys)
+    assert "both is an ensemble" in refused(*twice, cwd=tmp_path, capsys=capsys)
     metrics = read_metrics(tmp_path / "both")
     with np.load(tmp_path / "both" / "predictions.npz") as file:
         hits = file["logits"].argmax(1) == file["label"]

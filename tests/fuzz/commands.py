@@ -170,4 +170,4 @@ def _report(toy: Path, root: Path, output: Path) -> None:
     folder = root / "run"
     for name in ("metrics.json", "predictions.npz", "environment.json"):
         (folder / name).symlink_to(toy / "run" / name)
-    PaperTable([read_run(folder)]).text()
+    PaperTable([read_run(folder)]).markdown()

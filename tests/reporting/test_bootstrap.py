@@ -38,7 +38,7 @@ def test_as_a_loop_over_drawn_clips(counts):
     assert found.high == pytest.approx(high, abs=near)
     share = 2 * min((means <= 1e-9).mean(), (means >= -1e-9).mean())
     # four standard errors of twice a share of 3,000 draws
-    assert found.share == pytest.approx(min(1, share), abs=8 * 0.5 / 3000**0.5)
+    assert found.p == pytest.approx(min(1, share), abs=8 * 0.5 / 3000**0.5)
 
 
 def test_averages_of_seeds_as_a_loop():
@@ -85,7 +85,7 @@ def test_properties(cases):
     assert found == paired_bootstrap(first, second, 500)
     assert back.points == pytest.approx(-found.points)
     assert found.low - 1e-9 <= found.points <= found.high + 1e-9 or len(first) < 20
-    assert 0 < found.share <= 1
+    assert 0 < found.p <= 1
     assert -100 <= found.low <= found.high <= 100
     order = np.random.default_rng(0).permutation(len(first))
     assert paired_bootstrap(first[order], second[order], 500) == found
@@ -95,8 +95,8 @@ def test_equal_models_do_not_differ():
     scores = np.array([1.0, 0.0, 1.0])
     found = paired_bootstrap(scores, scores)
     assert found[:4] == (0.0, 0.0, 0.0, 1.0)
-    assert not found.supported
-    assert paired_bootstrap(np.zeros(30), np.ones(30)).supported
+    assert not found.significant
+    assert paired_bootstrap(np.zeros(30), np.ones(30)).significant
 
 
 def test_large_test_sets_take_no_time():

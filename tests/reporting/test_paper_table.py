@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from maskclr_pl.reporting.paper_table import PaperTable, published
+from maskclr_pl.reporting.paper_table import PaperTable, load_published
 from maskclr_pl.runs.describe import TableRow, benchmark_name, published_clips, read_run, table_row
 from maskclr_pl.runs.read import find_runs
 from maskclr_pl.runs.results import write_predictions
@@ -119,13 +119,13 @@ def test_sizes_of_the_benchmarks():
 
 
 def test_published_figures_are_complete_and_known_settings():
-    rows = published()["rows"]
+    rows = load_published()["rows"]
     assert len({(one["method"], one["backbone"], one["protocol"]) for one in rows}) == len(rows)
-    assert len(published()["benchmarks"]) == 5
+    assert len(load_published()["benchmarks"]) == 5
     known = {"clip", "augment", "optim", "method", "monitor_split", "trainer", "data", "backbone"}
     for one in rows:
         assert one["source"]
-        assert set(one["figures"]) <= set(published()["benchmarks"])
+        assert set(one["figures"]) <= set(load_published()["benchmarks"])
         assert all(20 < figure < 100 for figure in one["figures"].values())
         assert {key.split(".")[0] for key in one.get("settings", {})} <= known | {"loss", "masking"}
 
@@ -139,18 +139,18 @@ def test_the_rows_of_the_paper():
         ("DSTformer", [93.9, 97.3, 87.4, 89.5, 44.7]),
     ):
         row = TableRow("MaskCLR", backbone, "full")
-        assert [table.figure(row, name) for name in table.benchmarks] == figures
+        assert [table.published_top1(row, name) for name in table.benchmarks] == figures
 
 
 def test_no_run_no_figure_of_ours():
     table = PaperTable([])
-    assert {line["figures"] for line in table.lines()} == {"paper"}
-    assert "ours" not in table.text().split("Top-1 on the test split")[0]
-    assert all(one["runs"] == 0 and one["ours_mean"] == "" for one in table.records())
+    assert {line["figures"] for line in table.display_rows()} == {"paper"}
+    assert "ours" not in table.markdown().split("Top-1 on the test split")[0]
+    assert all(one["runs"] == 0 and one["ours_mean"] == "" for one in table.csv_rows())
 
 
 def lines_of(table, method):
-    return {one["figures"]: one for one in table.lines() if one["method"] == method}
+    return {one["figures"]: one for one in table.display_rows() if one["method"] == method}
 
 
 def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
@@ -159,13 +159,15 @@ def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
         folder = tmp_path / f"seed{seed}"
         run(folder, top1, seed=seed, data__seed=seed, init_from=str(pre), output_dir=str(folder))
     table = PaperTable([read_run(tmp_path / f"seed{seed}") for seed in range(3)])
-    found = [one for one in table.lines() if one["method"] == "MAMP" and one["protocol"] == "full"]
+    found = [
+        one for one in table.display_rows() if one["method"] == "MAMP" and one["protocol"] == "full"
+    ]
     paper, ours = found
     assert (paper["figures"], paper["NTU60-XSub"]) == ("paper", "93.1")
     assert ours["figures"] == "ours"
     assert ours["NTU60-XSub"] == "83.0 ± 3.6 (3)"  # sqrt((9 + 1 + 16) / 2)
     assert ours["NTU60-XView"] == ours["K400"] == ours["source"] == ""
-    [record] = [one for one in table.records() if one["runs"]]
+    [record] = [one for one in table.csv_rows() if one["runs"]]
     assert (record["published"], record["ours_mean"]) == (93.1, "83.0000")
 
 
@@ -179,7 +181,7 @@ def test_what_differs_is_said(tmp_path):
     assert "data.batch_size 24 (published 48)" in found
     assert "monitor_split val (published test)" in found
     assert not any(text.startswith(("optim.lr", "clip.frames")) for text in found)
-    assert "trainer.max_epochs 3 (published 100)" in PaperTable([one]).text()
+    assert "trainer.max_epochs 3 (published 100)" in PaperTable([one]).markdown()
 
 
 def differences(runs):
@@ -191,7 +193,7 @@ def differences(runs):
 
 def ours(runs):
     """Line -> figure."""
-    lines = [one for one in PaperTable(runs).lines() if one["figures"].startswith("ours")]
+    lines = [one for one in PaperTable(runs).display_rows() if one["figures"].startswith("ours")]
     return {one["figures"]: one["NTU60-XSub"] for one in lines}
 
 
@@ -207,7 +209,7 @@ def test_only_seeds_are_averaged(tmp_path):
         "ours: trainer.max_epochs=30": "51.0 ± 1.4 (2)",
         "ours: trainer.max_epochs=60": "71.0 ± 1.4 (2)",
     }
-    records = [one for one in PaperTable(runs).records() if one["runs"]]
+    records = [one for one in PaperTable(runs).csv_rows() if one["runs"]]
     assert [one["settings"] for one in records] == [
         "trainer.max_epochs=30",
         "trainer.max_epochs=60",
@@ -219,7 +221,7 @@ def test_the_same_seed_twice_is_no_second_seed(tmp_path):
     runs = [read_run(run(tmp_path / n, top1, seed=seed)) for n, top1, seed in REPEATED]
     assert ours(runs) == {"ours": "51.0 ± 1.4 (2)"}
     [notes] = differences(runs)
-    assert f"{tmp_path / 'again'} left out: seed 0 is there already" in notes
+    assert f"{tmp_path / 'again'} skipped: seed 0 is repeated" in notes
 
 
 REPEATED = (("first", 50.0, 0), ("again", 90.0, 0), ("other", 52.0, 1))
@@ -316,7 +318,7 @@ def test_folders_that_are_no_runs(tmp_path):
 
 def test_the_text_is_a_table(tmp_path):
     one = read_run(run(tmp_path / "a", data__test_split="test", clip__classes=9))
-    text = PaperTable([one]).text()
+    text = PaperTable([one]).markdown()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(row) for row in rows}) == 1
     assert len({row.count("|") for row in rows}) == 1

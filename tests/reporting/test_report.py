@@ -5,8 +5,9 @@ import re
 from functools import partial
 
 import pytest
+from markupsafe import Markup
 
-from maskclr_pl.reporting.html import Section, page, pictures_in, smallest_form
+from maskclr_pl.reporting.html import Section, Text, images_in, render_page, smallest_file
 from maskclr_pl.reporting.run_groups import CORRUPTED, Model
 from maskclr_pl.runs.results import read_table, write_table
 from tests.helpers.browser import CHROMIUM, Outline, visit
@@ -78,7 +79,7 @@ def test_two_models(tmp_path, report):
     assert "50.8 ± 1.2" in found.words
     assert "90.8 ± 1.2" in found.words
     assert "ours minus twin clean +40.00" in found.words
-    assert "No setting differs but seeds and folders." in found.words
+    assert "No settings differ except seeds and folders." in found.words
     assert "python -m maskclr_pl.train output_dir=ours_0" in found.words
     assert "Before you read" not in found.words
     assert (folder / "report.html").stat().st_size < 2_000_000
@@ -154,7 +155,7 @@ def test_one_run(tmp_path, report):
     assert "robustness" not in headings(found)
     assert "only: one seed." in found.words
     assert "minus" not in found.words
-    assert "taken for" in found.words
+    assert "confused with" in found.words
 
 
 def test_one_seed_is_called_one(tmp_path, report):
@@ -177,7 +178,7 @@ def test_runs_without_a_file(tmp_path, report, file):
     found = check_page(report("runs=[a,b]"))
     assert "70.0" in found.words
     said = {
-        "predictions.npz": "a: no predictions.npz",
+        "predictions.npz": "a: not all runs have a predictions.npz",
         "robustness_clips.npz": "a: no robustness_clips.npz",
         "environment.json": "a: no environment.json",
     }
@@ -222,7 +223,7 @@ def test_seeds_tested_on_other_clips_are_no_seeds(tmp_path, report):
     run_folder(tmp_path / "b", 0.9)
     found = check_page(report("runs=[a0,a1,b]", labelled("a", "a", "b")))
     assert "Not compared with each other: a | b." in found.words
-    assert "a: no predictions.npz of the same clips in each run" in found.words
+    assert "a: not all runs have a predictions.npz of the same clips" in found.words
 
 
 def test_what_a_reader_has_to_know(tmp_path, report):
@@ -231,10 +232,10 @@ def test_what_a_reader_has_to_know(tmp_path, report):
     run_folder(tmp_path / "chosen", monitor_split="test")
     run_folder(tmp_path / "again", monitor_split="test", loss={"weights": {"ce": 0.5}})
     words = outline(report("runs=[toy,chosen,again]", labelled("toy", "seeds", "seeds"))).words
-    assert "toy: toy data (the synthetic set of maskclr_pl)" in words
-    assert "seeds: the checkpoint was chosen on the test split (monitor_split=test)" in words
+    assert "toy: synthetic data" in words
+    assert "seeds: the checkpoint was selected on the test split (monitor_split=test)" in words
     assert "seeds: seeds 0, 0 are not all different" in words
-    assert "seeds: its runs are no mere seeds, they differ in loss.weights.ce" in words
+    assert "seeds: runs under this label differ in more than the seed: loss.weights.ce" in words
 
 
 def test_an_evaluation_of_something_else_is_noticed(tmp_path, report):
@@ -243,7 +244,7 @@ def test_an_evaluation_of_something_else_is_noticed(tmp_path, report):
         (run / "robustness.csv").read_text().replace("70.0", "40.0")
     )
     words = outline(report("runs=[a]")).words
-    assert "robustness.csv of a starts from a clean top-1 of 40.0, its test from 70.0" in words
+    assert "robustness.csv of a has a clean top-1 of 40.0, metrics.json of 70.0" in words
 
 
 def test_the_mean_over_corruptions_is_one_over_corruptions_only(tmp_path):
@@ -294,11 +295,11 @@ def test_pictures(tmp_path):
     gif.write_bytes(b"1")
     large.write_bytes(b"1" * 2_000_001)
     (tmp_path / "notes.txt").write_text("")
-    assert pictures_in(tmp_path) == [gif, png]
-    assert pictures_in(tmp_path, without=["a"]) == pictures_in(tmp_path / "none") == []
-    assert smallest_form(png) == smallest_form(svg) == svg
+    assert images_in(tmp_path) == [gif, png]
+    assert images_in(tmp_path, exclude=["a"]) == images_in(tmp_path / "none") == []
+    assert smallest_file(png) == smallest_file(svg) == svg
     svg.write_bytes(b"1" * 400_001)
-    assert smallest_form(png) == png
+    assert smallest_file(png) == png
 
 
 def test_a_page_has_a_limit(tmp_path, report):
@@ -336,7 +337,9 @@ def test_that_the_browser_would_tell(tmp_path):
     assert seen.requests == ["http://127.0.0.1:9/x.png"]
     assert any("undefined_function is not defined" in line for line in seen.console)
     # and were something to get in, the page itself would forbid it
-    (tmp_path / "page.html").write_text(page("t", "s", "", [Section("x", bad)]))
+    (tmp_path / "page.html").write_text(
+        render_page("t", "s", [], [Section("x", [Text(Markup(bad))])])
+    )
     seen = visit(tmp_path / "page.html", tmp_path)
     assert seen.requests == []
     assert any("Content Security Policy" in line for line in seen.console)

@@ -286,7 +286,7 @@ def test_published_curves():
     everything = published_noise(["MaskCLR, class loss only", "MotionBERT-R", "MS-G3D", "AAGCN"])
     for methods in everything.values():
         assert all(len(x) == len(y) == 11 for x, y in methods.values())
-    with pytest.raises(InputError, match="no published curve of 'x'; known: MaskCLR, "):
+    with pytest.raises(InputError, match="no published curve of 'x'; expected one of MaskCLR, "):
         published_noise(["x"])
 
 

@@ -1,1 +1,1 @@
-"""Comparisons of runs: tables, figures, one HTML page."""
+"""Comparison of runs: statistics, tables, one HTML page, the table of the paper."""

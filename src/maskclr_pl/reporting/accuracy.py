@@ -2,9 +2,9 @@
 
 
 def format_accuracy(top1: float, top5: float, classes: int) -> str:
-    """Top-1 and top-5 accuracy for a line of the log.
+    """Format top-1 and top-5 accuracy for the log.
 
-    With five classes or fewer top-5 is 100 whatever the model learned, and is left out.
+    With five classes or fewer, top-5 is always 100 and omitted.
 
     Example:
         >>> format_accuracy(71.25, 94.5, classes=60), format_accuracy(71.25, 100.0, classes=5)

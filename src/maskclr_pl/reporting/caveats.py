@@ -1,173 +1,177 @@
-"""How the runs of a comparison came about: settings, cost, environment, and what to beware of."""
+"""Context of a comparison: settings, cost, environment, and caveats."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from maskclr_pl.reporting.comparison import spread
+from maskclr_pl.reporting.comparison import mean_and_std, without_empty_columns
 from maskclr_pl.reporting.run_groups import CLEAN, Model
 from maskclr_pl.reporting.tables import Rows
 from maskclr_pl.runs.environment import shorten_home
-from maskclr_pl.runs.seeds import differing_settings as differing_keys
-from maskclr_pl.runs.seeds import flatten, group_seeds, repeated_seeds, training_settings
+from maskclr_pl.runs.seeds import (
+    differing_settings,
+    flatten,
+    group_seeds,
+    repeated_seeds,
+    training_settings,
+)
 
-_ALWAYS = ("seed", "data.seed", "output_dir", "resume")
-"""Settings in which any two runs differ."""
-NONE = "—"
-"""Where a run has no such value."""
+_RUN_SETTINGS = ("seed", "data.seed", "output_dir", "resume")
+"""Settings that differ between any two runs."""
+_NONE = "—"
+_COST_METRICS = {
+    "train/seconds": ("training (s)", 0),
+    "train/samples_per_second": ("clips per second", 1),
+    "train/peak_memory_mb": ("peak memory (MiB)", 0),
+}
+"""Metric -> column, digits."""
 
 
 def setting_rows(models: Sequence[Model]) -> Rows:
-    """The settings that are not the same in all models; several values where seeds differ."""
+    """Return the settings that differ between models; values of seeds are joined by `or`."""
     tables = [[flatten(config) for config in model.configs] for model in models]
-    return differing(models, tables, left_out=_ALWAYS)
+    return [row for row in _differing(models, tables) if row[""] not in _RUN_SETTINGS]
 
 
-def differing(
-    models: Sequence[Model],
-    tables: Sequence[Sequence[Mapping[str, Any]]],
-    left_out: Sequence[str] = (),
-) -> Rows:
-    """Keys whose values are not the same in all runs, a column for each model.
+def _differing(models: Sequence[Model], tables: Sequence[Sequence[Mapping[str, Any]]]) -> Rows:
+    """Return the keys whose values differ, with one column per model.
 
     Args:
-        models: Models.
-        tables: For each model, a mapping for each of its runs.
-        left_out: Keys to say nothing of.
+        models: The models.
+        tables: For each model, one mapping per run.
     """
     rows: Rows = []
-    keys = dict.fromkeys(key for runs in tables for table in runs for key in table)
-    for key in keys:
-        cells = [_joined(table.get(key, NONE) for table in runs) for runs in tables]
-        if key not in left_out and len(set(cells)) > 1:
+    for key in dict.fromkeys(key for runs in tables for table in runs for key in table):
+        cells = [_join(table.get(key, _NONE) for table in runs) for runs in tables]
+        if len(set(cells)) > 1:
             rows.append({"": key, **{m.label: c for m, c in zip(models, cells, strict=True)}})
     return rows
 
 
-def _joined(values: Any) -> str:
+def _join(values: Iterable[Any]) -> str:
     return " or ".join(dict.fromkeys(shorten_home(str(value)) for value in values))
 
 
 def cost_rows(models: Sequence[Model]) -> Rows:
-    """What training and a prediction cost, mean and spread over seeds."""
+    """Return the cost of training and inference, mean and standard deviation over seeds."""
     rows: Rows = []
     for model in models:
-        found = {
-            name: spread([float(m[key]) for m in model.metrics if m.get(key) is not None], digits)
-            for key, name, digits in (
-                ("train/seconds", "training (s)", 0),
-                ("train/samples_per_second", "clips per second", 1),
-                ("train/peak_memory_mb", "peak memory (MiB)", 0),
-            )
-        }
-        for key, name, unit in (
+        row = {"run": model.label}
+        for key, (column, digits) in _COST_METRICS.items():
+            row[column] = mean_and_std([float(v) for v in _metric(model, key)], digits)
+        for key, column, unit in (
             ("parameters", "parameters (M)", 1e6),
             ("flops_per_clip", "GFLOPs per clip", 1e9),
         ):
-            values = {m[key] for m in model.metrics if m.get(key) is not None}
-            found[name] = " or ".join(f"{value / unit:.3g}" for value in sorted(values))
+            values = sorted(set(_metric(model, key)))
+            row[column] = " or ".join(f"{value / unit:.3g}" for value in values)
         devices = {f"{e['devices']} x {e['device']}" for e in model.environments if e}
-        rows.append({"run": model.label, **found, "device": " or ".join(sorted(devices))})
-    kept = [key for key in rows[0] if any(row[key] for row in rows)]
-    return [{key: row[key] for key in kept} for row in rows] if len(kept) > 1 else []
+        row["device"] = " or ".join(sorted(devices))
+        rows.append(row)
+    rows = without_empty_columns(rows)
+    return rows if len(rows[0]) > 1 else []
+
+
+def _metric(model: Model, key: str) -> list[float]:
+    return [metrics[key] for metrics in model.metrics if metrics.get(key) is not None]
 
 
 def environment_rows(models: Sequence[Model]) -> tuple[Rows, Rows]:
-    """Versions, hardware and data: those that all runs share, and those that differ."""
-    tables = [[_environment(one) for one in model.environments] for model in models]
+    """Return versions, hardware and data that are the same in all runs, and those that differ."""
+    tables = [[_environment(values) for values in model.environments] for model in models]
     if not any(table for runs in tables for table in runs):
         return [], []
-    differ = differing(models, tables)
-    names = {row[""] for row in differ}
+    differing = _differing(models, tables)
+    names = {row[""] for row in differing}
     first = next(table for runs in tables for table in runs if table)
     same = [{"": key, "all runs": str(v)} for key, v in first.items() if key not in names]
-    return same, differ
+    return same, differing
 
 
 def _environment(values: Mapping[str, Any]) -> dict[str, Any]:
-    """By what is shown; without the command and the names of the classes."""
+    """Select the displayed values of environment.json."""
     if not values:
         return {}
+    table = {key: values.get(key) for key in ("python", "platform", "device", "devices", "threads")}
+    table |= values.get("packages", {})
+    table |= {"cuda": values.get("cuda"), "code": values.get("code")}
     data = {key: value for key, value in values.get("data", {}).items() if key != "classes"}
-    shown = {key: values.get(key) for key in ("python", "platform", "device", "devices", "threads")}
-    shown |= values.get("packages", {})
-    shown |= {"cuda": values.get("cuda"), "code": values.get("code")}
-    shown |= {f"data, {key.replace('_', ' ')}": value for key, value in data.items()}
-    return {key: value for key, value in shown.items() if value is not None}
+    table |= {f"data, {key.replace('_', ' ')}": value for key, value in data.items()}
+    return {key: value for key, value in table.items() if value is not None}
 
 
-def warnings(models: Sequence[Model], sets: Sequence[Sequence[Model]]) -> list[str]:
-    """What a reader has to know before believing a number, a sentence each."""
-    found = []
-    if toy := [model.label for model in models if model.toy]:
-        found.append(
-            f"{_listed(toy)}: toy data (the synthetic set of maskclr_pl). The numbers say "
-            "nothing about any benchmark."
+def caveats(models: Sequence[Model], groups: Sequence[Sequence[Model]]) -> list[str]:
+    """Return what a reader must know before trusting the numbers, one sentence each.
+
+    Args:
+        models: All models.
+        groups: The same models in groups with the same test clips.
+    """
+    sentences = []
+    if synthetic := [model.label for model in models if model.synthetic]:
+        sentences.append(
+            f"{', '.join(synthetic)}: synthetic data. The numbers say nothing about any benchmark."
         )
-    tested = [one for one in models if CLEAN in one.values]
-    if single := [model.label for model in tested if len(model.runs) == 1]:
-        found.append(
-            f"{_listed(single)}: one seed. How much another seed would change is not known; "
-            "intervals of differences are about the choice of test clips alone."
+    single = [model.label for model in models if CLEAN in model.values and len(model.runs) == 1]
+    if single:
+        sentences.append(
+            f"{', '.join(single)}: one seed. The variance over seeds is unknown; intervals of "
+            "differences are about the choice of test clips only."
         )
-    if len(sets) > 1:
-        parts = " | ".join(_listed([model.label for model in members]) for members in sets)
-        found.append(
-            f"Not compared with each other: {parts}. They were tested on other clips or data, or "
-            "not at all."
+    if len(groups) > 1:
+        labels = " | ".join(", ".join(model.label for model in group) for group in groups)
+        sentences.append(
+            f"Not compared with each other: {labels}. They were tested on different clips or data, "
+            "or not at all."
         )
-    whom: dict[str, list[str]] = defaultdict(list)
+    labels_by_text: dict[str, list[str]] = defaultdict(list)
     for model in models:
-        for text in _beware(model):
-            whom[text].append(model.label)
-    return found + [f"{_listed(labels)}: {text}." for text, labels in whom.items()]
+        for text in _model_caveats(model):
+            labels_by_text[text].append(model.label)
+    sentences += [f"{', '.join(labels)}: {text}." for text, labels in labels_by_text.items()]
+    return sentences
 
 
-def _listed(labels: Sequence[str]) -> str:
-    return ", ".join(labels)
-
-
-def _beware(model: Model) -> list[str]:
-    """Of one model."""
-    found = []
+def _model_caveats(model: Model) -> list[str]:
+    texts = []
     if any(config.get("monitor_split") == "test" for config in model.configs):
-        found.append(
-            "the checkpoint was chosen on the test split (monitor_split=test), so that its test "
-            "score is not one of unseen clips"
+        texts.append(
+            "the checkpoint was selected on the test split (monitor_split=test), so the test score "
+            "is optimistic"
         )
     if CLEAN in model.values and not model.tests:
-        found.append("no predictions.npz of the same clips in each run; not compared clip by clip")
+        texts.append("not all runs have a predictions.npz of the same clips; not compared per clip")
     if model.corruptions and model.tests and len(model.scores) == 1:
-        found.append(
-            "no robustness_clips.npz of the clips of the test; perturbed accuracies are not "
-            "compared clip by clip"
+        texts.append(
+            "no robustness_clips.npz of the test clips; corrupted accuracies are not compared per "
+            "clip"
         )
     for run, metrics, rows in zip(model.runs, model.metrics, model.robustness, strict=True):
         clean = rows.get(CLEAN, {}).get(0.0, (None,))[0]
         if clean is not None and abs(clean - metrics.get("test/top1", clean)) > 1:
-            found.append(
-                f"robustness.csv of {run.name} starts from a clean top-1 of {clean:.1f}, its "
-                f"test from {metrics['test/top1']:.1f}: other clips, or another checkpoint"
+            texts.append(
+                f"robustness.csv of {run.name} has a clean top-1 of {clean:.1f}, metrics.json of "
+                f"{metrics['test/top1']:.1f}: different clips, or a different checkpoint"
             )
     if any(model.robustness) and not all(model.robustness):
-        found.append("not all runs were evaluated under corruptions; they are left out there")
+        texts.append("not all runs were evaluated under corruptions; these results are omitted")
     if len(model.runs) > 1:
-        found += no_seeds(model)
+        texts += seed_problems(model)
     if any("uncommitted" in str(environment.get("code")) for environment in model.environments):
-        found.append("the code had uncommitted changes")
+        texts.append("the code had uncommitted changes")
     if not all(model.environments):
-        found.append("no environment.json: what it ran on, and on which data, is not recorded")
-    return found
+        texts.append("no environment.json, so hardware, versions and data are unknown")
+    return texts
 
 
-def no_seeds(model: Model) -> list[str]:
-    """What keeps the runs of a label from being seeds of one model."""
-    reasons = []
+def seed_problems(model: Model) -> list[str]:
+    """Return why the runs of a label are not seeds of one model."""
+    problems = []
     seeds = [config.get("seed") for config in model.configs]
     if repeated_seeds(seeds):
-        reasons.append(f"seeds {', '.join(map(str, seeds))} are not all different")
+        problems.append(f"seeds {', '.join(map(str, seeds))} are not all different")
     settings = list(map(training_settings, model.configs, model.runs))
     if len(group_seeds(seeds, settings)) > 1:
-        keys = differing_keys(settings)
-        reasons.append(f"its runs are no mere seeds, they differ in {', '.join(keys[:8])}")
-    return reasons
+        keys = ", ".join(differing_settings(settings)[:8])
+        problems.append(f"runs under this label differ in more than the seed: {keys}")
+    return problems

@@ -1,190 +1,175 @@
-"""One HTML page that needs nothing else: no network, no script, pictures inside.
+"""One self-contained HTML page: no network, no scripts, embedded images.
 
-Everything that is shown is escaped here, so that names of classes, runs and files may hold
-anything; the other modules pass plain text.
+The content is plain data; the template `page.html.jinja` escapes all of it, so that names of
+classes, runs and files may contain anything.
 """
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from string import Template
-from typing import Any, NamedTuple
+from typing import ClassVar
 
-from maskclr_pl.reporting.tables import Best, is_numeric
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="$policy">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<header>
-<h1>$title</h1>
-<p class="soft">$subtitle</p>
-<nav aria-label="Sections"><ul>$links</ul></nav>
-</header>
-<main>
-$content
-</main>
-</body>
-</html>
-""")
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""A browser that reads it asks nobody for anything, whatever the page holds."""
+from maskclr_pl.reporting.tables import Best, Rows, is_numeric
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
-_LARGE_SVG, _LARGE_GIF = 400_000, 2_000_000
-_LONG = re.compile(r"\S{32}")
+_MAX_SVG, _MAX_GIF = 400_000, 2_000_000  # bytes
+_LONG_WORD = re.compile(r"\S{32}")  # hashes and paths, which may be broken anywhere
 
 
-class Section(NamedTuple):
-    """A part of the page; without content it is left out."""
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside of a section."""
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text."""
+
+    text: str
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same keys. The first column names the row; `Best` cells are bold."""
+
+    rows: Rows
+    caption: str
+    kind: ClassVar[str] = "table"
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names."""
+        return list(self.rows[0])
+
+    @property
+    def numeric(self) -> set[str]:
+        """Names of right-aligned columns."""
+        return {c for c in self.columns[1:] if is_numeric(row[c] for row in self.rows)}
+
+
+@dataclass(frozen=True)
+class Image:
+    """An embedded image: SVG if there is one and it is small, else PNG or GIF."""
+
+    path: Path
+    alt: str
+    caption: str = ""
+    kind: ClassVar[str] = "image"
+
+    @property
+    def data_uri(self) -> str:
+        """The file as a data URI."""
+        path = smallest_file(self.path)
+        content = base64.b64encode(path.read_bytes()).decode("ascii")
+        return f"data:{_TYPES[path.suffix]};base64,{content}"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are collapsed on screen."""
+
+    summary: str
+    blocks: Sequence["Block"]
+    kind: ClassVar[str] = "fold"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Blocks side by side."""
+
+    blocks: Sequence["Block"]
+    kind: ClassVar[str] = "grid"
+
+
+Block = Text | Heading | Code | Table | Image | Fold | Grid
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page; omitted if it is empty."""
 
     title: str
-    content: str
+    blocks: Sequence[Block] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        """Id of the heading."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
-def page(title: str, subtitle: str, top: str, sections: Iterable[Section]) -> str:
-    """The page as HTML.
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.tests["best"] = lambda value: isinstance(value, Best)
+    environment.tests["long_word"] = lambda value: bool(_LONG_WORD.search(str(value)))
+    return environment.get_template("page.html.jinja")
+
+
+def render_page(
+    title: str, subtitle: str, notes: Sequence[str], sections: Iterable[Section]
+) -> str:
+    """Render the page.
 
     Args:
         title: Plain text.
         subtitle: Plain text.
-        top: HTML between the header and the sections.
-        sections: In order.
+        notes: Caveats shown above the sections.
+        sections: Sections in order; empty ones are omitted.
     """
-    shown = [section for section in sections if section.content]
-    names = [re.sub(r"\W+", "-", section.title.lower()).strip("-") for section in shown]
-    links = [
-        f'<li><a href="#{name}">{escape(section.title)}</a></li>'
-        for name, section in zip(names, shown, strict=True)
-    ]
-    parts = [
-        f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(section.title)}</h2>\n'
-        f"{section.content}\n</section>"
-        for name, section in zip(names, shown, strict=True)
-    ]
-    return _PAGE.substitute(
-        title=escape(title),
-        subtitle=escape(subtitle),
-        policy=_POLICY,
-        style=files("maskclr_pl.reporting").joinpath("page.css").read_text(encoding="utf-8"),
-        links="".join(links),
-        content="\n".join((top, *parts)),
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return _template().render(
+        title=title,
+        subtitle=subtitle,
+        notes=notes,
+        notes_title="Before you read the numbers",
+        style=Markup(style),
+        sections=[section for section in sections if section.blocks],
     )
 
 
-def paragraph(text: str) -> str:
-    """Plain text that explains what stands above it."""
-    return f'<p class="soft">{escape(text)}</p>'
-
-
-def heading(text: str) -> str:
-    """A heading inside of a section."""
-    return f"<h3>{escape(text)}</h3>"
-
-
-def code(text: str) -> str:
-    """Plain text as it stands."""
-    return f"<pre>{escape(text)}</pre>"
-
-
-def fold(summary: str, content: str) -> str:
-    """HTML that is shown when it is asked for, and in print."""
-    return f"<details><summary>{escape(summary)}</summary>\n{content}\n</details>"
-
-
-def notes(title: str, lines: Sequence[str]) -> str:
-    """What a reader has to know first; nothing if there are no lines."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return (
-        f'<aside class="notes" aria-label="{escape(title)}"><h2>{escape(title)}</h2>'
-        f"<ul>{items}</ul></aside>"
-        if lines
-        else ""
-    )
-
-
-def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
-    """Rows with the same keys; the first column names the row, a `Best` cell is bold."""
-    if not rows:
-        return ""
-    names = list(rows[0])
-    right = {name for name in names[1:] if is_numeric(row[name] for row in rows)}
-    head = "".join(_cell("th", name, name in right, ' scope="col"') for name in names)
-    body = "\n".join(
-        "<tr>"
-        + "".join(
-            _cell("th", row[name], False, ' scope="row"')
-            if name == names[0]
-            else _cell("td", row[name], name in right)
-            for name in names
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="table" role="region" tabindex="0" aria-label="{escape(caption)}">\n'
-        f"<table>\n<caption>{escape(caption)}</caption>\n"
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _cell(tag: str, value: Any, right: bool, scope: str = "") -> str:
-    text = escape(str(value))
-    text = f"<strong>{text}</strong>" if isinstance(value, Best) else text
-    # a hash or path may be broken anywhere, a word may not
-    place = ' class="n"' if right else ' class="long"' if _LONG.search(str(value)) else ""
-    return f"<{tag}{place}{scope}>{text}</{tag}>"
-
-
-def picture(path: Path, alt: str, caption: str = "") -> str:
-    """A picture inside of the page.
-
-    Args:
-        path: Of the PNG, SVG or GIF; of a PNG, the sharper SVG beside it is taken unless it is much
-            larger.
-        alt: What can be seen on it, for those who do not.
-        caption: Below; the alternative text if there is none.
-    """
-    chosen = smallest_form(path)
-    content = base64.b64encode(chosen.read_bytes()).decode("ascii")
-    return (
-        f'<figure><img src="data:{_TYPES[chosen.suffix]};base64,{content}" alt="{escape(alt)}">'
-        f"<figcaption>{escape(caption or alt)}</figcaption></figure>"
-    )
-
-
-def smallest_form(path: Path) -> Path:
-    """The file of a picture that a page should hold."""
+def smallest_file(path: Path) -> Path:
+    """Return the SVG next to a PNG unless it is much larger."""
     svg, png = path.with_suffix(".svg"), path.with_suffix(".png")
     if path.suffix == ".gif" or not svg.is_file():
         return path
-    return png if png.is_file() and svg.stat().st_size > _LARGE_SVG else svg
+    return png if png.is_file() and svg.stat().st_size > _MAX_SVG else svg
 
 
-def pictures_in(folder: Path, without: Iterable[str] = ()) -> list[Path]:
-    """The pictures of a folder, one for each name, by name; no GIF that is too large for a page.
+def images_in(folder: Path, exclude: Iterable[str] = ()) -> list[Path]:
+    """Return the images of a folder, one per name, without large GIFs.
 
     Args:
-        folder: Need not exist.
-        without: Names without suffix that are not wanted.
+        folder: May not exist.
+        exclude: File names without suffix.
     """
-    found: dict[tuple[str, bool], Path] = {}
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        moving = path.suffix == ".gif"
-        if path.suffix not in _TYPES or path.stem in without:
+    images: dict[tuple[str, bool], Path] = {}
+    for path in sorted(folder.glob("*")):
+        animated = path.suffix == ".gif"
+        if path.suffix not in _TYPES or path.stem in exclude:
             continue
-        if not moving or path.stat().st_size <= _LARGE_GIF:
-            found.setdefault((path.stem, moving), path)
-    return list(found.values())
+        if not animated or path.stat().st_size <= _MAX_GIF:
+            images.setdefault((path.stem, animated), path)
+    return list(images.values())

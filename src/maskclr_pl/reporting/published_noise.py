@@ -1,4 +1,4 @@
-"""The published robustness curves, for comparison in figures."""
+"""Published robustness curves, for comparison in figures."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -12,41 +12,35 @@ from maskclr_pl.types import InputError
 PublishedCurves = dict[str, dict[str, tuple[list[float], list[float]]]]
 """Corruption -> {label: (sigma, top-1 in percent)}."""
 
+_NOISES = ("spatial_noise", "spatiotemporal_noise")
+
 
 @cache
-def _file() -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(
-        Path(__file__).with_name("published_noise.yaml").read_text()
-    )
+def _load_curves() -> dict[str, Any]:
+    text = Path(__file__).with_name("published_noise.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
     return values
 
 
-def published_noise(
-    methods: Iterable[str] = ("MaskCLR", "MotionBERT"),
-) -> PublishedCurves:
-    """Curves of methods: corruption -> {label: (sigma, top-1 in percent)}.
-
-    The label is the method, followed by "(published, NTU60-XSub)".
+def published_noise(methods: Iterable[str] = ("MaskCLR", "MotionBERT")) -> PublishedCurves:
+    """Return the published curves of methods: corruption -> {label: (sigma, top-1 in percent)}.
 
     Args:
-        methods: As in `published_noise.yaml`, where their source and precision are.
+        methods: Names in `published_noise.yaml`, which documents source and precision.
 
     Raises:
-        InputError: If the curve of one is not known.
+        InputError: If there is no curve of a method.
     """
-    noises = ("spatial_noise", "spatiotemporal_noise")
-    known = _file()[noises[0]]
+    data = _load_curves()
     for method in methods:
-        if method not in known:
-            raise InputError(f"no published curve of {method!r}; known: {', '.join(known)}")
-    file = _file()
+        if method not in data[_NOISES[0]]:
+            known = ", ".join(data[_NOISES[0]])
+            raise InputError(f"no published curve of {method!r}; expected one of {known}")
+    benchmark, sigma = data["benchmark"], data["sigma"]
     return {
         noise: {
-            f"{method} (published, {file['benchmark']})": (
-                file["sigma"],
-                file[noise][method]["top1"],
-            )
+            f"{method} (published, {benchmark})": (sigma, data[noise][method]["top1"])
             for method in methods
         }
-        for noise in noises
+        for noise in _NOISES
     }

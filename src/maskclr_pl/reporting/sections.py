@@ -1,219 +1,216 @@
-"""The sections of the report's page: what each shows, in the order of a reader's questions."""
+"""The sections of the HTML report."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
-from typing import NamedTuple
 
-from maskclr_pl.reporting import html
 from maskclr_pl.reporting.caveats import cost_rows, environment_rows, setting_rows
 from maskclr_pl.reporting.comparison import (
-    Pair,
-    class_rows,
-    pair_rows,
-    robustness_rows,
-    summary_rows,
+    ModelDifference,
+    class_comparison_rows,
+    corruption_rows,
+    difference_rows,
+    overview_rows,
 )
-from maskclr_pl.reporting.html import Section, fold, heading, paragraph, table
+from maskclr_pl.reporting.html import (
+    Block,
+    Code,
+    Fold,
+    Grid,
+    Heading,
+    Image,
+    Section,
+    Table,
+    Text,
+    images_in,
+    smallest_file,
+)
 from maskclr_pl.reporting.run_groups import CLEAN, CORRUPTED, Model
+from maskclr_pl.reporting.tables import Rows
 from maskclr_pl.runs.describe import benchmark_name
 from maskclr_pl.runs.environment import shorten_home
 
-_BUDGET = 6_000_000
-"""Bytes of pictures from the run folders on one page."""
-_TOGETHER = ("training_curves", "robustness")
-"""Pictures of a run that the page shows for all models together."""
-_SHOWN = 10
-"""Rows of a long table that are not folded."""
+_MAX_BYTES = 6_000_000
+"""Total size of images from the run folders on one page."""
+_SHARED_FIGURES = ("training_curves", "robustness")
+"""Figures of runs that the page shows for all models together."""
+_MAX_ROWS = 10
+"""Longer tables are collapsed."""
 
 _BOOTSTRAP = (
-    "Paired bootstrap: 10,000 test sets drawn from the clips with replacement, both models on the "
-    "same clips. p is twice the share of them in which the difference is 0 or has the other sign. "
-    "This is about the choice of test clips, not about training again; the scores of several "
-    "seeds are averaged per clip first. Bold in a table: better than every other model, each time "
-    "with an interval without 0."
+    "Paired bootstrap: 10,000 test sets resampled from the clips, both models on the same clips. p "
+    "is twice the share of them in which the difference is 0 or has the opposite sign. This is "
+    "about the choice of test clips, not about training again; several seeds are averaged per clip "
+    "first. Bold: significantly better than every other model (95 % interval without 0)."
 )
-
 _MEASURES = (
-    "clean and top-5: on the test split as it is. all corruptions: mean top-1 over all levels "
+    "clean and top-5: on the unmodified test split. all corruptions: mean top-1 over all levels "
     "above 0 of all corruptions. ± is the standard deviation over seeds."
 )
 _CURVES = (
-    "Clips are perturbed at test time only. mean: over levels above 0. auc: area under accuracy "
+    "Clips are corrupted at test time only. mean: over levels above 0. auc: area under accuracy "
     "over level, divided by the highest level. retention: mean / clean. worst: lowest level mean. "
     "± is the standard deviation over seeds."
 )
 _COST = (
-    "Clips per second: while training, waiting for data included, without validation and the first "
-    "steps. Memory: taken by tensors on a GPU, resident size of the process on a CPU. FLOPs: "
-    "forward pass of a clip with one person, a multiplication and an addition counted as two."
+    "Clips per second: during training, including data loading, without validation and the first "
+    "steps. Memory: tensors on a GPU, resident size of the process on a CPU. FLOPs: forward pass "
+    "of a clip with one person; a multiply-add counts as two."
 )
 
 
-class Picture(NamedTuple):
-    """A figure that was drawn for the page."""
-
-    path: Path
-    alt: str
-    caption: str
-
-
 @dataclass(frozen=True)
-class Part:
+class ComparisonGroup:
     """Models that were tested on the same clips.
 
     Args:
-        models: At least one.
-        tested: Their paired comparisons.
-        pictures: Title of the section -> figures in it.
+        models: At least one model.
+        differences: Their paired comparisons.
+        figures: Section title -> figures.
     """
 
     models: Sequence[Model]
-    tested: Sequence[Pair]
-    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+    differences: Sequence[ModelDifference]
+    figures: Mapping[str, Sequence[Image]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """The test: its name and size."""
+        """Name and size of the test set."""
         first = self.models[0]
         name = benchmark_name(first.configs[0]) if "data" in first.configs[0] else "test"
         clips = f", {len(first.tests[0].label):,} clips" if first.tests else ""
         return f"{name}{clips}" if CLEAN in first.values else f"{first.label}, not tested"
 
+    def section_figures(self, title: str) -> list[Image]:
+        """Return the figures of a section."""
+        return list(self.figures.get(title, ()))
 
-def sections(parts: Sequence[Part]) -> list[Section]:
-    """All of them; those without content are left out by the page."""
-    models = [model for part in parts for model in part.models]
+
+def report_sections(groups: Sequence[ComparisonGroup]) -> list[Section]:
+    """Return all sections; the page omits empty ones."""
+    models = [model for group in groups for model in group.models]
     return [
-        Section("Results", _explained(_each(parts, _results), parts)),
+        Section("Results", _explain_results(_per_group(groups, _results), groups)),
         Section("Configuration", _configuration(models)),
-        Section("Training", _each(parts, lambda part: _drawn(part, "Training"))),
-        Section("Robustness", _each(parts, _robustness)),
-        Section("Classes", _each(parts, _classes)),
-        Section("Features", _each(parts, lambda part: _drawn(part, "Features"))),
-        Section("Figures of the runs", _own_figures(models)),
+        Section("Training", _per_group(groups, lambda group: group.section_figures("Training"))),
+        Section("Robustness", _per_group(groups, _robustness)),
+        Section("Classes", _per_group(groups, _classes)),
+        Section("Features", _per_group(groups, lambda group: group.section_figures("Features"))),
+        Section("Figures of the runs", _run_figures(models)),
         Section("Cost", _cost(models)),
         Section("Environment and data", _environment(models)),
     ]
 
 
-def _each(parts: Sequence[Part], write: Callable[[Part], str]) -> str:
-    """A section of every part, under its title if there are several."""
-    written = [(part, write(part)) for part in parts]
-    several = len(parts) > 1
-    return "\n".join(
-        heading(part.title) + text if several else text for part, text in written if text
-    )
+def _per_group(
+    groups: Sequence[ComparisonGroup], write: Callable[[ComparisonGroup], Sequence[Block]]
+) -> list[Block]:
+    """Concatenate the blocks of all groups, with headings if there are several groups."""
+    result: list[Block] = []
+    for group in groups:
+        if blocks := write(group):
+            result += [*([Heading(group.title)] if len(groups) > 1 else []), *blocks]
+    return result
 
 
-def _results(part: Part) -> str:
-    if not any(CLEAN in model.values for model in part.models):
-        return ""
-    chosen = [pair for pair in part.tested if pair.measure in (CLEAN, CORRUPTED)]
-    return table(summary_rows(part.models, part.tested), "Accuracy in percent") + _pairs(
-        chosen, "Differences of top-1 in percentage points"
-    )
+def _table(rows: Rows, caption: str) -> list[Block]:
+    return [Table(rows, caption)] if rows else []
 
 
-def _explained(results: str, parts: Sequence[Part]) -> str:
-    if not results:
-        return ""
-    compared = any(part.tested for part in parts)
-    return results + paragraph(_MEASURES) + (paragraph(_BOOTSTRAP) if compared else "")
+def _results(group: ComparisonGroup) -> list[Block]:
+    if not any(CLEAN in model.values for model in group.models):
+        return []
+    rows = difference_rows(p for p in group.differences if p.measure in (CLEAN, CORRUPTED))
+    caption = "Differences of top-1 in percentage points"
+    differences = _table(rows, caption)
+    if len(rows) > _MAX_ROWS:
+        differences = [Fold(f"{caption} ({len(rows)} rows)", differences)]
+    overview = overview_rows(group.models, group.differences)
+    return [*_table(overview, "Accuracy in percent"), *differences]
 
 
-def _pairs(tested: Sequence[Pair], caption: str) -> str:
-    rows = pair_rows(tested)
-    if len(rows) <= _SHOWN:
-        return table(rows, caption)
-    return fold(f"{caption} ({len(rows)} rows)", table(rows, caption))
+def _explain_results(blocks: list[Block], groups: Sequence[ComparisonGroup]) -> list[Block]:
+    if not blocks:
+        return []
+    compared = any(group.differences for group in groups)
+    return [*blocks, Text(_MEASURES), *([Text(_BOOTSTRAP)] if compared else [])]
 
 
-def _configuration(models: Sequence[Model]) -> str:
+def _configuration(models: Sequence[Model]) -> list[Block]:
     rows = setting_rows(models)
-    text = table(rows, "Settings that differ (without seeds and folders)")
+    blocks = _table(rows, "Settings that differ (except seeds and folders)")
     if len(models) > 1 and not rows:
-        text = paragraph("No setting differs but seeds and folders.")
+        blocks.append(Text("No settings differ except seeds and folders."))
     for model in models:
         file = model.runs[0] / "config.yaml"
         content = shorten_home(file.read_text(encoding="utf-8", errors="replace"))
-        text += fold(f"All settings of {model.label} ({model.runs[0].name})", html.code(content))
-    return text
+        blocks.append(
+            Fold(f"All settings of {model.label} ({model.runs[0].name})", [Code(content)])
+        )
+    return blocks
 
 
-def _drawn(part: Part, title: str) -> str:
-    return "\n".join(html.picture(*one) for one in part.pictures.get(title, ()))
-
-
-def _robustness(part: Part) -> str:
-    rows = robustness_rows(part.models, part.tested)
+def _robustness(group: ComparisonGroup) -> list[Block]:
+    blocks: list[Block] = [*group.section_figures("Robustness")]
+    rows = corruption_rows(group.models, group.differences)
     if not rows:
-        return _drawn(part, "Robustness")
-    chosen = [pair for pair in part.tested if pair.measure not in (CLEAN, CORRUPTED)]
-    by_pair = groupby(chosen, key=lambda pair: pair.title)
-    differences = [
-        fold(f"Differences by corruption: {names}", table(pair_rows(found), names))
-        for names, found in by_pair
-    ]
-    return "\n".join(
-        [
-            _drawn(part, "Robustness"),
-            table(rows, "Top-1 in percent"),
-            paragraph(_CURVES),
-            *differences,
-        ]
-    )
+        return blocks
+    blocks += [Table(rows, "Top-1 in percent"), Text(_CURVES)]
+    pairs = [pair for pair in group.differences if pair.measure not in (CLEAN, CORRUPTED)]
+    for title, members in groupby(pairs, key=lambda pair: pair.title):
+        table = Table(difference_rows(members), title)
+        blocks.append(Fold(f"Differences by corruption: {title}", [table]))
+    return blocks
 
 
-def _classes(part: Part) -> str:
-    rows, drawn = class_rows(part.models), _drawn(part, "Classes")
+def _classes(group: ComparisonGroup) -> list[Block]:
+    rows, figures = class_comparison_rows(group.models), group.section_figures("Classes")
     if not rows:
-        return drawn
-    several = sum(bool(model.tests) for model in part.models) > 1
-    how = "largest difference of the last two columns" if several else "weakest"
-    caption = f"Top-1 in percent by class, {how} first"
-    if len(rows) <= _SHOWN:
-        return table(rows, caption) + drawn
-    whole = fold(f"All {len(rows)} classes", table(rows, caption))
-    return table(rows[:_SHOWN], f"{caption}: {_SHOWN} of {len(rows)} classes") + whole + drawn
+        return [*figures]
+    several = sum(bool(model.tests) for model in group.models) > 1
+    order = "largest difference of last and first model" if several else "weakest"
+    caption = f"Top-1 in percent by class, {order} first"
+    if len(rows) <= _MAX_ROWS:
+        return [Table(rows, caption), *figures]
+    short = Table(rows[:_MAX_ROWS], f"{caption}: {_MAX_ROWS} of {len(rows)} classes")
+    return [short, Fold(f"All {len(rows)} classes", [Table(rows, caption)]), *figures]
 
 
-def _own_figures(models: Sequence[Model]) -> str:
-    """The pictures in the `figures/` of the first run of each model, as far as there is room."""
-    text, left = "", _BUDGET
+def _run_figures(models: Sequence[Model]) -> list[Block]:
+    """Show the images in `figures/` of the first run of each model, up to a total size."""
+    blocks: list[Block] = []
+    remaining = _MAX_BYTES
     for model in models:
-        run, shown, skipped = model.runs[0], [], 0
-        for path in html.pictures_in(run / "figures", without=_TOGETHER):
-            size = html.smallest_form(path).stat().st_size
-            if size <= left:
-                left -= size
-                name = path.stem.replace("_", " ")
-                shown.append(html.picture(path, f"{model.label}: {name}"))
-            else:
+        run, images, skipped = model.runs[0], [], 0
+        for path in images_in(run / "figures", exclude=_SHARED_FIGURES):
+            size = smallest_file(path).stat().st_size
+            if size > remaining:
                 skipped += 1
-        more = f"{skipped} more in {run.name}/figures, too large for one page" if skipped else ""
-        seeds = f" (of {len(model.runs)} seeds the first, {run.name})" if model.runs[1:] else ""
-        if shown or skipped:
-            grid = f'<div class="pictures">{"".join(shown)}</div>'
-            text += heading(model.label + seeds) + grid + (paragraph(more) if more else "")
-    return text
+                continue
+            remaining -= size
+            images.append(Image(path, f"{model.label}: {path.stem.replace('_', ' ')}"))
+        if images or skipped:
+            seeds = f" (first of {len(model.runs)} seeds, {run.name})" if model.runs[1:] else ""
+            blocks += [Heading(model.label + seeds), Grid(images)]
+        if skipped:
+            blocks.append(Text(f"{skipped} more in {run.name}/figures, too large for one page"))
+    return blocks
 
 
-def _cost(models: Sequence[Model]) -> str:
+def _cost(models: Sequence[Model]) -> list[Block]:
     rows = cost_rows(models)
-    return table(rows, "Mean over seeds") + paragraph(_COST) if rows else ""
+    return [Table(rows, "Mean over seeds"), Text(_COST)] if rows else []
 
 
-def _environment(models: Sequence[Model]) -> str:
-    same, differ = environment_rows(models)
-    text = table(differ, "What is not the same in all runs")
-    text += table(same, "The same in all runs") if differ else table(same, "All runs")
+def _environment(models: Sequence[Model]) -> list[Block]:
+    same, differing = environment_rows(models)
+    blocks = _table(differing, "Differences between runs")
+    blocks += _table(same, "The same in all runs" if differing else "All runs")
     commands = [
         f"# {run.name}\n{shlex.join(environment['command'])}"
         for model in models
         for run, environment in zip(model.runs, model.environments, strict=True)
         if environment.get("command")
     ]
-    return text + (heading("Commands") + html.code("\n".join(commands)) if commands else "")
+    return [*blocks, Heading("Commands"), Code("\n".join(commands))] if commands else blocks
