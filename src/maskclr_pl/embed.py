@@ -1,4 +1,4 @@
-"""`python -m maskclr_pl.embed ckpt_path=RUN`: features of clips as a file."""
+"""`python -m maskclr_pl.embed ckpt_path=RUN`: write features of clips to a file."""
 
 from pathlib import Path
 
@@ -24,42 +24,47 @@ _PARTS = ("test", "train", "val")
 
 @command("embed")
 def main(cfg: DictConfig) -> None:
-    """Write the features of a split that a method's backbone computes, whatever the method."""
+    """Write the backbone features of a split; works for every method."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> Path:
+    """Compute features and return the file."""
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
+    folder, split = run_folder_of(path), str(cfg.split)
+    output = Path(str(cfg.output or folder / "features.h5"))
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; pass output={output}/features.h5")
     method, info = load_run(path, cfg.trusted)
-    in_training = str(cfg.split) in ("train", "val")
-    data = restore_data(info, to_container(cfg.data), run_folder_of(path) if in_training else None)
+    data = restore_data(info, to_container(cfg.data), folder if split in ("train", "val") else None)
     device = select_device(cfg.device)
     method.to(device)
-    part = _part(data, str(cfg.split))
+    clips = _select_clips(data, split)
     log.info(
-        "embedding  %d clips of %s by %s, on %s", len(part), data.store.path, path, device.type
+        "embedding  %d clips of %s by %s, on %s", len(clips), data.store.path, path, device.type
     )
-    features, label = embed(method, iterate_batches(method, data, part, device))
-    output = Path(str(cfg.output or run_folder_of(path) / "features.h5"))
-    if output.is_dir():
-        raise InputError(f"{output} is a folder; type output={output}/features.h5")
-    facts = feature_attributes(
+    features, label = embed(method, iterate_batches(method, data, clips, device))
+    attributes = feature_attributes(
         info,
-        run=str(run_folder_of(path)),
+        run=str(folder),
         checkpoint=path.name,
         data=str(data.store.path),
         source_sha256=data.store.source_hash,
-        split=str(cfg.split),
+        split=split,
     )
-    if older := write_features(output, ClipFeatures(features, label, part.names, facts)):
+    if older := write_features(output, ClipFeatures(features, label, clips.names, attributes)):
         log.info("kept       the earlier file as %s", older)
-    log.info("features   %s   %d clips, %d numbers each", output, *features.shape)
-    runs = [str(run_folder_of(path)), "ANOTHER_RUN"]
-    log.info("next       %s", shell_command("report", runs=runs))
+    log.info("features   %s   %d clips, %d dimensions", output, *features.shape)
+    log.info("next       %s", shell_command("report", runs=[str(folder), "ANOTHER_RUN"]))
+    return output
 
 
-def _part(data: SkeletonDataModule, split: str) -> ClipDataset:
-    """The clips of one of the parts that the run used, or of a split of the store."""
+def _select_clips(data: SkeletonDataModule, split: str) -> ClipDataset:
+    """Select the run's test, training or validation clips, or a split of the store by name."""
     if split in _PARTS:
         part: ClipDataset = getattr(data, split)
         if not len(part):
-            raise InputError(f"split={split}: the run held no clips out for it")
+            raise InputError(f"split={split}: the run has no such clips; pass another split")
         return part.as_tested()
     if split not in data.store.splits:
         raise InputError(

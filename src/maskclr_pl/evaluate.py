@@ -17,7 +17,7 @@ from maskclr_pl.analysis.model_figures import (
     check_figure_names,
     draw_model_figures,
 )
-from maskclr_pl.checkpoint.load import checkpoint_path, load_run
+from maskclr_pl.checkpoint.load import checkpoint_path, load_classifier
 from maskclr_pl.checkpoint.restore import (
     iterate_batches,
     restore_data,
@@ -31,7 +31,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
-from maskclr_pl.methods import Classifier, Method
+from maskclr_pl.methods import Method
 from maskclr_pl.reporting.accuracy import format_accuracy
 from maskclr_pl.robustness.adversarial import Adversarial
 from maskclr_pl.robustness.corruptions import UNITS, Corruption, Poses
@@ -68,7 +68,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
         InputError: If a setting is wrong or the method is not a classifier.
     """
     path = checkpoint_path(cfg.ckpt_path, cfg.which)
-    method, info = _load_classifier(path, cfg)
+    method, info = load_classifier(path, cfg.trusted)
     folder = Path(cfg.output_dir) if cfg.output_dir else run_folder_of(path)
     refuse_links(folder)
     data, device = restore_data(info, to_container(cfg.data)), select_device(cfg.device)
@@ -113,16 +113,6 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
     log_later_results(loggers, folder, start_time)
     log.info("next       %s", shell_command("report", runs=[str(folder), "ANOTHER_RUN"]))
     return rows
-
-
-def _load_classifier(path: Path, cfg: DictConfig) -> tuple[Classifier, dict[str, Any]]:
-    method, info = load_run(path, cfg.trusted)
-    if not isinstance(method, Classifier):
-        raise InputError(
-            f"{path}: {type(method).__name__} is not a classifier; run "
-            f"{shell_command('train', 'method=linear_probe', init_from=cfg.ckpt_path)} first"
-        )
-    return method, info
 
 
 def _log_start(

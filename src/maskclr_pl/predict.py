@@ -1,4 +1,4 @@
-"""`python -m maskclr_pl.predict ckpt_path=RUN input=POSES`: which actions are in files of poses.
+"""`python -m maskclr_pl.predict ckpt_path=RUN input=POSES`: classify the actions in pose files.
 
 From Python: `maskclr_pl.predict.load(RUN)(clip)`.
 """
@@ -6,21 +6,20 @@ From Python: `maskclr_pl.predict.load(RUN)(clip)`.
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
 
-from maskclr_pl.checkpoint.load import checkpoint_path, load_run
+from maskclr_pl.checkpoint.load import checkpoint_path, load_classifier
 from maskclr_pl.checkpoint.restore import select_device
 from maskclr_pl.cli import command, log, refuse_results, results_folder, run_folder
-from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
-from maskclr_pl.data import Recording
 from maskclr_pl.figures.predictions import Caption, write_annotated_gif
 from maskclr_pl.files import write_atomically
-from maskclr_pl.inference.inputs import ReadOptions, Video, VideoEntry, find_inputs, list_videos
+from maskclr_pl.inference.inputs import ReadOptions, VideoEntry, find_inputs, list_videos
 from maskclr_pl.inference.predictor import MAX_MISSING, Predictor, softmax, top_classes
 from maskclr_pl.inference.results import (
     Prediction,
@@ -30,16 +29,14 @@ from maskclr_pl.inference.results import (
     table_rows,
     text_lines,
 )
-from maskclr_pl.inference.windows import cut_windows, frames_of, poses_at
-from maskclr_pl.methods import Classifier
 from maskclr_pl.runs.results import write_table
 from maskclr_pl.sources.options import check_number
 from maskclr_pl.sources.units import check_unit
 from maskclr_pl.types import InputError
 
-_SHOWN = 40  # lines of answers on the screen
-_HEADINGS = 12  # videos that have a line of their own there
-_ANIMATIONS, _PICTURES = 8, 120  # how many are drawn, and of how many frames each
+_MAX_LINES = 40  # predictions printed
+_MAX_HEADINGS = 12  # videos printed with a heading
+_MAX_GIFS, _MAX_GIF_FRAMES = 8, 120
 
 
 def load(
@@ -48,70 +45,62 @@ def load(
     trusted: Iterable[str] = (),
     max_missing: float = MAX_MISSING,
 ) -> Predictor:
-    """A trained classifier that can be asked about poses: `load(RUN)(clip)` are probabilities.
+    """Load a trained classifier; `load(RUN)(clip)` returns class probabilities.
 
     Args:
         path: Run folder (its best checkpoint), or a checkpoint file.
-        device: cpu, cuda, ...; by default a GPU if there is one.
-        trusted: Packages, beyond ours and torch, whose classes the checkpoint may name.
+        device: cpu, cuda, ...; by default a GPU if available.
+        trusted: Packages, besides ours and torch, whose classes the checkpoint may use.
         max_missing: Largest share of the model's joints that the layout of a clip may lack.
 
     Returns:
-        See `Predictor`: called with (M, T, V, 2) pixels or (M, T, V, 3) metres it returns (K,)
-        probabilities; `top(clip, k=5)` names the classes; `class_names` and `skeleton` are those
-        of the training data.
+        A `Predictor`: called with (M, T, V, 2) pixels or (M, T, V, 3) meters it returns (K,)
+        probabilities; `top(clip, k=5)` returns names as well; `class_names` and `skeleton` are
+        those of the training data.
 
     Raises:
-        InputError: If there is no such checkpoint, or it tells no classes apart.
+        InputError: If there is no such checkpoint, or it is not a classifier.
     """
-    file = checkpoint_path(path)
-    method, info = load_run(file, trusted)
-    if not isinstance(method, Classifier):
-        raise InputError(
-            f"{file}: {type(method).__name__} learns without labels and has no classes; use "
-            f"{shell_command('train', 'method=finetune', init_from=path)} first"
-        )
+    method, info = load_classifier(checkpoint_path(path), trusted)
     return Predictor(method, info, select_device(device), max_missing)
 
 
 @command("predict")
 def main(cfg: DictConfig) -> None:
-    """Name the actions in files; writes them as JSON and CSV, and as animations."""
-    values = to_container(cfg)  # says what is missing
+    """Classify the actions in files; write JSON, CSV and optional animations."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> Path:
+    """Classify the actions in files and return the folder with the results."""
+    values = to_container(cfg)  # raises if a value is missing
     _check(cfg)
     folder = run_folder(cfg.output_dir, "predict")
-    refuse_results(folder)  # before anything is computed
+    refuse_results(folder)  # before the work
     files = find_inputs(values["input"])
-    predictor = load(
-        checkpoint_path(cfg.ckpt_path, cfg.which), cfg.device, values["trusted"], cfg.max_missing
+    checkpoint = checkpoint_path(cfg.ckpt_path, cfg.which)
+    predictor = load(checkpoint, cfg.device, values["trusted"], cfg.max_missing)
+    options = ReadOptions(
+        pixels=predictor.coordinates == "pixels",
+        layout=predictor.skeleton,
+        skeleton=cfg.skeleton,
+        frame_size=values["frame_size"],
+        split=cfg.split,
+        units=cfg.units,
     )
-    how = ReadOptions(
-        predictor.coordinates == "pixels",
-        predictor.skeleton,
-        cfg.skeleton,
-        values["frame_size"],
-        cfg.split,
-        cfg.units,
-    )
-    answered: list[VideoPredictions] = []
-    problems: list[str] = []
-    asked = _asked(cfg, predictor, _readable(cfg, files, how, problems), problems, answered)
-    probabilities = [softmax(logits) for logits in predictor.logits(asked)]
-    if not answered:
-        raise InputError(_nothing(problems, files))
-    waiting = (answer for one in answered for answer in one.answers)
-    for answer, shares in zip(waiting, probabilities, strict=True):
-        answer.top = top_classes(shares, predictor.class_names, cfg.top)
+    results, skipped = read_videos(cfg, predictor, files, options)
+    classify(predictor, results, cfg.top)
     with results_folder(folder, cfg):
-        _write(cfg, folder, predictor, answered, problems)
-        _show(cfg, answered, problems)
-        drawn = _animate(cfg, folder, predictor, answered) if cfg.gif else []
+        write_results(cfg, folder, predictor, results, skipped)
+        _print_results(cfg, results, skipped)
+        drawn = _draw_videos(cfg, folder, predictor, results) if cfg.gif else []
     log.info("table      %s", folder / "predictions.csv")
     log.info("JSON       %s", folder / "predictions.json")
     if drawn:
         log.info("animated   %s", ", ".join(map(str, drawn)))
     else:
-        log.info("next       gif=true draws the skeletons with what was said of them")
+        log.info("next       gif=true draws the skeletons with their predictions")
+    return folder
 
 
 def _check(cfg: DictConfig) -> None:
@@ -129,142 +118,154 @@ def _check(cfg: DictConfig) -> None:
         check_number("fps", cfg.fps, 0.001, 100_000.0)
 
 
-def _readable(
-    cfg: DictConfig, files: Iterable[Path], how: ReadOptions, problems: list[str]
-) -> Iterator[VideoEntry]:
-    """The videos in the files; a file that cannot be read stops the command or is a problem."""
+def read_videos(
+    cfg: DictConfig, predictor: Predictor, files: Sequence[Path], options: ReadOptions
+) -> tuple[list[VideoPredictions], list[str]]:
+    """Read the videos in files, cut them into windows and convert these to the model's layout.
+
+    Returns:
+        The videos, whose predictions are empty yet, and an error message for each skipped file.
+
+    Raises:
+        InputError: If a file cannot be used and `on_error=stop`, or no file can.
+    """
+    results: list[VideoPredictions] = []
+    skipped: list[str] = []
+
+    @contextmanager
+    def skip_errors() -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            if cfg.on_error == "stop":
+                raise
+            skipped.append(str(error))
+
     for file in files:
-        try:
-            yield from list_videos(file, how)
-        except InputError as error:
-            if cfg.on_error == "stop":
-                raise
-            problems.append(str(error))
+        with skip_errors():
+            for entry in list_videos(file, options):
+                with skip_errors():
+                    results.append(_read_video(cfg, predictor, entry))
+    if results:
+        return results, skipped
+    if not skipped:
+        raise InputError(f"no recordings in {', '.join(map(str, files[:3]))}")
+    more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+    raise InputError(f"none of the files can be used: {skipped[0]}{more}")
 
 
-def _asked(
-    cfg: DictConfig,
-    predictor: Predictor,
-    videos: Iterable[VideoEntry],
-    problems: list[str],
-    answered: list[VideoPredictions],
-) -> Iterator[Recording]:
-    """The pieces of the videos as the model takes them; `answered` gets a place for each."""
-    for entry in videos:
-        try:
-            video = entry.read()
-            if isinstance(video.poses, Recording):  # as a whole, before it is cut
-                named = replace(video.poses, name=str(entry.file))
-                video = video._replace(poses=predictor.usable(named, video.skeleton))
-            window = _window(cfg, predictor, video)
-            most = cfg.max_persons if cfg.per_person else predictor.persons
-            found = list(cut_windows(video.poses, window, cfg.stride, cfg.per_person, most))
-            if not found:
-                raise InputError(f"{entry.file}: nobody is seen in {entry.name}")
-            fitted = [
-                predictor.fitted(replace(piece.recording, name=str(entry.file)), video.skeleton)
-                for piece in found
-            ]
-            note = "; ".join([*video.notes, predictor.layout_note(video.skeleton)])
-        except InputError as error:
-            if cfg.on_error == "stop":
-                raise
-            problems.append(str(error))
-            continue
-        answered.append(
-            VideoPredictions(video, str(entry.file), note, [Prediction(piece) for piece in found])
-        )
-        yield from fitted
-
-
-def _window(cfg: DictConfig, predictor: Predictor, video: Video) -> int | None:
-    """Frames of a window, None for the whole video."""
-    first, end = frames_of(video.poses)
+def _read_video(cfg: DictConfig, predictor: Predictor, entry: VideoEntry) -> VideoPredictions:
+    file = str(entry.file)
+    video = entry.read().validate(
+        lambda recording, skeleton: predictor.validate(replace(recording, name=file), skeleton)
+    )
+    first, end = video.span
+    length = cfg.window or predictor.window
     if cfg.window is None and cfg.stride is None and end - first <= predictor.longest:
-        return None
-    window: int = cfg.window or predictor.window
-    return window
+        length = None  # the whole video
+    max_persons = cfg.max_persons if cfg.per_person else predictor.persons
+    predictions = []
+    for window in video.windows(length, cfg.stride, cfg.per_person, max_persons):
+        recording = predictor.convert(replace(window.recording, name=file), video.skeleton)
+        predictions.append(Prediction(window._replace(recording=recording)))
+    if not predictions:
+        raise InputError(f"{file}: no person is visible in {entry.name}")
+    note = "; ".join([*video.notes, predictor.describe_layout(video.skeleton)])
+    return VideoPredictions(video, file, note, predictions)
 
 
-def _nothing(problems: Sequence[str], files: Sequence[Path]) -> str:
-    if not problems:
-        return f"no recordings in {', '.join(map(str, files[:3]))}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"none of the files can be used: {problems[0]}{more}"
+def classify(predictor: Predictor, results: Sequence[VideoPredictions], k: int) -> None:
+    """Fill in the k most likely classes of every window, in batches across videos."""
+    predictions = [prediction for result in results for prediction in result.predictions]
+    logits = predictor.logits(prediction.window.recording for prediction in predictions)
+    # computed before any is filled in, so that an error leaves all of them empty
+    for prediction, row in zip(predictions, list(logits), strict=True):
+        prediction.top = top_classes(softmax(row), predictor.class_names, k)
 
 
-def _write(
+def write_results(
     cfg: DictConfig,
     folder: Path,
     predictor: Predictor,
-    answered: Sequence[VideoPredictions],
-    problems: Sequence[str],
+    results: Sequence[VideoPredictions],
+    skipped: Sequence[str],
 ) -> None:
-    write_table(folder / "predictions.csv", table_rows(answered, cfg.fps))
+    """Write predictions.csv and predictions.json."""
+    write_table(folder / "predictions.csv", table_rows(results, cfg.fps))
     content = {
         "checkpoint": str(checkpoint_path(cfg.ckpt_path, cfg.which)),
         "class_names": predictor.class_names,
-        "videos": json_entries(answered, cfg.fps),
-        "left_out": list(problems),
+        "videos": json_entries(results, cfg.fps),
+        "left_out": list(skipped),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "predictions.json", text.encode(errors="backslashreplace"))
 
 
-def _show(cfg: DictConfig, answered: Sequence[VideoPredictions], problems: Sequence[str]) -> None:
-    """Headings with the answers below them; for many videos the answers alone."""
-    if few := len(answered) <= _HEADINGS:
-        blocks = [
-            (one.heading(one.video.name), text_lines([one], cfg.fps, False)) for one in answered
-        ]
+def _print_results(
+    cfg: DictConfig, results: Sequence[VideoPredictions], skipped: Sequence[str]
+) -> None:
+    """Print a heading and the predictions of each video; for many videos, one table."""
+    few = len(results) <= _MAX_HEADINGS
+    if few:
+        blocks = [(result.heading(), text_lines([result], cfg.fps, False)) for result in results]
     else:
-        notes = " | ".join(dict.fromkeys(one.note for one in answered))
-        blocks = [(f"{len(answered)} videos   {notes}", text_lines(answered, cfg.fps, True))]
-    left = _SHOWN
-    for heading, rows in blocks:
+        notes = " | ".join(dict.fromkeys(result.note for result in results))
+        blocks = [(f"{len(results)} videos   {notes}", text_lines(results, cfg.fps, True))]
+    remaining = _MAX_LINES
+    for heading, lines in blocks:
         log.info("%s", heading)
-        for row in rows[:left]:
-            log.info("  %s", row)
-        hidden = len(rows) - max(left, 0)
-        if hidden > 0:
-            log.info("  ... %d more in the table", hidden)
-        left = max(0, left - len(rows))
-    cut = [one for one in answered if cfg.window is None and len(one.answers) > 1]
-    if cut and not cfg.per_person and cfg.stride is None:
-        log.info("note: much longer than what the model was trained on: cut into windows")
-    if few and not cfg.per_person and any(one.facts()["persons"] > 1 for one in answered):
-        log.info("note: per_person=true asks about each person alone")
-    for problem in problems:
-        log.info("left out   %s", problem)
+        for line in lines[:remaining]:
+            log.info("  %s", line)
+        if len(lines) > remaining:
+            log.info("  ... %d more in the table", len(lines) - remaining)
+        remaining = max(0, remaining - len(lines))
+    automatic = cfg.window is None and cfg.stride is None and not cfg.per_person
+    if automatic and any(len(result.predictions) > 1 for result in results):
+        log.info("note: videos much longer than the training recordings were cut into windows")
+    if few and not cfg.per_person and any(result.video.num_persons > 1 for result in results):
+        log.info("note: all persons of a video are classified jointly; per_person=true separates")
+    for message in skipped:
+        log.info("left out   %s", message)
 
 
-def _animate(
-    cfg: DictConfig, folder: Path, predictor: Predictor, answered: Sequence[VideoPredictions]
+def _draw_videos(
+    cfg: DictConfig, folder: Path, predictor: Predictor, results: Sequence[VideoPredictions]
 ) -> list[Path]:
-    """An animation of each of the first videos."""
-    drawn = []
-    for number, one in enumerate(answered[:_ANIMATIONS]):
-        name = re.sub(r"[^\w.-]+", "_", one.video.name)[:60]
-        drawn.append(folder / f"{number:02d}_{name}.gif")
-        _draw(cfg, drawn[-1], one, y_down=predictor.coordinates == "pixels")
-    if len(answered) > _ANIMATIONS:
-        log.info("note: the first %d of %d videos are drawn", _ANIMATIONS, len(answered))
-    return drawn
+    """Draw an animation of each of the first videos."""
+    paths = []
+    for number, result in enumerate(results[:_MAX_GIFS]):
+        name = re.sub(r"[^\w.-]+", "_", result.video.name)[:60]
+        paths.append(folder / f"{number:02d}_{name}.gif")
+        _draw_video(cfg, paths[-1], result, y_down=predictor.coordinates == "pixels")
+    if len(results) > _MAX_GIFS:
+        log.info("note: the first %d of %d videos are drawn", _MAX_GIFS, len(results))
+    return paths
 
 
-def _draw(cfg: DictConfig, path: Path, one: VideoPredictions, y_down: bool) -> None:
-    first, end = frames_of(one.video.poses)
-    step = -(-(end - first) // _PICTURES)
+def _draw_video(cfg: DictConfig, path: Path, result: VideoPredictions, y_down: bool) -> None:
+    first, end = result.video.span
+    step = -(-(end - first) // _MAX_GIF_FRAMES)
     frames = np.arange(first, end, step)
-    pieces_of = [answer.piece for answer in one.answers]
-    persons = np.unique([person for piece in pieces_of for person in piece.persons])
-    captions = [
-        Caption(piece.start, piece.end, piece.persons[0] if cfg.per_person else None, text)
-        for piece, text in zip(pieces_of, (answer.text() for answer in one.answers), strict=True)
-    ]
+    windows = [prediction.window for prediction in result.predictions]
+    persons = np.unique([person for window in windows for person in window.persons])
+    keypoint, visible = result.video.poses_at(frames, persons)
     write_annotated_gif(
-        *(path, frames, *poses_at(one.video.poses, frames, persons), persons, one.video.skeleton),
-        captions,
+        path,
+        frames,
+        keypoint,
+        visible,
+        persons,
+        result.video.skeleton,
+        captions=[
+            Caption(
+                window.start,
+                window.end,
+                window.persons[0] if cfg.per_person else None,
+                prediction.text(),
+            )
+            for window, prediction in zip(windows, result.predictions, strict=True)
+        ],
         y_down=y_down,
         seconds=step / (cfg.fps or 15),
         clock=[format_time(int(frame), cfg.fps) for frame in frames] if cfg.fps else None,

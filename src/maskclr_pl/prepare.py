@@ -1,7 +1,7 @@
-"""`python -m maskclr_pl.prepare`: files become a store, whatever form they are in.
+"""`python -m maskclr_pl.prepare`: convert pose files of any supported format to a store.
 
 Example: `python -m maskclr_pl.prepare source=pyskl input=ntu60_hrnet.pkl output=ntu60.h5
-skeleton=coco17`. With `check=true` nothing is written but a report and pictures.
+skeleton=coco17`. With `check=true` only a report and figures are written.
 """
 
 import os
@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from omegaconf import DictConfig
@@ -35,87 +35,112 @@ from maskclr_pl.sources.splitting import Splitter
 from maskclr_pl.sources.units import CoordinateFormat, check_unit
 from maskclr_pl.types import InputError
 
+Splits = Mapping[str, Sequence[str]]
+
 
 @command("prepare")
 def main(cfg: DictConfig) -> None:
-    """Convert files, or look into them."""
+    """Convert pose files to a store, or report on them."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> Path:
+    """Convert pose files and return the store, or with `check=true` the folder of the report."""
     if cfg.check and str(cfg.input).lower().endswith((".h5", ".hdf5")):
-        write_report(Store(cfg.input), report_folder(cfg.input, cfg.output), str(cfg.input))
-        return
-    values = to_container(cfg)  # says which of input and skeleton is missing
+        folder = report_folder(cfg.input, cfg.output)
+        write_report(Store(cfg.input), folder, str(cfg.input))
+        return folder
+    values = to_container(cfg)  # raises if input or skeleton is missing
+    _check_settings(values)
+    if values["check"]:
+        return _report(cfg, values)
+    if values["output"] in (None, ""):
+        raise InputError("output is missing; pass output=STORE.h5")
+    output = Path(str(values["output"]))
+    if os.path.isdir(output):
+        raise InputError(f"{output} is a folder; pass output={output}/data.h5")
+    if os.path.exists(output) and not cfg.overwrite:
+        raise InputError(f"{output} exists already; pass overwrite=true to replace it")
+    _describe(_convert(cfg, values, output, values["on_error"]))
+    return output
+
+
+def _check_settings(values: Mapping[str, Any]) -> None:
     if values["on_error"] not in ("stop", "skip"):
         raise InputError(f"on_error={values['on_error']}: expected stop or skip")
     for key in ("check", "overwrite"):
-        if not isinstance(values[key], bool):  # `no` is a text, which would count as true
+        if not isinstance(values[key], bool):  # `no` is a string, which would count as true
             raise InputError(f"{key}={values[key]}: expected true or false")
-    if values["check"]:
-        _check(cfg, values)
-        return
-    if values["output"] in (None, ""):
-        raise InputError("output is missing; type output=...")
-    output = Path(str(values["output"]))
-    if os.path.isdir(output):
-        raise InputError(f"{output} is a folder; type the name of a file, output={output}/data.h5")
-    if os.path.exists(output) and not cfg.overwrite:
-        raise InputError(f"{output} exists already; type overwrite=true to replace it")
-    _describe(_convert(cfg, values, output, values["on_error"]))
 
 
 def _convert(
     cfg: DictConfig,
     values: dict[str, Any],
     output: Path,
-    on_error: Any,
+    on_error: Literal["stop", "skip"],
     refusals: list[str] | None = None,
 ) -> Store:
-    known, notes = (None, []) if values["skeleton"] is None else read_layout(values["skeleton"])
+    """Convert the input to a store.
+
+    Args:
+        cfg: Configuration.
+        values: Its plain values.
+        output: Store to write.
+        on_error: `stop` or `skip` at clips that cannot be used.
+        refusals: If given, an unknown unit is added here instead of raised.
+    """
+    layout, notes = (None, []) if values["skeleton"] is None else read_layout(values["skeleton"])
     check_number("first_label", values["first_label"], 0)
-    division = Splitter(values["split"], values["test_share"], values["split_seed"])
+    splitter = Splitter(values["split"], values["test_share"], values["split_seed"])
     log.info("reading    %s", values["input"])
     source: Source = hydra.utils.instantiate(cfg.source, _convert_="all")
-    skeleton = known or source.skeleton
+    skeleton = layout or source.skeleton
     if skeleton is None:
-        raise InputError("skeleton is missing; type skeleton=...")
-    names = source.class_names
-    if names is None:
-        names = resolve_class_names(values["class_names"], values["skeleton"])
-    elif values["class_names"] is not None:
-        raise InputError(
-            f"{values['input']} names its classes itself; leave out class_names="
-            f"{values['class_names']}"
-        )
-    else:
-        names = names[values["first_label"] :]
-    total = len(source)
-    form = _form(source, values, refusals)
-    splits = _splits(source, division, asked="division" in values["source"])
-    notes += [*layout_notes(skeleton), *source.notes, *form.notes()]
-    for note in notes:
-        log.info("note: %s", note)
+        raise InputError("skeleton is missing; pass skeleton=NAME, or a YAML file")
+    class_names = _class_names(source, values)
+    coordinates = _detect_format(source, values, refusals)
+    splits = _choose_splits(source, splitter, divided="division" in values["source"])
+    _log_notes([*notes, *layout_notes(skeleton), *source.notes, *coordinates.notes()])
     try:
         store = convert(
             source,
             output,
             skeleton=skeleton,
             splits=splits,
-            class_names=names,
+            class_names=class_names,
             first_label=values["first_label"],
             on_error=on_error,
-            workers=_workers(values["workers"]),
+            workers=_num_workers(values["workers"]),
             settings=str(values["source"]),
-            form=form,
-            progress=lambda items, done: _progress(items, done, total),
+            form=coordinates,
+            progress=partial(_progress, total=len(source)),
         )
     except KeyboardInterrupt:
-        log.info("continue   the same command goes on from where it was stopped")
+        log.info("continue   repeat the command to continue where it stopped")
         raise
-    for note in (*image_size_notes(store), *_benchmark(store)):
-        log.info("note: %s", note)
+    _log_notes([*image_size_notes(store), *_benchmark_notes(store)])
     return store
 
 
-def _form(source: Source, values: dict[str, Any], refusals: list[str] | None) -> CoordinateFormat:
-    """What the numbers mean; with `refusals`, that it is not known is noted there instead."""
+def _log_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        log.info("note: %s", note)
+
+
+def _class_names(source: Source, values: Mapping[str, Any]) -> Sequence[str] | None:
+    if source.class_names is None:
+        return resolve_class_names(values["class_names"], values["skeleton"])
+    if values["class_names"] is not None:
+        raise InputError(
+            f"{values['input']} includes the names of its classes; leave out class_names="
+            f"{values['class_names']}"
+        )
+    return source.class_names[values["first_label"] :]
+
+
+def _detect_format(
+    source: Source, values: Mapping[str, Any], refusals: list[str] | None
+) -> CoordinateFormat:
     check_unit(values["units"])
     try:
         return detect_source_format(source, values["input"], values["units"])
@@ -126,88 +151,89 @@ def _form(source: Source, values: dict[str, Any], refusals: list[str] | None) ->
         return CoordinateFormat(any_size=True)
 
 
-def _workers(given: Any) -> int:
-    """Processes that read; by default as many as this one may use cores (Slurm gives few)."""
-    if given is None and hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+def _num_workers(workers: Any) -> int:
+    """Number of reading processes; by default one for each core that this process may use."""
+    if workers is None and hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
-    if given is None:
+    if workers is None:
         return os.cpu_count() or 1
-    if not isinstance(given, int) or given < 0:
-        raise InputError(f"workers={given}: expected a whole number from 0")
-    return given
+    if not isinstance(workers, int) or workers < 0:
+        raise InputError(f"workers={workers}: expected a whole number from 0")
+    return workers
 
 
-def _splits(
-    source: Source, division: Splitter, asked: bool
-) -> Mapping[str, Sequence[str]] | Callable[[Table], Mapping[str, Sequence[str]]]:
-    """The splits of the files, those that follow from NTU names, or a function that draws some.
+def _choose_splits(
+    source: Source, splitter: Splitter, divided: bool
+) -> Splits | Callable[[Table], Splits]:
+    """The splits of the files and of NTU names, or a function that draws some.
 
     Args:
-        source: What is read.
-        division: How to divide it.
-        asked: Whether the source has divided its recordings by `division` itself.
+        source: Source of the clips.
+        splitter: How to draw splits.
+        divided: True if the source has applied the splitter itself.
     """
     names = [source.name(i) for i in range(len(source))]
     benchmark = ntu.protocol_splits(names)
-    if not asked and (division.by is not None or not (benchmark or source.splits)):
-        if benchmark or source.splits:
-            log.info("note: split=%s replaces the splits of the files", division.by)
-        return partial(_divided, division)
-    for line in ntu.compare_splits(source.splits, names):
-        log.info("note: %s", line)
-    if not asked:
-        division.check_unused()
+    has_splits = bool(benchmark or source.splits)
+    if not divided and (splitter.by is not None or not has_splits):
+        if has_splits:
+            log.info("note: split=%s replaces the splits of the files", splitter.by)
+        return partial(_draw_splits, splitter)
+    _log_notes(ntu.compare_splits(source.splits, names))
+    if not divided:
+        splitter.check_unused()
     return {**benchmark, **source.splits}
 
 
-def _divided(division: Splitter, table: Table) -> Mapping[str, Sequence[str]]:
-    splits, notes = division.divide(table)
-    for note in notes:
-        log.info("note: %s", note)
+def _draw_splits(splitter: Splitter, table: Table) -> Splits:
+    splits, notes = splitter.divide(table)
+    _log_notes(notes)
     return splits
 
 
-def _benchmark(store: Store) -> list[str]:
-    """Whether the counts are those of the NTU benchmarks."""
+def _benchmark_notes(store: Store) -> list[str]:
+    """Compare the numbers of clips with those of the NTU benchmarks."""
     names = [store.name(i) for i in range(len(store))]
     if not ntu.protocol_splits(names):
         return []
-    return ntu.compare_counts(
-        {split: len(rows) for split, rows in store.splits.items()}, len(store), names
-    )
+    counts = {split: len(rows) for split, rows in store.splits.items()}
+    return ntu.compare_counts(counts, len(store), names)
 
 
-def _check(cfg: DictConfig, values: dict[str, Any]) -> None:
-    """Report what is in the files, and what is wrong with it."""
-    given = values["input"]
-    first = given[0] if isinstance(given, list) and given else given
+def _report(cfg: DictConfig, values: dict[str, Any]) -> Path:
+    """Report on the content of the files and on clips that cannot be used."""
+    paths = values["input"]
+    first = paths[0] if isinstance(paths, list) and paths else paths
     folder = report_folder(str(first), values["output"])
     refusals: list[str] = []
     try:
         with tempfile.TemporaryDirectory(prefix=".check_", dir=".") as scratch:
             store = _convert(cfg, values, Path(scratch) / "store.h5", "skip", refusals)
-            write_report(store, folder, str(given), refusals)
+            write_report(store, folder, str(paths), refusals)
             unusable = store.skipped()
     except InputError as error:
-        write_refusal(folder, str(given), [*refusals, str(error)])
+        write_refusal(folder, str(paths), [*refusals, str(error)])
         raise
     except OSError as error:
         raise InputError(
-            f"a check needs room for a store in this folder ({error.strerror}); go to another one"
+            f"check=true needs space for a temporary store in this folder ({error.strerror}); run "
+            "it in another folder"
         ) from None
     if refusals:
         raise InputError(refusals[0])
     if unusable and values["on_error"] == "stop":
         raise InputError(
-            f"{len(unusable)} clips of {given} cannot be used, they are named in "
-            f"{folder / 'report.txt'}; correct them, or type on_error=skip to leave them out"
+            f"{len(unusable)} clips of {paths} cannot be used, see {folder / 'report.txt'}; "
+            "correct them, or pass on_error=skip to leave them out"
         )
     log.info("next       the same command without check=true writes the store")
+    return folder
 
 
 def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
+    """Show progress: a bar in a terminal, ten lines in a log."""
     if done:
-        log.info("going on   %d of %d clips were read before the interruption", done, total)
+        log.info("continues  %d of %d clips were read before the interruption", done, total)
     if sys.stdout.isatty():
         yield from track(items, total=total, completed=done, description="clips")
         return
@@ -219,30 +245,33 @@ def _progress(items: Iterable[Any], done: int, total: int) -> Iterator[Any]:
 
 
 def _describe(store: Store) -> None:
-    frames = store.frames
-    log.info(
-        "store      %s   %d clips   %d classes   %d joints (%s)   %s   %d to %d frames",
-        *(store.path, len(store), len(store.class_names), len(store.skeleton)),
-        *(store.skeleton.name, store.coordinates, frames.min(), frames.max()),
-    )
+    """Log what a new store contains and how to train on it."""
+    frames, skeleton = store.frames, store.skeleton
+    facts = [
+        f"{len(store)} clips",
+        f"{len(store.class_names)} classes",
+        f"{len(skeleton)} joints ({skeleton.name})",
+        store.coordinates,
+        f"{frames.min()} to {frames.max()} frames",
+    ]
+    log.info("store      %s   %s", store.path, "   ".join(facts))
     for split, rows in store.splits.items():
         log.info("split      %-20s %d clips", split, len(rows))
     show_left_out(
         [f"{name}: {reason}" for name, reason in store.skipped()],
         f"pass check=true {override('input', store.path)} to see all",
     )
-    for note in store_notes(store):
-        log.info("note: %s", note)
+    _log_notes(store_notes(store))
     pairs = paired_splits([name for name, rows in store.splits.items() if len(rows)])
     if not pairs:
         log.info(
-            "note: no training split with a test split; to train, pass data.train_split= and "
-            "data.test_split= of those above, or prepare again with split=class"
+            "note: no pair of a training and a test split; to train, pass data.train_split= and "
+            "data.test_split= with splits listed above, or prepare again with split=class"
         )
     elif len(store.class_names) > 1:
         splits = dict(zip(("data__train_split", "data__test_split"), pairs[0], strict=True))
-        following = shell_command("train", "data=custom", data__path=store.path, **splits)
-        log.info("next       %s", following)
+        line = shell_command("train", "data=custom", data__path=store.path, **splits)
+        log.info("next       %s", line)
     log.info("%s", store.path)
 
 

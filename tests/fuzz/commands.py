@@ -27,8 +27,8 @@ from maskclr_pl.checkpoint.transfer import transfer_weights
 from maskclr_pl.config.container import to_container
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.inference.inputs import ReadOptions, find_inputs
-from maskclr_pl.inference.predictor import Predictor, softmax
-from maskclr_pl.predict import _asked, _nothing, _readable, _write
+from maskclr_pl.inference.predictor import Predictor
+from maskclr_pl.predict import classify, read_videos, write_results
 from maskclr_pl.reporting.paper_table import PaperTable
 from maskclr_pl.robustness.corruptions import Poses
 from maskclr_pl.robustness.runner import measure_robustness
@@ -36,7 +36,6 @@ from maskclr_pl.runs.describe import read_run
 from maskclr_pl.training.assemble import assemble
 from maskclr_pl.training.plan import choose_monitor, plan
 from maskclr_pl.training.trainer import build_trainer
-from maskclr_pl.types import InputError
 from tests.fuzz.samples import Sample, samples
 
 LAST, CONFIG = "checkpoints/last.ckpt", "run/config.yaml"
@@ -97,20 +96,17 @@ def _composed(command: str, *words: str) -> DictConfig:
 
 def _predict(toy: Path, root: Path, output: Path) -> None:
     predictor, _ = _model(toy)
-    predictor.most_missing = 1.0
+    predictor.max_missing = 1.0
     cfg = _composed("predict", f"ckpt_path={toy / 'run'}", "input=x", "on_error=skip")
-    how = ReadOptions(True, predictor.skeleton, frame_size=(720, 1280))
+    options = ReadOptions(True, predictor.skeleton, frame_size=(720, 1280))
     folder = root / "poses" if (root / "poses").is_dir() else root
     files = [path for path in find_inputs(str(folder)) if path.name != "labels.csv"]
-    answered: list[Any] = []
-    problems: list[str] = []
-    asked = _asked(cfg, predictor, _readable(cfg, files, how, problems), problems, answered)
-    shares = [softmax(logits) for logits in predictor.logits(asked)]
-    assert all(np.isfinite(one).all() for one in shares)
-    assert all(len(problem.splitlines()) == 1 for problem in problems), problems
-    if not answered:
-        raise InputError(_nothing(problems, files))
-    _write(cfg, output, predictor, answered, problems)
+    results, skipped = read_videos(cfg, predictor, files, options)
+    assert all(len(message.splitlines()) == 1 for message in skipped), skipped
+    classify(predictor, results, cfg.top)
+    probabilities = [p for one in results for item in one.predictions for _, p in item.top]
+    assert np.isfinite(probabilities).all()
+    write_results(cfg, output, predictor, results, skipped)
     json.loads((output / "predictions.json").read_text(), parse_constant=_no_json)
 
 

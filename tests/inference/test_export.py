@@ -126,7 +126,7 @@ def test_every_person_computed_equals_packed(kind, persons):
         model = small(kind, steps)
     model.persons = persons
     info = facts(COCO, "pixels", frames=8, persons=4)
-    batch = random_batch(export_metadata(info), clips=6, seed=1)
+    batch = random_batch(export_metadata(info), batch_size=6, seed=1)
     batch["clip"][0] = 0
     batch["present"][0] = False
     batch["sequence"] = batch["present"].flatten().nonzero().squeeze(1)
@@ -191,7 +191,7 @@ class Counting(nn.Module):
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ({"head": Peeking(12, 17, CLASSES, hidden=6)}, "gives other logits than the model"),
+        ({"head": Peeking(12, 17, CLASSES, hidden=6)}, "give different logits"),
         ({"steps": Counting()}, "this model cannot be exported"),
     ],
 )
@@ -210,8 +210,10 @@ def test_a_broken_export_leaves_no_file(tmp_path, broken, told):
 def test_an_earlier_file_survives_a_broken_export(tmp_path, monkeypatch):
     method, info = flat()
     (tmp_path / "model.pt2").write_text("earlier")
-    monkeypatch.setattr(exporting, "_torch", lambda program, facts, path: lambda clip: clip[:, 0])
-    with pytest.raises(InputError, match=r"gives other logits.*nothing was kept"):
+    monkeypatch.setattr(
+        exporting, "_write_torch", lambda program, facts, path: lambda clip: clip[:, 0]
+    )
+    with pytest.raises(InputError, match=r"give different logits.*nothing was kept"):
         export(method, info, "torch", tmp_path / "model.pt2")
     assert (tmp_path / "model.pt2").read_text() == "earlier"
 
@@ -235,7 +237,7 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
     with pytest.raises(InputError) as refusal:
         export(method, info, "onnx", tmp_path / "model.onnx")
     assert str(refusal.value).startswith(
-        "format=onnx needs onnx_that_nobody_has; type pip install 'maskclr_pl[export]'"
+        "format=onnx needs onnx_that_nobody_has; run pip install 'maskclr_pl[export]'"
     )
 
 
@@ -254,11 +256,11 @@ def test_command(tmp_path, toy_run, capsys):
     method, info = load_run(toy_run / "run/checkpoints/best.ckpt")
     assert extra["metadata.json"] == json.dumps(export_metadata(info))
     assert isinstance(method, Classifier)
-    batch = random_batch(export_metadata(info), clips=4, seed=9)
+    batch = random_batch(export_metadata(info), batch_size=4, seed=9)
     with torch.no_grad():
         expected = method.predict_clips(batch["clip"], batch).logits
         torch.testing.assert_close(loaded(batch["clip"]), expected, rtol=1e-5, atol=1e-5)
-    assert "exists already; type overwrite=true" in line("export", *fixed)
+    assert "exists already; pass overwrite=true" in line("export", *fixed)
     assert "expected onnx or torch" in line("export", *fixed, "format=tflite")
     assert "ends in .pt2" in line("export", *fixed, "output=model.onnx")
-    assert "is a folder; type output=" in line("export", *fixed, f"output={tmp_path}")
+    assert "is a folder; pass output=" in line("export", *fixed, f"output={tmp_path}")

@@ -13,6 +13,7 @@ from hypothesis import given
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.inference.inputs import ReadOptions, list_videos
+from maskclr_pl.inference.videos import ArrayVideo
 from maskclr_pl.inspection.image_fit import image_size_notes
 from maskclr_pl.inspection.summary import inspect
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
@@ -440,8 +441,8 @@ def test_predict_reads_what_prepare_reads(tmp_path, form):
     store = stored(tmp_path, changed(right(), form))
     assert len(found) == CLIPS
     for row, video in enumerate(found):
-        assert isinstance(video.poses, Recording)
-        np.testing.assert_array_equal(video.poses.keypoint, store.recording(row).keypoint)
+        assert isinstance(video, ArrayVideo)
+        np.testing.assert_array_equal(video.recording.keypoint, store.recording(row).keypoint)
         assert len(video.notes) == 1
 
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from maskclr_pl import __version__
 from maskclr_pl.backbones.pretrained import is_weight, read_weights
+from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.trust import BoundedTensors, refuse_untrusted, trusted_packages
 from maskclr_pl.errors import InputError
 from maskclr_pl.finite import refuse_not_finite
-from maskclr_pl.methods import Method
+from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.runs.moved import update_config
 from maskclr_pl.skeletons.skeleton import Skeleton
 
@@ -102,6 +103,21 @@ def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str,
             f"{path}: its settings and weights do not make a model ({type(error).__name__}: "
             f"{reason}); expected a checkpoint of maskclr_pl.train, as this version writes them"
         ) from error
+
+
+def load_classifier(path: Path, trusted: Iterable[str] = ()) -> tuple[Classifier, dict[str, Any]]:
+    """Load a trained classifier; see `load_run`.
+
+    Raises:
+        InputError: Also if the method does not classify.
+    """
+    method, info = load_run(path, trusted)
+    if not isinstance(method, Classifier):
+        command = shell_command("train", "method=linear_probe", init_from=path)
+        raise InputError(
+            f"{path}: {type(method).__name__} is not a classifier; run `{command}` first"
+        )
+    return method, info
 
 
 def _rebuilt(

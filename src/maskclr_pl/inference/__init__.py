@@ -1,1 +1,1 @@
-"""Predictions for files of poses, and models exported to one file."""
+"""Prediction for pose files, and export of trained classifiers to a single file."""

@@ -1,4 +1,4 @@
-"""A classifier as one function of a tensor, which can be exported."""
+"""A classifier as one function of a tensor, in a form that can be exported."""
 
 import torch
 from jaxtyping import Float
@@ -9,12 +9,12 @@ from maskclr_pl.methods.classifier import Classifier
 
 
 class ExportWrapper(nn.Module):
-    """Clips as the data module delivers them to logits, with every person computed.
+    """Map clips as the data module delivers them to logits, with every person computed.
 
-    `Method.pack` leaves absent persons out, so that the shapes depend on the data, which no
-    exported graph can do. Here absent persons are computed as well and count for nothing: the
-    heads' mean over M persons is that over the k present ones if their tokens are multiplied by
-    M / k and the others by 0, since all that a head does before that mean is linear.
+    `Method.pack` leaves absent persons out, so its shapes depend on the data, which an exported
+    graph does not allow. Here absent persons are computed as well but have no weight: the heads
+    average over persons, and everything before that average is linear, so multiplying the tokens of
+    the k present persons by M / k and those of the others by 0 gives the same mean.
 
     Args:
         method: Trained classifier, in eval mode.
@@ -25,17 +25,17 @@ class ExportWrapper(nn.Module):
         self.method = method
 
     def forward(self, clip: Float[Tensor, "B M T V 3"]) -> Float[Tensor, "B K"]:
-        """Logits of clips, any number of them."""
-        clips, persons = clip.shape[:2]
+        """Logits of clips, for any batch size."""
+        batch_size, persons = clip.shape[:2]
         clip = self.method.preprocess(clip)
-        tokens = self.method.backbone(clip.flatten(0, 1).contiguous()).tokens
+        tokens = self.method.backbone(clip.flatten(0, 1).contiguous()).tokens  # (B * M, S, V, D)
         if self.method.persons == "packed":
             tokens = tokens * self._weight(clip).flatten()[:, None, None, None]
-        clip_index = torch.arange(clips * persons, device=clip.device) // persons
-        return self.method.classify(tokens, clip_index, clips).logits
+        clip_index = torch.arange(batch_size * persons, device=clip.device) // persons
+        return self.method.classify(tokens, clip_index, batch_size).logits
 
     @staticmethod
     def _weight(clip: Float[Tensor, "B M T V 3"]) -> Float[Tensor, "B M"]:
-        """How much each person counts; the weights of a clip sum to M, or 0 if nobody is there."""
+        """Weight of each person; weights of a clip sum to M, or to 0 if it is empty."""
         present = visible_persons(clip).to(clip.dtype)
         return present * (clip.shape[1] / present.sum(1, keepdim=True).clamp_min(1))

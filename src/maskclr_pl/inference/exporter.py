@@ -1,4 +1,4 @@
-"""A trained classifier as a file that runs without this package, compared before it is kept."""
+"""Export of a classifier to a single file, verified against the model before it is kept."""
 
 import importlib.util
 import json
@@ -19,156 +19,163 @@ from maskclr_pl.data.dataset import MAX_FRAMES
 from maskclr_pl.files import atomic_path
 from maskclr_pl.inference.export_wrapper import ExportWrapper
 from maskclr_pl.methods import Classifier
+from maskclr_pl.text import one_line
 from maskclr_pl.types import Batch, InputError
 from maskclr_pl.visibility import visible_in_clip
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4
-"""Largest difference of a logit, absolute or in relation to it: float32 sums in another order."""
-BATCHES = (1, 2, 5)
-"""Numbers of clips that a file is compared at; what was fixed by mistake fails at two of them."""
-_SHORTEST = 4  # frames; a motion needs two, and torch.export takes 0 and 1 for special
+"""Largest absolute or relative difference of a logit: float32 sums in another order."""
+BATCH_SIZES = (1, 2, 5)
+"""Batch sizes of the comparison; a size fixed by mistake fails for at least two of them."""
+_MIN_FRAMES = 4  # a motion needs two, and torch.export specializes on 0 and 1
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-Run = Callable[[Float[Tensor, "B M T V 3"]], Float[Tensor, "B K"]]
+LogitFunction = Callable[[Float[Tensor, "B M T V 3"]], Float[Tensor, "B K"]]
 
 
-def check_installed(form: str) -> None:
-    """Raise an InputError if a package is missing that a format needs."""
+def check_installed(file_format: str) -> None:
+    """Raise an InputError if a package that the format needs is missing."""
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if form == "onnx" and missing:
+    if file_format == "onnx" and missing:
         raise InputError(
-            f"format=onnx needs {', '.join(missing)}; type pip install 'maskclr_pl[export]', or "
-            "format=torch"
+            f"format=onnx needs {', '.join(missing)}; run pip install 'maskclr_pl[export]', or "
+            "pass format=torch"
         )
 
 
 def export_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What an exported file says of itself: its input, its classes, its joints.
+    """Metadata of an exported file: its input, output, classes and joints.
 
     Args:
         info: Metadata of the checkpoint.
     """
     data, coordinates = info["config"]["data"], info["config"]["augment"]["coordinates"]
     whole = data["sampling"] == "whole"
-    units = (
-        "x and y in image units, 2 * pixel / max(height, width) - 1, and the confidence in [0, 1]"
-        if coordinates == "pixels"
-        else "x, y, z in metres"
-    )
-    length = (
-        f"T, {_SHORTEST} to {MAX_FRAMES}, all frames of a recording; shorter ones end in zeros"
-        if whole
-        else f"T = {data['frames']} frames of the n of a recording, floor(i * n / T)"
-    )
+    units = "x, y, z in meters"
+    if coordinates == "pixels":
+        units = (
+            "x and y in image units, 2 * pixel / max(height, width) - 1, and the confidence in "
+            "[0, 1]"
+        )
+    length = f"T = {data['frames']} frames of the n of a recording, floor(i * n / T)"
+    if whole:
+        length = (
+            f"T, {_MIN_FRAMES} to {MAX_FRAMES}, all frames of a recording, zero-padded at the end"
+        )
     return {
         "maskclr_pl": __version__,
         "input": f"clip (B, M, T, V, 3) float32: B clips; M = {data['persons']} persons, zeros for "
-        f"one who is absent; {length}; V joints, zeros for one that was not found; {units}",
-        "output": "logits (B, K); their softmax are probabilities of the classes",
-        "preprocessing": "part of the graph, conversion of the joints included",
+        f"an absent one; {length}; V joints, zeros for a missing one; {units}",
+        "output": "logits (B, K); softmax gives class probabilities",
+        "preprocessing": "included in the graph, with the conversion of the joints",
         "class_names": list(info["class_names"]),
         "skeleton": info["source_skeleton"],
         "coordinates": coordinates,
         "persons": data["persons"],
-        "frames": [_SHORTEST, MAX_FRAMES] if whole else data["frames"],
+        "frames": [_MIN_FRAMES, MAX_FRAMES] if whole else data["frames"],
     }
 
 
-def random_batch(facts: Mapping[str, Any], clips: int, seed: int) -> Batch:
-    """Made-up clips as the data module delivers them: of persons and joints some are missing.
+def random_batch(metadata: Mapping[str, Any], batch_size: int, seed: int) -> Batch:
+    """Random clips as the data module delivers them, with missing persons and joints.
 
     Args:
-        facts: See `export_metadata`.
-        clips: How many.
-        seed: Of the draws; it also decides the number of frames where that is free.
+        metadata: See `export_metadata`.
+        batch_size: Number of clips.
+        seed: Seed of the draws, and of the number of frames where that is free.
     """
     rng = np.random.default_rng(seed)
-    frames = facts["frames"]
+    frames = metadata["frames"]
     if isinstance(frames, list):
         frames = int(rng.integers(frames[0], frames[1] + 1))
-    shape = clips, facts["persons"], frames, len(facts["skeleton"]["joints"])
-    # a pose for each person, so that clips differ in more than noise, which a model averages out
-    pose, moved = rng.normal(0, 0.4, (*shape[:2], 1, shape[3], 3)), rng.normal(0, 0.1, (*shape, 3))
-    clip = (pose + moved).astype(np.float32)
-    if facts["coordinates"] == "pixels":
+    shape = batch_size, metadata["persons"], frames, len(metadata["skeleton"]["joints"])
+    # a pose for each person: clips that differ in noise alone would have nearly equal logits
+    pose, motion = rng.normal(0, 0.4, (*shape[:2], 1, shape[3], 3)), rng.normal(0, 0.1, (*shape, 3))
+    clip = (pose + motion).astype(np.float32)
+    if metadata["coordinates"] == "pixels":
         clip[..., 2] = rng.uniform(0.05, 1, shape)
     clip *= rng.random((*shape, 1)) > 0.1
-    clip[:, 1:] *= rng.random((clips, facts["persons"] - 1, 1, 1, 1)) > 0.5
-    if isinstance(facts["frames"], list):
-        ends = rng.integers(frames // 2, frames + 1, clips)
+    clip[:, 1:] *= rng.random((batch_size, shape[1] - 1, 1, 1, 1)) > 0.5
+    if isinstance(metadata["frames"], list):
+        ends = rng.integers(frames // 2, frames + 1, batch_size)
         clip *= (np.arange(frames) < ends[:, None])[:, None, :, None, None]
     tensor = torch.from_numpy(clip)
-    present = visible_in_clip(tensor, facts["coordinates"]).flatten(2).any(-1)
+    present = visible_in_clip(tensor, metadata["coordinates"]).flatten(2).any(-1)  # (B, M)
     return {
         "clip": tensor,
         "present": present,
         "sequence": present.flatten().nonzero().squeeze(1),
-        "frame": torch.arange(frames).expand(clips, -1),
-        "label": torch.zeros(clips, dtype=torch.int64),
-        "index": torch.arange(clips),
+        "frame": torch.arange(frames).expand(batch_size, -1),
+        "label": torch.zeros(batch_size, dtype=torch.int64),
+        "index": torch.arange(batch_size),
     }
 
 
-def export(method: Classifier, info: Mapping[str, Any], form: str, path: Path) -> float:
-    """Write a file, compare what it says with the model, and keep it only if they agree.
+def export(method: Classifier, info: Mapping[str, Any], file_format: str, path: Path) -> float:
+    """Export a model, compare the file with the model, and keep it only if they agree.
 
     Args:
-        method: In eval mode, on the CPU.
+        method: Classifier in eval mode, on the CPU.
         info: Metadata of its checkpoint.
-        form: `onnx`, or `torch` for torch.export's own format.
-        path: The file; one that exists is replaced.
+        file_format: `onnx`, or `torch` for torch.export's own format.
+        path: File to write; an existing one is replaced.
 
     Returns:
         The largest difference of a logit.
 
     Raises:
         InputError: If a package is missing, the model cannot be exported, or the file gives
-            other logits.
+            different logits.
     """
-    check_installed(form)
-    facts = export_metadata(info)
+    check_installed(file_format)
+    metadata = export_metadata(info)
     with atomic_path(path) as partial:
-        run = {"onnx": _onnx, "torch": _torch}[form](_program(method, facts), facts, partial)
-        difference = largest_difference(method, facts, run)
-    return difference
+        write = {"onnx": _write_onnx, "torch": _write_torch}[file_format]
+        run = write(_exported_program(method, metadata), metadata, partial)
+        return largest_difference(method, metadata, run)
 
 
 @torch.no_grad()
-def largest_difference(method: Classifier, facts: Mapping[str, Any], run: Run) -> float:
-    """The largest difference of a logit on made-up clips, at several batch sizes.
+def largest_difference(
+    method: Classifier, metadata: Mapping[str, Any], run: LogitFunction
+) -> float:
+    """The largest difference of a logit on random clips, over several batch sizes.
 
     Raises:
         InputError: If one is above `TOLERANCE`.
     """
     largest = 0.0
-    for seed, clips in enumerate(BATCHES):
-        batch = random_batch(facts, clips, seed)
+    for seed, batch_size in enumerate(BATCH_SIZES):
+        batch = random_batch(metadata, batch_size, seed)
         expected = method.predict_clips(batch["clip"], batch).logits
         try:
-            found = run(batch["clip"])
-        except Exception as error:  # whatever the runtime raises, the file is of no use
-            reason = " ".join(str(error).split())[:200]
+            logits = run(batch["clip"])
+        except Exception as error:  # runtimes raise many types
             raise InputError(
-                f"the exported file fails on {clips} clips ({reason}); nothing was kept"
+                f"the exported file fails on {batch_size} clips ({one_line(error)}); nothing was "
+                "kept"
             ) from error
-        same = found.shape == expected.shape
-        difference = float((found - expected).abs().max()) if same else float("inf")
-        if not same or not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        same_shape = logits.shape == expected.shape
+        difference = float((logits - expected).abs().max()) if same_shape else float("inf")
+        if not same_shape or not torch.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
             raise InputError(
-                f"the exported file gives other logits than the model (by {difference:.3g} on "
-                f"{clips} clips, allowed {TOLERANCE:g}); nothing was kept"
+                f"the exported file and the model give different logits (by {difference:.3g} on "
+                f"{batch_size} clips, allowed {TOLERANCE:g}); nothing was kept"
             )
         largest = max(largest, difference)
     return largest
 
 
-def _program(method: Classifier, facts: Mapping[str, Any]) -> torch.export.ExportedProgram:
-    """The graph, with a free number of clips and, where whole recordings go in, of frames."""
+def _exported_program(
+    method: Classifier, metadata: Mapping[str, Any]
+) -> torch.export.ExportedProgram:
+    """The graph, with a free batch size and, for whole recordings, a free number of frames."""
     free = {0: torch.export.Dim("batch", min=1, max=2**16)}
-    if isinstance(facts["frames"], list):
-        free[2] = torch.export.Dim("frames", min=facts["frames"][0], max=facts["frames"][1])
-    example = random_batch(facts, clips=3, seed=0)["clip"]
+    if isinstance(metadata["frames"], list):
+        low, high = metadata["frames"]
+        free[2] = torch.export.Dim("frames", min=low, max=high)
+    example = random_batch(metadata, batch_size=3, seed=0)["clip"]
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(
@@ -177,19 +184,22 @@ def _program(method: Classifier, facts: Mapping[str, Any]) -> torch.export.Expor
                 dynamic_shapes={"clip": free},
                 strict=False,
             )
-    except Exception as error:  # of parts of the user's own, anything
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"this model cannot be exported: {reason}") from error
+    except Exception as error:  # custom parts can raise any type
+        raise InputError(f"this model cannot be exported: {one_line(error, 300)}") from error
 
 
-def _torch(program: torch.export.ExportedProgram, facts: Mapping[str, Any], path: Path) -> Run:
+def _write_torch(
+    program: torch.export.ExportedProgram, metadata: Mapping[str, Any], path: Path
+) -> LogitFunction:
     with _quiet():
-        torch.export.save(program, path, extra_files={"metadata.json": json.dumps(facts)})
+        torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata)})
         module = torch.export.load(path).module()
     return module
 
 
-def _onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any], path: Path) -> Run:
+def _write_onnx(
+    program: torch.export.ExportedProgram, metadata: Mapping[str, Any], path: Path
+) -> LogitFunction:
     import onnxruntime
 
     try:
@@ -202,14 +212,14 @@ def _onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any], path:
                 output_names=["logits"],
                 custom_translation_table=_translations(),
             )
-    except Exception as error:  # an operator that ONNX lacks, and what the exporter makes of it
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
+    except Exception as error:  # the exporter raises many types, for missing operators and more
+        reason = one_line(error.__cause__ or error, 300)
         raise InputError(
-            f"this model cannot be written as ONNX ({reason}); type format=torch"
+            f"this model cannot be written as ONNX ({reason}); pass format=torch"
         ) from error
     assert written is not None
-    values = {key: v if isinstance(v, str) else json.dumps(v) for key, v in facts.items()}
-    written.model.metadata_props.update(values)
+    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in metadata.items()}
+    written.model.metadata_props.update(texts)
     written.save(path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -220,21 +230,21 @@ def _onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any], path:
 
 
 def _translations() -> dict[Any, Callable[..., Any]]:
-    """Operators that ONNX lacks, as our transforms use them."""
+    """Operators that ONNX lacks, as used by our transforms."""
     from onnxscript import opset18
 
-    op: Any = opset18  # its types know no constants
+    op: Any = opset18  # its type stubs do not accept constants
 
     def hypot(x: Any, y: Any) -> Any:
         return op.Sqrt(op.Add(op.Mul(x, x), op.Mul(y, y)))
 
     def cummax(x: Any, dim: int) -> Any:
-        """Of integers along the last axis; the indices, which nobody reads, are the values."""
+        """Cumulative maximum of integers along the last axis; values stand in for the indices."""
         length = op.Squeeze(op.Shape(x, start=-1))
         step = op.Range(op.Constant(value_int=0), length, op.Constant(value_int=1))
         row, column = (op.Unsqueeze(step, op.Constant(value_ints=[axis])) for axis in (1, 0))
-        spread = op.Unsqueeze(x, op.Constant(value_ints=[-2]))
-        before = op.Where(op.LessOrEqual(column, row), spread, op.Constant(value_int=-(2**62)))
+        expanded = op.Unsqueeze(x, op.Constant(value_ints=[-2]))
+        before = op.Where(op.LessOrEqual(column, row), expanded, op.Constant(value_int=-(2**62)))
         values = op.ReduceMax(before, op.Constant(value_ints=[-1]), keepdims=0)
         return values, values
 
@@ -244,15 +254,15 @@ def _translations() -> dict[Any, Callable[..., Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings, and without notes of the exporters on what is not installed."""
+    """Silence warnings, and the exporters' notes on optional packages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,106 +1,106 @@
-"""Answers of a classifier about videos: as lines, as a table, as JSON."""
+"""Predictions for videos as text, table rows and JSON."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskclr_pl.inference.inputs import Video
-from maskclr_pl.inference.windows import Window, found_share, frames_of, persons_in
+from maskclr_pl.inference.videos import Video, Window
+from maskclr_pl.text import ellipsize
 
-LOW = 0.3
+LOW_SCORE = 0.3
 """Scores below count as low."""
 
 
 @dataclass
 class Prediction:
-    """What was said of a piece of a video."""
+    """The most likely classes of a window, with their probabilities."""
 
-    piece: Window
+    window: Window
     top: list[tuple[str, float]] = field(default_factory=list)
-    """The most likely classes with their probabilities."""
 
     def text(self) -> str:
-        """The most likely class with its probability."""
-        return "   ".join(f"{name} {share:.2f}" for name, share in self.top[:1])
+        """The most likely class and its probability."""
+        return "".join(f"{name} {probability:.2f}" for name, probability in self.top[:1])
 
 
 @dataclass
 class VideoPredictions:
-    """A video and what was said of it."""
+    """A video and the predictions for its windows."""
 
     video: Video
     file: str
     note: str
-    """What became of the joints of its layout."""
-    answers: list[Prediction]
+    """Conversions of coordinates and joint layout."""
+    predictions: list[Prediction]
 
     def facts(self) -> dict[str, Any]:
-        """Frames, persons, and how well the joints were found."""
-        first, end = frames_of(self.video.poses)
-        missing, low = found_share(self.video.poses, LOW)
+        """Frames, persons, and shares of missing joints and low scores."""
+        missing, low = self.video.missing_and_low(LOW_SCORE)
         return {
             "video": self.video.name,
             "file": self.file,
-            "frames": [first, end],
-            "persons": persons_in(self.video.poses),
+            "frames": list(self.video.span),
+            "persons": self.video.num_persons,
             "joints": self.note,
             "joints_not_found": round(missing, 4),
-            f"scores_below_{LOW:g}": None if low is None else round(low, 4),
+            f"scores_below_{LOW_SCORE:g}": None if low is None else round(low, 4),
         }
 
-    def heading(self, name: str) -> str:
+    def heading(self) -> str:
         """The facts in one line."""
         facts = self.facts()
-        frames, low = facts["frames"][1] - facts["frames"][0], facts[f"scores_below_{LOW:g}"]
+        (first, end), low = facts["frames"], facts[f"scores_below_{LOW_SCORE:g}"]
         parts = [
-            f"{name}   {_count(frames, 'frame')}   {_count(facts['persons'], 'person')}",
+            self.video.name,
+            _count(end - first, "frame"),
+            _count(facts["persons"], "person"),
             self.note,
-            f"{100 * facts['joints_not_found']:.1f} % of joints not found",
+            f"{100 * facts['joints_not_found']:.1f} % of joints missing",
         ]
         if low is not None:
-            parts.append(f"{100 * low:.1f} % with a score below {LOW:g}")
+            parts.append(f"{100 * low:.1f} % with a score below {LOW_SCORE:g}")
         return "   ".join(parts)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def format_time(frame: int, fps: float) -> str:
-    """Minutes and seconds of a frame."""
+    """Time of a frame as MM:SS.s."""
     tenths = round(10 * frame / fps)
     return f"{tenths // 600:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
-def span(piece: Window, fps: float | None) -> str:
-    """When a piece is: its first and last frame, or minutes and seconds."""
-    if fps is None and piece.end == piece.start + 1:
-        return f"frame {piece.start}"
-    if fps is None:
-        return f"frames {piece.start}-{piece.end - 1}"
-    return f"{format_time(piece.start, fps)}-{format_time(piece.end, fps)}"
+def format_span(window: Window, fps: float | None) -> str:
+    """First and last frame of a window, or its start and end time."""
+    if fps is not None:
+        return f"{format_time(window.start, fps)}-{format_time(window.end, fps)}"
+    if window.end == window.start + 1:
+        return f"frame {window.start}"
+    return f"frames {window.start}-{window.end - 1}"
 
 
-def who(piece: Window, most: int = 4) -> str:
-    """The numbers of the persons in a piece."""
-    shown = ", ".join(map(str, piece.persons[:most]))
-    more = f" +{len(piece.persons) - most}" if len(piece.persons) > most else ""
-    return f"person{'' if len(piece.persons) == 1 else 's'} {shown}{more}"
+def format_persons(window: Window, limit: int = 4) -> str:
+    """Numbers of the persons in a window."""
+    numbers = ", ".join(map(str, window.persons[:limit]))
+    more = f" +{len(window.persons) - limit}" if len(window.persons) > limit else ""
+    return f"person{'' if len(window.persons) == 1 else 's'} {numbers}{more}"
 
 
 def text_lines(
-    answered: Iterable[VideoPredictions], fps: float | None, with_name: bool
+    results: Iterable[VideoPredictions], fps: float | None, with_name: bool
 ) -> list[str]:
-    """A line for each answer, in columns."""
+    """One line for each window, in aligned columns."""
     cells = [
         [
-            *([_short(one.video.name, 28)] if with_name else []),
-            span(answer.piece, fps),
-            who(answer.piece),
-            *(f"{_short(name, 24)} {share:.2f}" for name, share in answer.top),
+            *([ellipsize(result.video.name, 28)] if with_name else []),
+            format_span(prediction.window, fps),
+            format_persons(prediction.window),
+            *(f"{ellipsize(name, 24)} {share:.2f}" for name, share in prediction.top),
         ]
-        for one in answered
-        for answer in one.answers
+        for result in results
+        for prediction in result.predictions
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -109,51 +109,46 @@ def text_lines(
     ]
 
 
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def table_rows(answered: Iterable[VideoPredictions], fps: float | None) -> list[dict[str, Any]]:
-    """A flat row for each answer. `end` is the number of the first frame after the piece."""
+def table_rows(results: Iterable[VideoPredictions], fps: float | None) -> list[dict[str, Any]]:
+    """One flat row for each window; `end` is the number of the last frame + 1."""
     rows = []
-    for one in answered:
-        for answer in one.answers:
+    for result in results:
+        for window, top in ((item.window, item.top) for item in result.predictions):
             row: dict[str, Any] = {
-                "video": one.video.name,
-                "persons": " ".join(map(str, answer.piece.persons)),
-                **_times(answer.piece, fps),
-                "seen": round(answer.piece.seen, 4),
+                "video": result.video.name,
+                "persons": " ".join(map(str, window.persons)),
+                **_times(window, fps),
+                "seen": round(window.visible, 4),
             }
-            for rank, (name, share) in enumerate(answer.top, 1):
-                row |= {f"action_{rank}": name, f"probability_{rank}": round(share, 6)}
+            for rank, (name, probability) in enumerate(top, 1):
+                row[f"action_{rank}"] = name
+                row[f"probability_{rank}"] = round(probability, 6)
             rows.append(row)
     return rows
 
 
-def json_entries(answered: Sequence[VideoPredictions], fps: float | None) -> list[dict[str, Any]]:
-    """A dict for each video, with its facts and answers."""
+def json_entries(results: Sequence[VideoPredictions], fps: float | None) -> list[dict[str, Any]]:
+    """One entry for each video, with its facts and the predictions for its windows."""
     return [
         {
-            **one.facts(),
+            **result.facts(),
             "answers": [
                 {
-                    **_times(answer.piece, fps),
-                    "persons": list(answer.piece.persons),
-                    "seen": round(answer.piece.seen, 4),
-                    "top": [{"action": name, "probability": p} for name, p in answer.top],
+                    **_times(window, fps),
+                    "persons": list(window.persons),
+                    "seen": round(window.visible, 4),
+                    "top": [{"action": name, "probability": p} for name, p in top],
                 }
-                for answer in one.answers
+                for window, top in ((item.window, item.top) for item in result.predictions)
             ],
         }
-        for one in answered
+        for result in results
     ]
 
 
-def _times(piece: Window, fps: float | None) -> dict[str, Any]:
-    times: dict[str, Any] = {"start": piece.start, "end": piece.end}
+def _times(window: Window, fps: float | None) -> dict[str, Any]:
+    times: dict[str, Any] = {"start": window.start, "end": window.end}
     if fps is not None:
-        times |= {
-            "start_seconds": round(piece.start / fps, 3),
-            "end_seconds": round(piece.end / fps, 3),
-        }
+        times["start_seconds"] = round(window.start / fps, 3)
+        times["end_seconds"] = round(window.end / fps, 3)
     return times
