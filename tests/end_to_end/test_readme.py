@@ -168,7 +168,7 @@ def test_configuration_page_lists_all_groups() -> None:
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.+?) \|", page, flags=re.MULTILINE)
     names = {name: choices for cell, choices in rows for name in re.findall(r"`(\w+)`", cell)}
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
-    assert groups - {"paths", "source", "corruption", "hydra"} <= set(names)
+    assert groups - {"paths", "source", "corruption", "base"} <= set(names)
     for name, choices in names.items():
         files = {path.stem for path in (CONF / name).glob("*.yaml")} - {"default"}
         shown = set(re.findall(r"`(\w+)`", choices)) - {"default"}

@@ -39,8 +39,8 @@ SPELLING = {
     r"|random|emphas|standard|special|real)is(?:e|es|ed|er|ers|ing|ation|ations)\b": "ize",
     r"\b\w*(?:colour|behaviour|neighbour|favour|honour)\w*\b": "or, not our",
     r"\b(?:un)?(?:label|model|cancel|travel|signal|channel)l(?:ed|ing)\b": "one l",
-    r"\b(?:centred|centring|centres?|metres?|millimetres?|licence|grey|artefacts?|learnt)\b": (
-        "centered, meter, license, gray, artifact, learned"
+    r"\b(?:centred|centring|centres?|licence|grey|artefacts?|learnt)\b": (
+        "centered, license, gray, artifact, learned"
     ),
     r"\banalys(?:e|ed|es|ing)\b": "analyze",
 }
