@@ -35,14 +35,14 @@ BANNED = {
 
 SPELLING = {
     r"\b(?:un|re|de|pre)?(?:normal|optim|initial|recogn|general|regular|organ|summar|visual|synchron"
-    r"|minim|maxim|serial|custom|util|util|discret|factor|parametr|tensor|vector|quant|categor"
+    r"|minim|maxim|serial|custom|util|discret|factor|parametr|tensor|vector|quant|categor"
     r"|random|emphas|standard|special|real)is(?:e|es|ed|er|ers|ing|ation|ations)\b": "ize",
     r"\b\w*(?:colour|behaviour|neighbour|favour|honour)\w*\b": "or, not our",
     r"\b(?:un)?(?:label|model|cancel|travel|signal|channel)l(?:ed|ing)\b": "one l",
     r"\b(?:centred|centring|centres?|licence|grey|artefacts?|learnt)\b": (
         "centered, license, gray, artifact, learned"
     ),
-    r"\banalys(?:e|ed|es|ing)\b": "analyze",
+    r"\banalys(?:e|ed|ing)\b": "analyze",
 }
 FIRST_WORDS = ("Of", "What", "Whether", "Which", "Who", "Whose", "As")
 """Words that no docstring begins with."""
