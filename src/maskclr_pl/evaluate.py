@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from omegaconf import DictConfig, ListConfig
 
 from maskclr_pl.analysis.model_figures import (
@@ -28,7 +27,6 @@ from maskclr_pl.cli import command, log, refuse_links
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store
-from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.figures.class_scores import class_score_dots
 from maskclr_pl.figures.curves import robustness_curves
 from maskclr_pl.methods import Method
@@ -82,7 +80,9 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
     loggers = run_loggers(run_folder_of(path), cfg.trusted) if cfg.log else []
 
     start, start_time = time.monotonic(), time.time()
-    _log_start(path, data, device, corruptions, adversarial, cfg.draws)
+    count = 1 + cfg.draws * sum(len(c.levels) for c in corruptions) + len(adversarial.levels)
+    clips = f"{len(data.test)} clips of {data.store.path}"
+    log.info("evaluating %s on %s: %d passes, on %s", path, clips, count, device.type)
     load = partial(iterate_batches, method, data, device=device)
     passes = measure_robustness(
         lambda clip, batch: method.predict_clips(clip, batch).logits,
@@ -107,25 +107,10 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
     figures = _draw_robustness(folder, rows, class_accuracy_rows(passes, data.store.class_names))
     if figure_names:
         figures += draw_model_figures(method, data, device, folder, figure_names)
-    log.info("table      %s", folder / "robustness.csv")
-    if shown := [figure.stem for figure in figures if figure.suffix in (".png", ".gif")]:
-        log.info("figures    %s: %s", folder / "figures", ", ".join(shown))
+    _log_files(folder, figures)
     log_later_results(loggers, folder, start_time)
     log.info("next       %s", shell_command("report", runs=[str(folder), "ANOTHER_RUN"]))
     return rows
-
-
-def _log_start(
-    path: Path,
-    data: SkeletonDataModule,
-    device: torch.device,
-    corruptions: Sequence[Corruption],
-    adversarial: Adversarial,
-    draws: int,
-) -> None:
-    count = 1 + draws * sum(len(c.levels) for c in corruptions) + len(adversarial.levels)
-    clips = f"{len(data.test)} clips of {data.store.path}"
-    log.info("evaluating %s on %s: %d passes, on %s", path, clips, count, device.type)
 
 
 def _applicable(corruptions: Sequence[Corruption], poses: Poses) -> list[Corruption]:
@@ -193,6 +178,12 @@ def _log_summary(
             row["worst"],
         )
     log.info("top-1 in percent: mean over levels above 0, std over draws, area under the curve")
+
+
+def _log_files(folder: Path, figures: Sequence[Path]) -> None:
+    log.info("table      %s", folder / "robustness.csv")
+    if names := [figure.stem for figure in figures if figure.suffix in (".png", ".gif")]:
+        log.info("figures    %s: %s", folder / "figures", ", ".join(names))
 
 
 def _draw_robustness(

@@ -110,7 +110,7 @@ def _ensemble_weights(cfg: DictConfig, number: int) -> list[float]:
         weights = []
     if not any(weights) or not all(math.isfinite(weight) and weight >= 0 for weight in weights):
         raise InputError(
-            f"weights={cfg.weights}: expected non-negative numbers that are not all 0, such as "
+            f"weights={cfg.weights}: expected numbers >= 0 that are not all 0, such as "
             "weights=[0.6,0.6,0.4]"
         )
     return weights

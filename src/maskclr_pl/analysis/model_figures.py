@@ -95,7 +95,7 @@ def draw_model_figures(
         All files written, including tables.
 
     Raises:
-        InputError: If a name is unknown or the figure is not available for this model.
+        InputError: If a figure is unknown or not available for this model.
     """
     if names is None:
         names = [name for name in DEFAULT if name in available(method)]
@@ -109,15 +109,9 @@ def draw_model_figures(
 
 
 def draw_run_figures(folder: Path, class_names: Sequence[str], skeleton: Skeleton) -> list[Path]:
-    """Draw from a run folder: predictions.npz, metrics.csv, masked_by_class.csv.
+    """Draw figures from predictions.npz, metrics.csv and masked_by_class.csv of a run folder.
 
-    Args:
-        folder: Run folder; figures go to `figures/`, and per_class.csv is written.
-        class_names: Names of the classes.
-        skeleton: Joint layout of the model.
-
-    Returns:
-        The files written; missing inputs are skipped.
+    Also writes per_class.csv. Missing inputs are skipped. Returns the files written.
     """
     files, figures = [], folder / "figures"
     if (folder / "predictions.npz").is_file():
@@ -141,11 +135,6 @@ class FigureContext:
     device: torch.device
     folder: Path
     figures: Path
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes."""
-        return self.data.store.class_names
 
     def batches(self, clips: ClipDataset | None = None) -> Iterator[Batch]:
         """Yield all clips in order, on the device."""
@@ -188,10 +177,10 @@ class FigureContext:
         predicted = None
         if isinstance(self.method, Classifier):
             logits = self.method.predict_clips(batch["clip"], batch).logits
-            predicted = self.class_names[int(logits.argmax())]
+            predicted = self.data.store.class_names[int(logits.argmax())]
         return AttendedClip(
             name=self.clips.store.name(int(self.clips.rows[index])),
-            true=self.class_names[int(batch["label"])],
+            true=self.data.store.class_names[int(batch["label"])],
             predicted=predicted,
             points=points,
             visible=visible,
@@ -209,13 +198,15 @@ def _draw_confusion(
 
 
 def _confusion(context: FigureContext) -> list[Path]:
-    names = context.class_names
-    return _draw_confusion(context.predictions, names, context.folder, context.figures)
+    predictions, names = context.predictions, context.data.store.class_names
+    return _draw_confusion(predictions, names, context.folder, context.figures)
 
 
 def _per_class(context: FigureContext) -> list[Path]:
     predictions = context.predictions
-    rows = class_table(confusion(predictions.label, predictions.logits), context.class_names)
+    rows = class_table(
+        confusion(predictions.label, predictions.logits), context.data.store.class_names
+    )
     return class_bars(rows, context.figures / "per_class.png")
 
 
@@ -281,7 +272,7 @@ def _features(context: FigureContext, projection: Projection = "tsne") -> list[P
     nonzero = features.any(1)  # clips without persons have zero features
     runs = {context.folder.name: (features[nonzero], label[nonzero])}
     path = context.figures / f"{projection}.png"
-    return draw_features(runs, context.class_names, path, projection)
+    return draw_features(runs, context.data.store.class_names, path, projection)
 
 
 FIGURES: Mapping[str, Callable[[FigureContext], list[Path]]] = {

@@ -1,1 +1,4 @@
-"""Figures, drawn with matplotlib and Pillow and written to files."""
+"""Figures, drawn with matplotlib and Pillow and written to files.
+
+Drawing functions write `path`, a PNG, and an SVG next to it, unless they say otherwise.
+"""

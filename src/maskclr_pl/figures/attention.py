@@ -69,14 +69,9 @@ def attention_sizes(relative: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, 
 def attention_strip(
     clips: Sequence[AttendedClip], skeleton: Skeleton, path: Path, columns: int = 8, gain: float = 1
 ) -> list[Path]:
-    """Draw each clip as a row of poses from the first to the last frame, at one scale.
+    """Draw each clip as a row of up to `columns` poses from the first to the last frame.
 
-    Args:
-        clips: Clips, one per row.
-        skeleton: Joint layout.
-        path: PNG file to write (next to an SVG file).
-        columns: Maximum number of poses per clip.
-        gain: See `attention_colors`.
+    All poses of a clip have the same scale. For `gain`, see `attention_colors`.
     """
     side, across, down, margin = 1.45, 1.66, 2.05, 0.15  # inches
     figure, axes = page(columns * across + 2 * margin, len(clips) * down + 0.6)
@@ -107,14 +102,10 @@ def attention_strip(
 def attention_animation(
     clips: Sequence[AttendedClip], skeleton: Skeleton, path: Path, columns: int = 2, gain: float = 1
 ) -> list[Path]:
-    """Draw clips side by side as a GIF with 15 frames per second; shorter clips repeat.
+    """Draw up to about four clips side by side as a GIF with 15 frames per second.
 
-    Args:
-        clips: Up to about four clips; those with more than 100 frames are subsampled.
-        skeleton: Joint layout.
-        path: GIF file to write.
-        columns: Clips per row.
-        gain: See `attention_colors`.
+    Clips with more than 100 frames are subsampled, shorter clips repeat. For `gain`, see
+    `attention_colors`.
     """
     side, across, down, margin = 2.7, 3.2, 3.55, 0.15  # inches
     rows = -(-len(clips) // columns)

@@ -16,14 +16,8 @@ def class_score_dots(
 ) -> None:
     """Draw a line with a dot per score for each class, sorted by the largest loss.
 
-    The dots of a class are offset vertically so that equal scores are visible.
-
-    Args:
-        scores: Label -> {class: score in percent}, for two conditions of a model or two models.
-            Losses are from the first to the last.
-        path: PNG file to write (next to an SVG file).
-        title: Title of the figure.
-        label: Axis label.
+    `scores` maps labels to {class: score in percent}, for two conditions of a model or two models;
+    losses are from the first to the last. Dots are offset so that equal scores are visible.
     """
     tables = list(scores.values())
     first, last = tables[0], tables[-1]

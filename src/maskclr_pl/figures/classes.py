@@ -17,10 +17,7 @@ _COLUMN = 70  # classes per column
 def class_counts(counts: Mapping[str, SplitCounts], class_names: Sequence[str], path: Path) -> None:
     """Draw clips per class as stacked bars of the splits, the most frequent class first.
 
-    Args:
-        counts: Protocol -> {split: clips of each class}; one panel per protocol.
-        class_names: Names of the classes.
-        path: PNG file to write (next to an SVG file).
+    `counts` maps protocols (one panel each) to {split: clips of each class}.
     """
     totals = {name: np.sum(list(splits.values()), axis=0) for name, splits in counts.items()}
     order = np.argsort(-np.sum(list(totals.values()), axis=0), kind="stable")

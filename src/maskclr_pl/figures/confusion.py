@@ -32,13 +32,8 @@ def confusion_matrix(
     classes, rows and columns are numbered, and only the list has names. Rows without clips are
     hatched.
 
-    Args:
-        counts: Clips by true class (rows) and predicted class (columns).
-        class_names: Names of the classes.
-        pairs: (true class, predicted class, clips, share of the true class in [0, 1]), sorted; the
-            list is cut to the height of the figure.
-        path: PNG file to write (next to an SVG file).
-        title: Title, followed by the number of clips and top-1.
+    `counts` has true classes as rows. `pairs` are sorted tuples (true class, predicted class,
+    clips, share of the true class in [0, 1]); the list is cut to the height of the figure.
     """
     classes, clips = len(counts), counts.sum()
     cell, size = _cell_size(classes)
@@ -137,10 +132,7 @@ def _draw_pairs(
 def class_bars(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> list[Path]:
     """Draw top-1 of each class as sorted bars with 95 % Wilson intervals, and precision as dots.
 
-    Args:
-        rows: Rows of `per_class.csv`: class, clips, top1, precision (percent; empty if undefined).
-        path: PNG file to write (next to an SVG file).
-        title: Title of the figure.
+    `rows` are those of `per_class.csv`: class, clips, top1, precision (percent, or empty).
     """
     ranked = sorted(rows, key=lambda r: (r["top1"] == "", -float(r["top1"] or 0), -int(r["clips"])))
     columns = np.array_split(np.arange(len(ranked)), -(-len(ranked) // _COLUMN))

@@ -27,12 +27,11 @@ def training_curves(
     """Draw training loss and, with labels, validation top-1 over epochs.
 
     Args:
-        runs: Label -> {"loss": (epochs, values), "accuracy": (epochs, percent)}; accuracies may be
-            empty.
-        path: PNG file to write (next to an SVG file).
+        runs: Label -> {"loss": (epochs, values), "accuracy": (epochs, percent or empty)}.
+        path: PNG file.
         title: Title of the figure.
-        marks: Label -> {name: epoch}: the epoch of `best.ckpt` is marked with a star, the start of
-            a stage, such as `masking`, with a dotted line.
+        marks: Label -> {name: epoch}: a star for `best.ckpt`, a dotted line for the start of a
+            stage such as `masking`.
     """
     labeled = any(run["accuracy"][0] for run in runs.values())
     figure = new_figure(9 if labeled else 4.8, 3.6)
@@ -91,12 +90,12 @@ def robustness_curves(
     """Draw top-1 over the level of each corruption: noise first, bars last.
 
     Bars show body parts (`occlusion_*`) at their highest level, and corruptions with one level.
-    Error bars are the standard deviation over draws.
+    Error bars are standard deviations.
 
     Args:
         runs: Label -> {corruption: {level: (mean, standard deviation)}}, including level 0.
         units: Corruption -> unit of its level.
-        path: PNG file to write (next to an SVG file).
+        path: PNG file.
         title: Title of the figure.
         published: Corruption -> {label: (levels, percent)}, drawn as thin dashed lines.
     """

@@ -35,13 +35,7 @@ def torso(skeleton: Skeleton) -> list[tuple[int, int]]:
 def fit(
     points: Float[np.ndarray, "*poses V 2"], visible: Bool[np.ndarray, "*poses V"], side: float
 ) -> Float[np.ndarray, "*poses V 2"]:
-    """Center and scale points to a square of the given side; invisible points become zeros first.
-
-    Args:
-        points: Points in any unit.
-        visible: Visible joints, which determine the scale.
-        side: Side of the square.
-    """
+    """Center and scale points to a square with side `side`; invisible points become zeros first."""
     points = np.where(visible[..., None], points, 0)
     if not visible.any():
         return points

@@ -92,18 +92,8 @@ def draw_features(
 ) -> list[Path]:
     """Draw features of one or several models, with a color and marker per class.
 
-    Of more than 20 classes, the 20 with most clips are colored and the others are gray. All take
-    part in the projection.
-
-    Args:
-        runs: Label -> (features, class of each clip).
-        class_names: Names of the classes.
-        path: PNG file to write (next to an SVG file).
-        projection: See `project`.
-        seed: See `project`.
-
-    Raises:
-        InputError: See `project`.
+    `runs` maps labels to (features, class of each clip). Of more than 20 classes, the 20 with most
+    clips are colored and the others are gray; all take part in the projection. See `project`.
     """
     labels = np.concatenate([label for _, label in runs.values()])
     counts = np.bincount(labels, minlength=len(class_names))

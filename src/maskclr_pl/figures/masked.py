@@ -28,13 +28,7 @@ def masked_over_epochs(
 ) -> list[Path]:
     """Draw the masked share of each joint's tokens per epoch as a heat map.
 
-    Epochs without masking are hatched.
-
-    Args:
-        history: Joint -> (epochs from 1, shares in [0, 1]).
-        skeleton: Joint layout.
-        path: PNG file to write (next to an SVG file).
-        title: Title of the figure.
+    `history` maps joints to (epochs from 1, shares in [0, 1]). Epochs without masking are hatched.
     """
     order, lines = _order_by_part(skeleton)
     last = max(epoch for epochs, _ in history.values() for epoch in epochs)
@@ -61,17 +55,10 @@ def masked_classes(
     path: Path,
     title: str = "Masked joints during training, by class",
 ) -> list[Path]:
-    """Draw the masked share of each joint's tokens per class as a heat map.
+    """Draw the masked share (K, V) of each joint's tokens per class as a heat map.
 
-    Of more than 60 classes, those that differ most from the mean are shown. Classes without clips
-    are hatched.
-
-    Args:
-        shares: Shares in [0, 1]; NaN for classes without clips.
-        class_names: Names of the classes.
-        skeleton: Joint layout.
-        path: PNG file to write (next to an SVG file).
-        title: Title of the figure.
+    Classes without clips are NaN and hatched. Of more than 60 classes, those that differ most from
+    the mean are shown.
     """
     order, lines = _order_by_part(skeleton)
     mean = np.nanmean(shares, axis=0)

@@ -28,17 +28,10 @@ _FPS, _MAX_FRAMES = 15, 100  # of an animation
 
 
 def draw_overview(store: Store, inspection: Inspection, folder: Path) -> list[Path]:
-    """Draw all figures of a store: clips per class, a contact sheet, an animation.
+    """Draw `classes.png` (and SVG), `clips.png` and `clips.gif` of a store; return the files.
 
-    Of cross-validation folds (protocols that differ in the final number), the first one is shown.
-
-    Args:
-        store: The store.
-        inspection: Result of `inspect`.
-        folder: Folder for `classes.png` (and SVG), `clips.png` and `clips.gif`.
-
-    Returns:
-        The files; without the last two if no clip shows a body.
+    The last two are omitted if no clip shows a body. Of cross-validation folds (protocols that
+    differ in the final number), the first one is shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folds: dict[str, list[str]] = {}
@@ -80,15 +73,9 @@ def contact_sheet(
     y_down: bool,
     columns: int = 8,
 ) -> None:
-    """Draw each clip as a row of poses from the first to the last frame, at one scale.
+    """Draw each clip as a row of up to `columns` poses from the first to the last frame (PNG only).
 
-    Args:
-        clips: Clips, one per row; x and y are drawn.
-        skeleton: Joint layout.
-        class_names: Names of the classes.
-        path: PNG file to write.
-        y_down: True if y points down.
-        columns: Maximum number of poses per clip.
+    x and y are drawn; all poses of a clip have the same scale.
     """
     side, across, down, margin = 1.3, 1.4, 1.8, 0.15  # inches
     figure, axes = page(columns * across + 2 * margin, len(clips) * down + 0.4)
@@ -117,14 +104,9 @@ def animation(
     *,
     y_down: bool,
 ) -> None:
-    """Draw clips side by side as a GIF with 15 frames per second; shorter clips repeat.
+    """Draw up to about four clips side by side as a GIF with 15 frames per second.
 
-    Args:
-        clips: Up to about four clips; long ones are subsampled to at most 100 frames.
-        skeleton: Joint layout.
-        class_names: Names of the classes.
-        path: GIF file to write.
-        y_down: True if y points down.
+    Long clips are subsampled to at most 100 frames; shorter clips repeat.
     """
     side, margin = 2.2, 0.1  # inches
     figure, axes = page(len(clips) * side, side + 0.35)

@@ -23,14 +23,8 @@ def joint_shares(
 ) -> list[Path]:
     """Draw a value per joint as colors on a pose, and as sorted bars with their mean.
 
-    Args:
-        shares: Joint name -> share in [0, 1].
-        skeleton: Joint layout of the pose.
-        pose: Image coordinates (y down) of one person.
-        path: PNG file to write (next to an SVG file).
-        title: Title of the figure.
-        label: Axis label of the values.
-        limit: Upper limit of the axis; None: the largest value.
+    `pose` has image coordinates (y down) of one person. `label` names the values, and `limit` is
+    the upper end of their axis (None: the largest value).
     """
     figure = new_figure(9, 4.6)
     figure.suptitle(title)

@@ -58,22 +58,18 @@ def cost_rows(models: Sequence[Model]) -> Rows:
     for model in models:
         row = {"run": model.label}
         for key, (column, digits) in _COST_METRICS.items():
-            row[column] = mean_and_std([float(v) for v in _metric(model, key)], digits)
+            row[column] = mean_and_std(model.metric(key), digits)
         for key, column, unit in (
             ("parameters", "parameters (M)", 1e6),
             ("flops_per_clip", "GFLOPs per clip", 1e9),
         ):
-            values = sorted(set(_metric(model, key)))
+            values = sorted(set(model.metric(key)))
             row[column] = " or ".join(f"{value / unit:.3g}" for value in values)
         devices = {f"{e['devices']} x {e['device']}" for e in model.environments if e}
         row["device"] = " or ".join(sorted(devices))
         rows.append(row)
     rows = without_empty_columns(rows)
     return rows if len(rows[0]) > 1 else []
-
-
-def _metric(model: Model, key: str) -> list[float]:
-    return [metrics[key] for metrics in model.metrics if metrics.get(key) is not None]
 
 
 def environment_rows(models: Sequence[Model]) -> tuple[Rows, Rows]:

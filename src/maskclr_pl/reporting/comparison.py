@@ -86,15 +86,11 @@ def overview_rows(models: Sequence[Model], differences: Sequence[ModelDifference
     for model, row in zip(models, rows, strict=True):
         corrupted = row.pop(CORRUPTED)
         few_classes = bool(model.tests) and model.tests[0].classes <= 5  # top-5 is always 100
-        row["top-5"] = "" if few_classes else mean_and_std(_metric(model, "test/top5"))
-        row["top-1, validation"] = mean_and_std(_metric(model, "val/top1"))
+        row["top-5"] = "" if few_classes else mean_and_std(model.metric("test/top5"))
+        row["top-1, validation"] = mean_and_std(model.metric("val/top1"))
         row[CORRUPTED] = corrupted if same_corruptions else ""
         row["test clips"] = f"{len(model.tests[0].label):,}" if model.tests else ""
     return without_empty_columns(rows)
-
-
-def _metric(model: Model, key: str) -> list[float]:
-    return [metrics[key] for metrics in model.metrics if metrics.get(key) is not None]
 
 
 def _measure_rows(

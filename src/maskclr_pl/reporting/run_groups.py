@@ -80,6 +80,10 @@ class Model:
         """`metrics.json` of each run."""
         return [read_metrics(run) for run in self.runs]
 
+    def metric(self, key: str) -> list[float]:
+        """Return a metric of the runs that have it."""
+        return [float(values[key]) for values in self.metrics if values.get(key) is not None]
+
     @cached_property
     def configs(self) -> list[dict[str, Any]]:
         """`config.yaml` of each run."""
