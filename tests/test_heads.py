@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -5,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from maskclr_pl.backbones.layers import frozen_batch_stats
 from maskclr_pl.checkpoint import load_published_weights
 from maskclr_pl.heads import ActionHead, EmbeddingHead, pool_persons
 
 DIM, JOINTS, CLASSES, HIDDEN = 4, 3, 5, 7
-OWNER = torch.tensor([0, 0, 2, 3, 3])  # clip 1 has nobody
+CLIP_INDEX = torch.tensor([0, 0, 2, 3, 3])  # clip 1 has nobody
 
 
 def head(embedding: str = "hidden", dropout: float = 0.0) -> ActionHead:
@@ -38,17 +41,17 @@ def test_pool_persons_against_a_loop(clip_indices, seed):
 @pytest.mark.parametrize(("embedding", "width"), [("pooled", 12), ("fc1", 7), ("hidden", 7)])
 def test_shapes_and_embeddings(embedding, width):
     model = head(embedding).eval()
-    prediction = model(tokens(), OWNER, 4)
+    prediction = model(tokens(), CLIP_INDEX, 4)
     assert prediction.logits.shape == (4, CLASSES)
     assert prediction.embedding.shape == (4, width)
     assert prediction.importance is None
     # the logits do not depend on which features the contrast reads
-    torch.testing.assert_close(prediction.logits, head().eval()(tokens(), OWNER, 4).logits)
+    torch.testing.assert_close(prediction.logits, head().eval()(tokens(), CLIP_INDEX, 4).logits)
 
 
 def test_embeddings_are_stages_of_the_same_path():
     pooled, fc1, hidden = (
-        head(name).eval()(tokens(), OWNER, 4).embedding for name in ("pooled", "fc1", "hidden")
+        head(name).eval()(tokens(), CLIP_INDEX, 4).embedding for name in ("pooled", "fc1", "hidden")
     )
     model = head().eval()
     expected = tokens().double().mean(1).flatten(1)  # joint-major
@@ -60,7 +63,7 @@ def test_embeddings_are_stages_of_the_same_path():
 
 def test_embedding_head_gives_unit_vectors():
     model = EmbeddingHead(DIM, JOINTS, 9).eval()
-    vectors = model(tokens(), OWNER, 4)
+    vectors = model(tokens(), CLIP_INDEX, 4)
     assert vectors.shape == (4, 9)
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(4))
 
@@ -69,14 +72,17 @@ def test_order_of_persons_does_not_matter():
     model, x = head().eval(), tokens()
     order = [4, 1, 2, 0, 3]
     torch.testing.assert_close(
-        model(x[order], OWNER[order], 4).logits, model(x, OWNER, 4).logits, rtol=1e-5, atol=1e-6
+        model(x[order], CLIP_INDEX[order], 4).logits,
+        model(x, CLIP_INDEX, 4).logits,
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
 def test_nobody_is_finite():
     for training in (False, True):
         model = head().train(training)
-        prediction = model(tokens()[:0], OWNER[:0], 4)
+        prediction = model(tokens()[:0], CLIP_INDEX[:0], 4)
         assert prediction.logits.shape == (4, CLASSES)
         assert prediction.logits.isfinite().all()
         prediction.logits.sum().backward()
@@ -86,12 +92,13 @@ def test_nobody_is_finite():
 def test_running_statistics_follow_only_when_told(update):
     model = head().train()
     before = {k: v.clone() for k, v in model.bn.state_dict().items()}
-    out = model(tokens(), OWNER, 4, update_stats=update)
+    with nullcontext() if update else frozen_batch_stats(model):
+        out = model(tokens(), CLIP_INDEX, 4)
     same = {k: torch.equal(v, before[k]) for k, v in model.bn.state_dict().items()}
     changes = {"running_mean": update, "running_var": update, "num_batches_tracked": update}
     assert same == {k: not changes.get(k, False) for k in before}
     # the output is normalised with the statistics of the batch either way
-    expected = head().train()(tokens(), OWNER, 4)
+    expected = head().train()(tokens(), CLIP_INDEX, 4)
     torch.testing.assert_close(out.logits, expected.logits, rtol=1e-5, atol=1e-6)
     out.logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
@@ -99,24 +106,25 @@ def test_running_statistics_follow_only_when_told(update):
 
 def test_eval_uses_running_statistics_in_both_pathways():
     model = head().train()
-    model(tokens(), OWNER, 4)
+    model(tokens(), CLIP_INDEX, 4)
     model.eval()
     x = tokens(seed=2)
-    first = model(x, OWNER, 4, update_stats=True).logits
-    assert torch.equal(model(x, OWNER, 4, update_stats=False).logits, first)
-    torch.testing.assert_close(model(x[:1], OWNER[:1], 1).logits.shape, (1, CLASSES))
+    first = model(x, CLIP_INDEX, 4).logits
+    with frozen_batch_stats(model):
+        assert torch.equal(model(x, CLIP_INDEX, 4).logits, first)
+    torch.testing.assert_close(model(x[:1], CLIP_INDEX[:1], 1).logits.shape, (1, CLASSES))
 
 
 def test_dropout_only_in_training():
     model = head(dropout=0.5)
-    assert not torch.equal(*(model.train()(tokens(), OWNER, 4).logits for _ in range(2)))
-    assert torch.equal(*(model.eval()(tokens(), OWNER, 4).logits for _ in range(2)))
+    assert not torch.equal(*(model.train()(tokens(), CLIP_INDEX, 4).logits for _ in range(2)))
+    assert torch.equal(*(model.eval()(tokens(), CLIP_INDEX, 4).logits for _ in range(2)))
 
 
 def test_bf16_autocast():
     model = head().train()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        prediction = model(tokens().bfloat16(), OWNER, 4, update_stats=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16), frozen_batch_stats(model):
+        prediction = model(tokens().bfloat16(), CLIP_INDEX, 4)
     prediction.logits.float().sum().backward()
     assert prediction.logits.isfinite().all()
 

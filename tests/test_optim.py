@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from maskclr_pl.backbones import DSTformer, STTFormer, Transformer
-from maskclr_pl.optim import Optim, layer_of
+from maskclr_pl.optim import Optim
 
 STEPS, EPOCHS = 400, 40
 
@@ -63,7 +63,8 @@ def test_layer_decay(kind):
     }
     assert len(rate) == sum(1 for _ in (*backbone.parameters(), *head.parameters()))
     for name, parameter in backbone.named_parameters():
-        layer = layer_of(name, 4)
+        layer = backbone.layer_index(name)
+        layer = 4 if layer is None else layer
         assert rate[id(parameter)] == pytest.approx(0.5 * 0.8 ** (4 - layer)), name
         if "blocks" in name:
             assert layer == 1 + int(name.split(".")[1])

@@ -1,4 +1,4 @@
-"""What the processes of one training tell each other; in a single process, nothing is sent."""
+"""Collective operations over the processes of a training; no-ops in a single process."""
 
 from typing import Any
 
@@ -8,43 +8,43 @@ from torch.distributed.nn.functional import all_gather
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """The rank of this process, and how many there are."""
+    """Return the rank of this process and the number of processes."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def gather(x: Tensor) -> Tensor:
-    """The rows of all ranks, with gradient; `x` itself in a single process."""
-    ranks = rank_and_world_size()[1]
-    if ranks == 1:
+    """Concatenate the rows of all ranks, differentiably; every rank has equally many."""
+    _, world_size = rank_and_world_size()
+    if world_size == 1:
         return x
     if x.requires_grad:
         return torch.cat(all_gather(x.contiguous()))
-    parts = [torch.empty_like(x) for _ in range(ranks)]
+    parts = [torch.empty_like(x) for _ in range(world_size)]
     distributed.all_gather(parts, x.contiguous())
     return torch.cat(parts)
 
 
 def mean_count(count: Tensor) -> Tensor:
-    """A count (at least 1) of all ranks, divided by their number; without gradient.
+    """Return a count summed over all ranks (at least 1) over the number of ranks, detached.
 
-    A sum over this rank's values divided by it is a loss whose mean over the ranks is the mean over
-    all values, and so is its gradient, however many values each rank has.
+    Dividing this rank's sum by it gives a loss whose mean over the ranks is the mean over all
+    values, and so is its gradient, however the values are distributed.
     """
-    ranks = rank_and_world_size()[1]
+    _, world_size = rank_and_world_size()
     total = count.detach().float()
-    if ranks > 1:
+    if world_size > 1:
         total = total.clone()
         distributed.all_reduce(total)
-    return total.clamp_min(1) / ranks
+    return total.clamp_min(1) / world_size
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """The value of each process of this run, on all of them."""
-    ranks = rank_and_world_size()[1]
-    if ranks == 1:
+    """Return the value of each process, in the order of ranks, on all of them."""
+    _, world_size = rank_and_world_size()
+    if world_size == 1:
         return [value]
-    values: list[Any] = [None] * ranks
+    values: list[Any] = [None] * world_size
     distributed.all_gather_object(values, value)
     return values

@@ -1,4 +1,4 @@
-"""Heads: the tokens of a clip's persons to logits and an embedding."""
+"""Heads: the tokens of a clip's persons to logits or an embedding."""
 
 from typing import Literal
 
@@ -11,28 +11,26 @@ from maskclr_pl.types import Prediction
 
 
 def pool_persons(
-    vectors: Float[Tensor, "N P"], clip_index: Int[Tensor, " N"], clips: int
+    vectors: Float[Tensor, "N P"], clip_index: Int[Tensor, " N"], batch_size: int
 ) -> Float[Tensor, "B P"]:
-    """Mean over the persons of each clip; zeros for a clip without any.
+    """Average over the persons of each clip; zeros for a clip without persons.
 
     Args:
-        vectors: One vector per present person.
-        clip_index: Clip of each person, in [0, clips); `clips` for persons to ignore (see
-            `Method.pack`).
-        clips: B.
+        vectors: One vector per person.
+        clip_index: Clip of each person, in [0, B); B for persons to ignore (see `Method.pack`).
+        batch_size: B.
     """
-    sums = vectors.new_zeros(clips + 1, vectors.shape[1]).index_add(0, clip_index, vectors)
-    counts = vectors.new_zeros(clips + 1, 1).index_add(
-        0, clip_index, torch.ones_like(vectors[:, :1])
-    )
-    return (sums / counts.clamp_min(1))[:clips]
+    sums = vectors.new_zeros(batch_size + 1, vectors.shape[1]).index_add(0, clip_index, vectors)
+    ones = torch.ones_like(vectors[:, :1])
+    counts = vectors.new_zeros(batch_size + 1, 1).index_add(0, clip_index, ones)
+    return (sums / counts.clamp_min(1))[:batch_size]
 
 
 class ActionHead(nn.Module):
-    """MotionBERT's action head: mean over time, joints side by side, mean over persons, an MLP.
+    """MotionBERT's action head.
 
-    Dropout, mean over time, flatten to V * D (joint-major), mean over the persons that are there,
-    Linear, BatchNorm, ReLU, Linear. Parameter names are those of the published checkpoints.
+    Dropout, mean over time, flatten to V * D (joint-major), mean over persons, Linear, BatchNorm,
+    ReLU, Linear. Parameter names are those of the published checkpoints.
 
     Args:
         dim: Width of the tokens.
@@ -40,11 +38,11 @@ class ActionHead(nn.Module):
         num_classes: K.
         hidden: Width of the hidden layer (published: 2048).
         dropout: On the tokens before pooling (published: 0.5).
-        embedding: What contrastive losses read: `pooled` (V * D), `fc1` before the BatchNorm, or
-            `hidden` after the ReLU.
+        embedding: Input of contrastive losses: `pooled` (V * D), `fc1` (before the BatchNorm), or
+            `hidden` (after the ReLU).
 
     Raises:
-        ValueError: If `embedding` is none of the three.
+        ValueError: If `embedding` is unknown.
     """
 
     def __init__(
@@ -66,37 +64,19 @@ class ActionHead(nn.Module):
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(
-        self,
-        tokens: Float[Tensor, "N S V D"],
-        clip_index: Int[Tensor, " N"],
-        clips: int,
-        update_stats: bool = True,
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Prediction:
-        """Logits (B, K) and embedding (B, E).
-
-        Args:
-            tokens: Of the present persons.
-            clip_index: The clip each person belongs to.
-            clips: B.
-            update_stats: Whether the BatchNorm's running statistics follow this call. They follow
-                the standard pathway only, which is what is tested.
-        """
-        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), clip_index, clips)
+        """Return logits (B, K) and embedding (B, E)."""
+        pooled = self.dropout(tokens).mean(1).flatten(1)  # (N, V * D)
+        pooled = pool_persons(pooled, clip_index, batch_size)
         fc1 = self.fc1(pooled)
-        hidden = F.relu(self._normalise(fc1, update_stats))
+        hidden = F.relu(self.bn(fc1))
         embedding = {"pooled": pooled, "fc1": fc1, "hidden": hidden}[self.embedding]
         return Prediction(self.fc2(hidden), embedding)
 
-    def _normalise(self, x: Float[Tensor, "B H"], update_stats: bool) -> Float[Tensor, "B H"]:
-        if update_stats or not self.training:
-            return self.bn(x)
-        return F.batch_norm(
-            x, None, None, self.bn.weight, self.bn.bias, training=True, eps=self.bn.eps
-        )
-
 
 class LinearHead(nn.Module):
-    """STTFormer's head: mean over time, joints and the persons that are there, then Linear.
+    """STTFormer's head: mean over time, joints and persons, then Linear.
 
     Args:
         dim: Width of the tokens.
@@ -110,22 +90,15 @@ class LinearHead(nn.Module):
         self.fc = nn.Linear(dim, num_classes)
 
     def forward(
-        self,
-        tokens: Float[Tensor, "N S V D"],
-        clip_index: Int[Tensor, " N"],
-        clips: int,
-        update_stats: bool = True,
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Prediction:
-        """Logits (B, K); the embedding (B, D) is the pooled features.
-
-        `update_stats` is for heads with a BatchNorm.
-        """
-        pooled = pool_persons(tokens.mean((1, 2)), clip_index, clips)
+        """Return logits (B, K) and the pooled features (B, D) as embedding."""
+        pooled = pool_persons(tokens.mean((1, 2)), clip_index, batch_size)
         return Prediction(self.fc(self.dropout(pooled)), pooled)
 
 
 class EmbeddingHead(nn.Module):
-    """MotionBERT's one-shot head: pooling as in `ActionHead`, Linear, L2 normalisation.
+    """MotionBERT's one-shot head: pooling as in `ActionHead`, Linear, L2 normalization.
 
     Args:
         dim: Width of the tokens.
@@ -140,17 +113,18 @@ class EmbeddingHead(nn.Module):
         self.fc1 = nn.Linear(dim * joints, embed_dim)
 
     def forward(
-        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Float[Tensor, "B E"]:
-        """Unit vectors."""
-        pooled = pool_persons(self.dropout(tokens).mean(1).flatten(1), clip_index, clips)
+        """Return unit vectors."""
+        pooled = self.dropout(tokens).mean(1).flatten(1)  # (N, V * D)
+        pooled = pool_persons(pooled, clip_index, batch_size)
         return F.normalize(self.fc1(pooled), dim=-1)
 
 
 class Projector(nn.Module):
-    """The projector of contrastive pre-training: pooling as in `LinearHead`, then a small MLP.
+    """Projector of contrastive pre-training: pooling as in `LinearHead`, then a small MLP.
 
-    Linear, ReLU, Linear, L2 normalisation, without BatchNorm (MoCo v2, AimCLR, CrosSCLR).
+    Linear, ReLU, Linear, L2 normalization, without BatchNorm (MoCo v2, AimCLR, CrosSCLR).
 
     Args:
         dim: Width of the tokens.
@@ -164,8 +138,8 @@ class Projector(nn.Module):
         self.fc2 = nn.Linear(hidden, embed_dim)
 
     def forward(
-        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Float[Tensor, "B E"]:
-        """Unit vectors in float32."""
-        pooled = pool_persons(tokens.mean((1, 2)), clip_index, clips)
+        """Return unit vectors in float32."""
+        pooled = pool_persons(tokens.mean((1, 2)), clip_index, batch_size)
         return F.normalize(self.fc2(F.relu(self.fc1(pooled))).float(), dim=-1)

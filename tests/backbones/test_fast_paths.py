@@ -247,4 +247,4 @@ def test_running_statistics_count_a_batch_once() -> None:
     step(model, batch(MIXED, frames_of(model)))
     norms = [m for m in model.backbone.modules() if isinstance(m, BatchNorm2d)]
     assert {int(norm.num_batches_tracked) for norm in norms} == {1}
-    assert all(norm.update_stats for norm in norms)
+    assert all(norm.momentum == 0.1 for norm in norms)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone, DSTformer, STTFormer, Transformer
-from maskclr_pl.backbones.pretrained import load_published_weights, read_weights, save_weights
+from maskclr_pl.backbones.pretrained import load_published_weights
+from maskclr_pl.backbones.weight_files import read_weights, save_weights
 from maskclr_pl.heads import ActionHead, LinearHead
 from maskclr_pl.types import InputError
 from tests.reference import published
@@ -241,58 +242,58 @@ ADVICE = {
     "lite into full": (
         dstformer,
         lambda: published.motionbert(frames=FRAMES, **LITE),
-        "type backbone.dim=8 backbone.mlp_ratio=4",
+        "pass backbone.dim=8 backbone.mlp_ratio=4",
     ),
     "full into lite": (
         partial(dstformer, dim=8, mlp_ratio=4.0),
         _motionbert,
-        "type backbone.dim=16 backbone.mlp_ratio=2",
+        "pass backbone.dim=16 backbone.mlp_ratio=2",
     ),
     "other joints": (
         dstformer,
         lambda: published.motionbert(frames=FRAMES, joints=17),
-        "type the pose= that has 17 joints",
+        "pass the pose= that has 17 joints",
     ),
     "deeper": (
         dstformer,
         lambda: published.motionbert(frames=FRAMES, depth=3),
-        "type backbone.depth=3",
+        "pass backbone.depth=3",
     ),
     "other tokens": (
         dstformer,
         lambda: published.motionbert(frames=FRAMES, rep_dim=6),
-        "type backbone.rep_dim=6",
+        "pass backbone.rep_dim=6",
     ),
-    "MAMP into DSTformer": (dstformer, published.mamp, "of Transformer, type backbone=transformer"),
+    "MAMP into DSTformer": (dstformer, published.mamp, "to Transformer, pass backbone=transformer"),
     "MotionBERT into Transformer": (
         transformer,
         _motionbert,
-        "of DSTformer, type backbone=dstformer",
+        "to DSTformer, pass backbone=dstformer",
     ),
     "STTFormer into Transformer": (
         transformer,
         published.sttformer,
-        "of STTFormer, type backbone=sttformer",
+        "to STTFormer, pass backbone=sttformer",
     ),
     "MAMP of another depth": (
         transformer,
         lambda: published.mamp(dim=8, depth=1),
-        "type backbone.dim=8 backbone.depth=1",
+        "pass backbone.dim=8 backbone.depth=1",
     ),
     "MAMP of other patches": (
         partial(transformer, patch_frames=2),
         published.mamp,
-        "type backbone.patch_frames=4",
+        "pass backbone.patch_frames=4",
     ),
     "STTFormer of other heads": (
         partial(sttformer, heads=3),
         published.sttformer,
-        "type backbone.heads=2",
+        "pass backbone.heads=2",
     ),
     "STTFormer of other slots": (
         sttformer,
         lambda: published.sttformer(slots=30),
-        "type the backbone= that it was trained with",
+        "pass the backbone= that it was trained with",
     ),
     "a head into a backbone": (dstformer, published.action_head, "has such names"),
     "nothing": (dstformer, dict, "has such names"),
@@ -328,7 +329,7 @@ def test_a_head_that_does_not_fit():
     head = ActionHead(12, JOINTS, num_classes=4, hidden=7)
     line = refused(head, {"model": prefixed("module.head.", published.action_head())})
     assert "fc2.bias [3] for [4]" in line
-    assert line.endswith("type the head= that it was trained with")
+    assert line.endswith("pass the head= that it was trained with")
 
 
 STRANGE = {
@@ -355,7 +356,7 @@ def test_strange_values(kind, name):
     line = refused(dstformer(), {"model": {**_motionbert(), name: STRANGE[kind]}})
     assert name in line
     if kind in ("NaN", "infinity") and name == "norm.bias":
-        assert line == "the weights hold NaN or infinity (norm.bias)"
+        assert line == "the weights contain NaN or infinity (norm.bias)"
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 1, 16), (1, 0, 1, 16), (1, 8, 2, 16), (1, 8, 16)])

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, last_line
 from tests.reference import published
@@ -66,16 +66,24 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "nothing there": ("a.pth", lambda path: None, "no such file"),
     "nothing there, safetensors": ("a.safetensors", lambda path: None, "no such file"),
     "a broken link": ("a.pth", lambda path: path.symlink_to("gone"), "no such file"),
-    "a folder": ("a.pth", lambda path: path.mkdir(), "is a folder; type the path of"),
-    "a folder, safetensors": ("a.safetensors", lambda path: path.mkdir(), "is a folder; type"),
+    "a folder": ("a.pth", lambda path: path.mkdir(), "is a folder; pass the path of"),
+    "a folder, safetensors": ("a.safetensors", lambda path: path.mkdir(), "is a folder; pass"),
     "an empty file": ("a.pth", lambda path: path.write_bytes(b""), "not a readable"),
     "empty safetensors": ("a.safetensors", lambda path: path.write_bytes(b""), "not a readable"),
     "text": ("a.pth", lambda path: path.write_text("weights"), "not a readable"),
     "text in safetensors": ("a.safetensors", lambda path: path.write_text("a" * 99), "not a read"),
     "half a file": ("a.pth", _half, "not a readable"),
     "half of safetensors": ("a.safetensors", _half_safetensors, "not a readable"),
-    "a tensor": ("a.pth", partial(torch.save, torch.zeros(3)), "not a checkpoint but a Tensor"),
-    "a list": ("a.pth", partial(torch.save, [torch.zeros(3)]), "not a checkpoint but a list"),
+    "a tensor": (
+        "a.pth",
+        partial(torch.save, torch.zeros(3)),
+        "(a dict), got Tensor",
+    ),
+    "a list": (
+        "a.pth",
+        partial(torch.save, [torch.zeros(3)]),
+        "(a dict), got list",
+    ),
     "a whole module": ("a.pth", partial(torch.save, nn.Linear(1, 1)), "not a readable"),
 }
 
@@ -123,7 +131,7 @@ def test_training_from_weights(tmp_path, command):
     torch.save({"model": weights, **published.numbers()}, tmp_path / "mamp.pth")
     printed = command("train", *TINY, "backbone.weights=mamp.pth", "output_dir=run", "optim.lr=0")
     [line] = [line for line in printed.splitlines() if line.startswith("weights")]
-    assert line.startswith("weights    mamp.pth: 30 matched; 1 kept as they are (mask_token); ")
+    assert line.startswith("weights    mamp.pth: 30 matched; 1 initialized (mask_token); ")
     assert " ignored (decoder_embed.weight, " in line
     trained = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(trained[f"backbone.{name}"], v) for name, v in encoder.items())
@@ -150,7 +158,7 @@ def test_training_from_weights(tmp_path, command):
         ("evil.pth", "evil.pth: not a readable checkpoint"),
         ("lite.pth", "do not fit this Transformer"),
         ("text.pth", "text.pth: not a readable checkpoint"),
-        (".", ". is a folder; type the path of the weights file itself"),
+        (".", ". is a folder; pass the path of the weights file itself"),
     ],
 )
 def test_weights_that_cannot_be_used(tmp_path, command, name, message):

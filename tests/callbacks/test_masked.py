@@ -200,24 +200,24 @@ def test_stages(name, drawn):
     strategy, stride, num_steps = STRATEGIES[name], 2, 5
     rng = torch.Generator().manual_seed(1)
     importance = torch.rand(3, stride * num_steps, 17, generator=rng).pow(3)
-    steps = strategy.sampling_steps(importance, stride, torch.Generator().manual_seed(7))
+    draw = strategy.sampling_steps(importance, stride, torch.Generator().manual_seed(7))
     x = torch.zeros(3, stride * num_steps, 17, 3)
     same = strategy(x, importance, stride, torch.Generator().manual_seed(7))
-    assert torch.equal(steps.mask, same)
+    assert torch.equal(draw.mask, same)
     per_step = importance.unflatten(1, (num_steps, stride)).mean(2)
     if name == "tube":  # stretches of 2, 2 and 1 steps
         stretches = [(0, 1), (0, 1), (2, 3), (2, 3), (4,)]
         per_step = torch.stack([per_step[:, list(s)].mean(1) for s in stretches], 1)
-    torch.testing.assert_close(steps.scores, per_step)
+    torch.testing.assert_close(draw.scores, per_step)
     pool = (1, 2) if name == "clip" else (2,)
     z = per_step / per_step.amax(pool, keepdim=True)
     if name == "zscore":
         std, mean = torch.std_mean(per_step, 2, correction=0, keepdim=True)
         z = (per_step - mean) / std
     odds = (z / strategy.temperature).exp()
-    torch.testing.assert_close(steps.probabilities, odds / odds.sum(pool, keepdim=True))
+    torch.testing.assert_close(draw.probabilities, odds / odds.sum(pool, keepdim=True))
 
-    arrays = [step[0].numpy() for step in steps]
+    arrays = [step[0].numpy() for step in draw]
     masking_stages(*arrays, COCO, Path("x.png"), "$title", uniform=1 / 17, stride=stride)
     panels = drawn[0].axes[:3]
     order = [tick.get_text().replace(" ", "_") for tick in panels[0].get_yticklabels()]

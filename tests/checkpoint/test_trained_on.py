@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.trained_on import ClipSet, TrainingRecord, check_start, start_advice
 from maskclr_pl.data import Recording, write_store
 from maskclr_pl.data.dataset import ClipDataset

@@ -20,7 +20,10 @@ CALLS = {
     "torch.load": {"_target_": "torch.load", "f": "evil.pkl", "weights_only": False},
     "numpy.load": {"_target_": "numpy.load", "file": "evil.pkl", "allow_pickle": True},
     "builtins.open": {"_target_": "builtins.open", "file": "notes.txt", "mode": "w"},
-    "a function of ours": {"_target_": "maskclr_pl.backbones.pretrained.read_weights", "path": "x"},
+    "a function of ours": {
+        "_target_": "maskclr_pl.backbones.weight_files.read_weights",
+        "path": "x",
+    },
     "through ours": {"_target_": "maskclr_pl.data.store.reader.os.system", "command": "touch ran"},
     "a class of a library": {"_target_": "lightning.pytorch.cli.LightningCLI"},
     "no name": {"_target_": ["os.system"]},

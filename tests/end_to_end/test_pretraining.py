@@ -111,7 +111,7 @@ def test_a_checkpoint_is_enough(runs: Path, method: str) -> None:
         (["method=aimclr"], r"needs a view `extreme`.*type augment=aimclr .*augment=aimclr_2d"),
         (
             ["method=aimclr", "augment=aimclr_2d", "method.queue_size=32768"],
-            r"queue_size=32768, but there are \d+ training clips.*type method\.queue_size=\d+",
+            r"queue_size=32768, but there are \d+ training clips.*pass method\.queue_size=\d+",
         ),
         (
             ["method=crossclr", "method.queue_size=32768"],
@@ -121,7 +121,7 @@ def test_a_checkpoint_is_enough(runs: Path, method: str) -> None:
         (["method=crossclr", "method.topk=0"], r"topk must be in \[1, "),
         (["method=aimclr", "augment=aimclr"], r"pass augment=aimclr_2d"),
         (["method=aimclr", "loss=ce"], r"loss"),
-        (["method=aimclr", "augment=aimclr_2d", "monitor_split=val"], r"type monitor_split=last"),
+        (["method=aimclr", "augment=aimclr_2d", "monitor_split=val"], r"pass monitor_split=last"),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
 )

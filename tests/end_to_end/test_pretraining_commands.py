@@ -40,10 +40,10 @@ def test_backbone_goes_on_to_a_recognizer(tmp_path: Path, capsys):
     [
         (["masking=none"], "masking=frames_joints"),
         (["masking=attention"], "masking=frames_joints"),
-        (["masking.start_epoch=1"], r"from the first epoch on"),
-        (["masking.strategy.ratio=1.0"], r"hides 102 of 102 tokens"),
-        (["masking.strategy.ratio=0.001"], r"hides 0 of 102 tokens"),
-        (["backbone=dstformer_tiny"], r"type decoder=sttformer or decoder=linear"),
+        (["masking.start_epoch=1"], r"a mask from epoch 0"),
+        (["masking.strategy.ratio=1.0"], r"masks 102 of 102 tokens"),
+        (["masking.strategy.ratio=0.001"], r"masks 0 of 102 tokens"),
+        (["backbone=dstformer_tiny"], r"pass decoder=sttformer, decoder=linear"),
         (["loss=ce"], r"loss"),
         (["method.decoder.heads=5"], r"multiple of heads 5"),
         (
@@ -63,8 +63,8 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["masking=random"], r"Lift has no masked pathway; type masking=none"),
-        (["backbone=transformer"], r"spans 4; type backbone=dstformer"),
+        (["masking=random"], r"Lift has no masked pathway; pass masking=none"),
+        (["backbone=transformer"], r"spans 4; pass backbone=dstformer"),
     ],
 )
 def test_what_lifting_cannot_use(tmp_path: Path, capsys, words, message):

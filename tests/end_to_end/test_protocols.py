@@ -255,11 +255,11 @@ REFUSED = {
     ),
     "nothing to choose by": (
         ["data.val_fraction=0", "source.clips=24"],
-        r"data\.val_fraction=0 leaves no clips .* type monitor_split=last",
+        r"data\.val_fraction=0 leaves no clips .* pass monitor_split=last",
     ),
     "one-shot with a choice": (
         ["method=oneshot", "source.clips=64", "monitor_split=val"],
-        r"method=oneshot compares clips .* pass monitor_split=last",
+        r"OneShot has no validation accuracy .* pass monitor_split=last",
     ),
     "a head of others": (["method=knn", "init_from=null", "head=action"], "head"),
     "no kind": (["kind=x"], "kind=x: expected comparison, ensemble, table"),

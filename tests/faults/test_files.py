@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.cli import locked_folder
 from maskclr_pl.files import remove_leftovers, write_atomically
 from maskclr_pl.runs.checkpoints import BEST, LAST, PREVIOUS, DurableCheckpoints, newest_checkpoint

@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.inheritance import inherit
 from maskclr_pl.checkpoint.load import load_run
 from maskclr_pl.checkpoint.restore import iterate_batches, restore_data

@@ -59,7 +59,7 @@ class Measured(Classifier):
 
 def test_measured_accuracy() -> None:
     method = Measured(Coordinates(), num_classes=3, **shared())
-    method.validate(LOGITS, LABEL)
+    method.log_validation(LOGITS, LABEL)
     assert float(method.val_accuracy.compute()["val/top1"]) == pytest.approx(1 / 6)
 
 

@@ -240,7 +240,7 @@ def test_mixed_precision_step():
 
 def test_what_cannot_be_lifted_is_refused():
     patches = Transformer(dim=8, depth=1, heads=1, max_frames=8, joints=V)
-    with pytest.raises(InputError, match="type backbone=dstformer"):
+    with pytest.raises(InputError, match="pass backbone=dstformer"):
         lift(backbone=patches)
     # the annotations are checked here, which users do not have
     with pytest.raises((ValueError, TypeError), match="coordinates"):

@@ -328,7 +328,7 @@ def test_what_does_not_go_together_is_refused():
         # the annotations are checked here, which users do not have
         with pytest.raises((ValueError, TypeError), match=error):
             build()
-    with pytest.raises(InputError, match=r"type decoder=sttformer or decoder=linear"):
+    with pytest.raises(InputError, match="pass decoder=sttformer, decoder=linear"):
         MaskedAutoencoder(
             backbone=backbone("dstformer"),
             decoder=lambda **known: decoder("transformer", **known),

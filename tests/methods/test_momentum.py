@@ -21,6 +21,7 @@ from maskclr_pl.methods.pretrain.moco import (
     similarities,
     soft_cross_entropy,
 )
+from maskclr_pl.types import InputError
 from tests.reference import contrastive as oracle
 
 RANKS = 2
@@ -77,7 +78,7 @@ def test_the_key_moves_once_for_each_step_of_the_optimizer():
     for parameter in latest:
         nn.init.normal_(parameter)
     for step in (0, 0, 0, 1, 1):
-        key.follow(*query, step)
+        key.update_once(*query, step)
     for own, first, last in zip(key.parameters(), start, latest, strict=True):
         torch.testing.assert_close(own, first / 4 + last * 3 / 4)
 
@@ -100,7 +101,7 @@ def test_restart_copies_everything():
     for parameter in backbone.parameters():
         nn.init.normal_(parameter)
     backbone(torch.randn(3, 4, 3, 3))
-    key.restart(backbone, projector)
+    key.copy_from(backbone, projector)
     for name, value in backbone.state_dict().items():
         assert torch.equal(key.backbone.state_dict()[name], value), name
 
@@ -215,10 +216,12 @@ def test_far_apart_logits_are_finite():
 
 def test_the_queue_is_smaller_than_the_data():
     queue = FeatureQueue(100, (2,))
-    assert queue.check_clips(101) is None
+    queue.check_clips(101)
     for clips in (100, 60, 1):
-        problem = queue.check_clips(clips)
-        suggested = int(problem.split("type method.queue_size=")[1].split()[0])
+        with pytest.raises(InputError) as caught:
+            queue.check_clips(clips)
+        problem = str(caught.value)
+        suggested = int(problem.split("pass method.queue_size=")[1].split()[0])
         assert f"there are {clips} training clips" in problem
         assert 1 <= suggested <= clips
 

@@ -102,7 +102,7 @@ def test_exemplars_and_clips_are_embedded_in_eval_mode(store):
     method.eval()
     for i, kept in enumerate(method.bank.features):
         batch = collate([data.exemplars[i]])
-        torch.testing.assert_close(kept, method.place(batch["clip"], batch)[0])
+        torch.testing.assert_close(kept, method.embed_clips(batch["clip"], batch)[0])
     first = run.test(method, data, verbose=False), method.predictions["logits"]
     again = run.test(method, data, verbose=False), method.predictions["logits"]
     assert first[0] == again[0]

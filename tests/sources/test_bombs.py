@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.load import load_run, validated_state_dict
 from maskclr_pl.inference.inputs import ReadOptions, list_videos
 from maskclr_pl.reading import read_yaml

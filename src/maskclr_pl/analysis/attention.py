@@ -13,7 +13,7 @@ from maskclr_pl.backbones import Backbone
 from maskclr_pl.files import write_atomically
 from maskclr_pl.methods import Method
 from maskclr_pl.methods.base import visible_persons
-from maskclr_pl.methods.protocols.one_shot import eval_mode
+from maskclr_pl.methods.protocols.features import eval_mode
 from maskclr_pl.types import Batch, InputError
 
 DEFINITION = (

@@ -32,7 +32,7 @@ from maskclr_pl.figures.skeletons import joint_shares
 from maskclr_pl.finite import with_wrong_answers
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.methods.protocols.one_shot import eval_mode
+from maskclr_pl.methods.protocols.features import eval_mode
 from maskclr_pl.runs.predictions import Predictions, read_predictions
 from maskclr_pl.runs.read import masked_by_class, masked_history
 from maskclr_pl.skeletons.skeleton import Skeleton

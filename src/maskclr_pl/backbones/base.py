@@ -1,32 +1,46 @@
-"""What a backbone is."""
+"""The interface of a backbone."""
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from maskclr_pl.backbones.layers import BatchNorm2d, running_stats
-from maskclr_pl.types import Features
+from maskclr_pl.backbones.layers import frozen_batch_stats, has_batch_norm
+from maskclr_pl.types import Features, InputError
 
 
 class Backbone(nn.Module, ABC):
-    """One person's sequence at a time; knows nothing of clips, classes or losses.
+    """Encoder of person sequences, independent of clips, classes and losses.
 
-    A subclass sets `dim` (D, width of its tokens) and `stride` (frames per token step), takes
-    any T that it can cut into steps, and states its definition of importance.
+    A subclass sets `dim` and `stride`, implements `forward` and documents its definition of
+    importance. The class attributes below describe it to the rest of the package; a new backbone
+    needs no change anywhere else.
     """
 
     dim: int
+    """D, width of the tokens."""
     stride: int
+    """Frames per token step; clips have a multiple of it."""
+    embedding_names: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the parameters before the first block (layer 0 of layer-wise decay)."""
+    block_names: ClassVar[tuple[str, ...]] = ()
+    """Module lists whose i-th entries form layer i + 1."""
+    drops_masked_tokens: ClassVar[bool] = False
+    """Implements `encode_visible`."""
+    published_key: ClassVar[str | None] = None
+    """Start of a parameter name found only in published checkpoints of this architecture."""
+    pretraining: ClassVar[str | None] = None
+    """Method that the published weights come from, for tables."""
     checkpointing: bool = False
-    """Training keeps the inputs of the blocks only and computes them again in the backward pass
-    (less memory, about a third more time; Chen et al. 2016)."""
+    """Recompute blocks in the backward pass (Chen et al. 2016): less memory, a third slower."""
     loaded: object | None = None
-    """What became of the names in a published checkpoint, if it started from one."""
+    """Report on the published weights that the backbone started from."""
 
     @abstractmethod
     def forward(
@@ -36,18 +50,24 @@ class Backbone(nn.Module, ABC):
         mask: Bool[Tensor, "N S V"] | None = None,
         with_importance: bool = False,
     ) -> Features:
-        """Tokens (N, S, V, D) of person sequences.
+        """Encode person sequences as tokens (N, S, V, D).
 
         Args:
-            x: Sequences; N may be 0.
-            mask: True where the token's embedding is replaced by a learned mask token, before the
-                positional embeddings are added (the paper's figure).
-            with_importance: Also return importance (N, T, V). The tokens are bit-identical
-                with and without it.
+            x: Person sequences; N may be 0.
+            mask: True where the embedding of a token is replaced by a learned mask token, before
+                positional embeddings are added (MaskCLR, figure 2).
+            with_importance: Also return importance (N, T, V). The tokens are bit-identical with
+                and without it.
         """
 
+    def encode_visible(
+        self, x: Float[Tensor, "N T V C"], keep: Int[Tensor, "N K"]
+    ) -> Float[Tensor, "N K D"]:
+        """Encode the tokens `keep` (indices into S * V) as if the others did not exist."""
+        raise NotImplementedError(f"{type(self).__name__} computes all tokens")
+
     def __call__(self, x: Tensor, **options: Any) -> Features:
-        """See `forward`; a compiled backbone is not traced again for each number of sequences."""
+        """Run `forward`; a compiled backbone is not traced again for each number of sequences."""
         if self._compiled_call_impl is not None:
             for tensor in (x, options.get("mask")):
                 if tensor is not None:
@@ -55,16 +75,72 @@ class Backbone(nn.Module, ABC):
         features: Features = super().__call__(x, **options)
         return features
 
-    def check_frames(self, frames: int) -> str | None:
-        """Why a clip length does not fit, in one line; None if it does."""
-        return None
+    def check_frames(self, frames: int) -> None:
+        """Raise InputError if clips of this length cannot be encoded."""
+
+    def layer_index(self, name: str) -> int | None:
+        """Layer of a parameter: 0 embeddings, i + 1 block i, None after the last block."""
+        if not self.block_names:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not define block_names; pass optim.layer_decay=1"
+            )
+        if block := re.match(rf"(?:{'|'.join(self.block_names)})\.(\d+)\.", name):
+            return int(block.group(1)) + 1
+        return 0 if name.startswith(self.embedding_names) else None
+
+    @classmethod
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Constructor arguments inferred from the shapes of published weights, for error messages.
+
+        A size that cannot be inferred is 0 or left out.
+        """
+        return {}
 
     def run(self, block: nn.Module, x: Tensor, *options: Any) -> Any:
-        """A block's output, with `checkpointing` respected."""
+        """Run a block, recomputing it in the backward pass if `checkpointing` is set."""
         if not (self.checkpointing and self.training and torch.is_grad_enabled()):
             return block(x, *options)
-        if not any(isinstance(module, BatchNorm2d) for module in block.modules()):
+        if not has_batch_norm(block):
             return checkpoint(block, x, *options, use_reentrant=False)
-        # the second computation must not count as a second batch
-        contexts = nullcontext(), running_stats(block, update=False)
+        # the recomputation must not update the running statistics a second time
+        contexts = nullcontext(), frozen_batch_stats(block)
         return checkpoint(block, x, *options, use_reentrant=False, context_fn=lambda: contexts)
+
+
+def check_multiple(frames: int, step: int, longest: int | None = None) -> None:
+    """Raise InputError if clips cannot be cut into steps of `step` frames.
+
+    Args:
+        frames: Length of the clips.
+        step: Frames per step.
+        longest: Longest clip to suggest.
+    """
+    if frames % step == 0:
+        return
+    below = frames // step * step
+    near = [n for n in (below, below + step) if n > 0 and (longest is None or n <= longest)]
+    raise InputError(
+        f"clips of {frames} frames cannot be cut into steps of {step}; pass "
+        f"clip.frames={' or clip.frames='.join(map(str, near))}"
+    )
+
+
+def check_longest(frames: int, max_frames: int, backbone: str, stride: int = 1) -> None:
+    """Raise InputError if a clip is longer than the temporal embeddings of a backbone."""
+    if frames > max_frames:
+        raise InputError(
+            f"clips of {frames} frames, but this {backbone} has embeddings for {max_frames}; pass "
+            f"clip.frames={max_frames} or fewer, or "
+            f"backbone.max_frames={-(-frames // stride) * stride}"
+        )
+
+
+def axis_size(weights: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """Length of one axis of a named tensor; 0 if there is none."""
+    shape = weights[name].shape if name in weights else ()
+    return shape[axis] if -len(shape) <= axis < len(shape) else 0
+
+
+def count_blocks(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """Number of blocks in a module list `prefix`."""
+    return len({name.split(".")[1] for name in weights if name.startswith(f"{prefix}.")})

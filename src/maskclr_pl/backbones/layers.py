@@ -1,4 +1,4 @@
-"""Layers that the backbones share."""
+"""Layers shared by the backbones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Attention(nn.Module):
@@ -29,18 +30,16 @@ class Attention(nn.Module):
         """Attend among the L tokens.
 
         Returns:
-            out: The attended tokens.
-            received: If asked for, the attention that each token receives: the map's mean over
-                heads, summed over queries, so that it sums to L. Computed beside the fused
+            out: Attended tokens.
+            received: With `with_received`, the attention each token receives: the map averaged
+                over heads and summed over queries, so that it sums to L. Computed beside the fused
                 kernel, in float32, without gradient.
         """
-        # (batch, H, L, d): the fused kernels take four axes only
-        parts = self.qkv(x).view(-1, x.shape[-2], 3, self.heads, x.shape[-1] // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(query, key, value)
-        received = None
-        if with_received:
-            received = attention_received(query, key).view(x.shape[:-1])
+        # fused kernels take four axes only: (batch, H, L, d)
+        qkv = self.qkv(x).view(-1, x.shape[-2], 3, self.heads, x.shape[-1] // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(query, key, value)  # (batch, H, L, d)
+        received = attention_received(query, key).view(x.shape[:-1]) if with_received else None
         return self.proj(out.transpose(1, 2).reshape(x.shape)), received
 
 
@@ -49,12 +48,12 @@ def attention_received(
     query: Float[Tensor, "*batch H L d"], key: Float[Tensor, "*batch H L d"]
 ) -> Float[Tensor, "*batch L"]:
     """Column sums of the softmax attention map, averaged over heads."""
-    heads = 1 if query.shape[-2] > 256 else query.shape[-3]  # long maps one after the other
+    heads = 1 if query.shape[-2] > 256 else query.shape[-3]  # limits the memory of long maps
     with torch.autocast(query.device.type, enabled=False):
         sums = query.new_zeros((*query.shape[:-3], query.shape[-2]), dtype=torch.float32)
         for q, k in zip(query.split(heads, -3), key.split(heads, -3), strict=True):
             scores = q.float() @ k.float().transpose(-2, -1) * query.shape[-1] ** -0.5
-            sums += scores.softmax(-1).sum((-3, -2))
+            sums += scores.softmax(-1).sum((-3, -2))  # over heads and queries
         return sums / query.shape[-3]
 
 
@@ -64,18 +63,18 @@ def apply_mask_token(
     token: Float[Tensor, "..."],
     position: Float[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "*grid D"]:
-    """Embeddings with the hidden ones replaced by a learned token; positions are added after.
+    """Replace masked embeddings by a learned token, then add positional embeddings.
 
     Args:
         x: Embeddings.
-        mask: True where hidden; broadcasts against `x`.
-        token: Likewise.
-        position: Likewise.
+        mask: True where masked; broadcasts against `x`.
+        token: Mask token; broadcasts against `x`.
+        position: Positional embeddings; broadcast against `x`.
     """
     if mask is None:
-        # a gradient (of zero) for the token in every step: DDP needs one for each parameter
-        nothing = 0.0 * token
-        return x + (nothing if position is None else position + nothing)
+        # DDP needs a gradient (here zero) for every parameter in every step
+        zero = 0.0 * token
+        return x + (zero if position is None else position + zero)
     x = torch.where(mask, token.to(x.dtype), x)
     return x if position is None else x + position
 
@@ -89,12 +88,12 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
-        """Token by token."""
+        """Transform each token."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class DropPath(nn.Module):
-    """Skip a residual branch for some samples in training (stochastic depth, Huang et al. 2016).
+    """Stochastic depth: skip a residual branch for random samples (Huang et al. 2016).
 
     Args:
         rate: Probability of skipping, in [0, 1).
@@ -107,48 +106,40 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Float[Tensor, "N L D"]) -> Float[Tensor, "N L D"]:
-        """The branch, scaled up where it is kept."""
+        """Drop the branch or scale it by 1 / (1 - rate)."""
         if not self.training or self.rate == 0:
             return x
-        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
-        return x * (kept / (1 - self.rate)).to(x.dtype)
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        return x * (keep / (1 - self.rate)).to(x.dtype)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose running statistics can be told not to follow a pass.
-
-    With `update_stats` False, training passes are normalised by their own batch as ever, but leave
-    no trace in what evaluation uses (`running_stats` sets it for all layers of a model).
-    """
-
-    update_stats = True
+    """BatchNorm that accepts an empty batch."""
 
     def forward(self, input: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-        """Normalise over all axes but the channels."""
-        if input.shape[0] == 0:  # a batch without persons has no statistics
+        """Normalize over all axes but the channels."""
+        if input.shape[0] == 0:  # no persons, no statistics
             return input * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        if not self.training or self.update_stats:
-            return super().forward(input)
-        return F.batch_norm(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training=True,
-            momentum=0.0,  # no step towards this batch
-            eps=self.eps,
-        )
+        return super().forward(input)
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Return whether a model contains BatchNorm layers."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 @contextmanager
-def running_stats(model: nn.Module, update: bool) -> Iterator[None]:
-    """Whether the running statistics of the model's BatchNorms follow the passes inside."""
-    layers = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+def frozen_batch_stats(model: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of all BatchNorms unchanged inside the context.
+
+    Training passes are still normalized by the statistics of their own batch.
+    """
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    settings = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
-        layer.update_stats = update
+        layer.momentum, layer.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for layer in layers:
-            layer.update_stats = True
+        for layer, (momentum, count) in zip(layers, settings, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, count

@@ -1,56 +1,40 @@
-"""Weights in the formats that others publish, into our modules.
+"""Load published weights into our backbones and heads.
 
 Formats: MotionBERT (pre-training and action checkpoints), MaskCLR, MAMP (pre-training and
-fine-tuning), STTFormer; in `model_pos`, `model` or `state_dict`, or bare; names with any of the
-prefixes `module.`, `model.` and `backbone.`; torch or safetensors files.
+fine-tuning) and STTFormer; bare or under `model_pos`, `model` or `state_dict`; names with any of
+the prefixes `module.`, `model.` and `backbone.`.
 """
 
-import zipfile
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from maskclr_pl.backbones.base import Backbone
-from maskclr_pl.reading import check_archive, check_no_device
+from maskclr_pl.backbones.weight_files import is_weight
 from maskclr_pl.types import InputError
 
 _CONTAINERS = ("model_pos", "model", "state_dict")
-_NOT_NEEDED = (
-    "mask_token",  # only trained where something was masked
-    "num_batches_tracked",
-)
-"""What may be missing: it stays as it is."""
-
-_OTHERS = ("head.", "proj_head.", "fc.", "decoder_")
-"""Names of parts beside a backbone: 3D pose head, classifiers, the decoder of a pre-training."""
-
-_KINDS = {
-    "blocks_st.0.": "DSTformer",
-    "blocks.0.to_qkvs.": "STTFormer",
-    "blocks.0.attn.": "Transformer",
-}
-"""What tells the published architectures apart."""
+_OPTIONAL = ("mask_token", "num_batches_tracked")
+"""May be missing: mask tokens are trained by masked pre-training only."""
+_OTHER_PARTS = ("head.", "proj_head.", "fc.", "decoder_")
+"""Parts beside a backbone: 3D pose head, classifiers, the decoder of a pre-training."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What became of the names in a weights file.
+class LoadReport:
+    """Outcome of loading a weight file, as parameter names.
 
     Args:
-        matched: Loaded as they are.
-        interpolated: Temporal embeddings of another length, interpolated linearly in time.
+        matched: Loaded unchanged.
+        interpolated: Temporal embeddings resized linearly in time.
         missing: In the module but not in the file.
         unexpected: In the file but not in the module.
         misshaped: name -> (shape in the file, shape in the module).
-        ignored: Of other parts: heads, decoders, fixed position codes.
+        ignored: Parameters of other parts: heads, decoders, fixed position codes.
     """
 
     matched: tuple[str, ...]
@@ -61,160 +45,64 @@ class Loaded:
     ignored: tuple[str, ...]
 
     def __str__(self) -> str:
-        rows = {
-            "matched": self.matched,
+        groups = {
             "interpolated": self.interpolated,
             "missing": self.needed,
-            "kept as they are": tuple(sorted(set(self.missing) - set(self.needed))),
+            "initialized": tuple(sorted(set(self.missing) - set(self.needed))),
             "unexpected": self.unexpected,
             "of another shape": tuple(
-                f"{name} {list(there)} for {list(here)}"
-                for name, (there, here) in self.misshaped.items()
+                f"{name} {list(source)} for {list(target)}"
+                for name, (source, target) in self.misshaped.items()
             ),
             "ignored": self.ignored,
         }
-        return "; ".join(
-            f"{len(names)} {what}{_some(names) if what != 'matched' else ''}"
-            for what, names in rows.items()
-            if names or what == "matched"
-        )
+        counts = [f"{len(names)} {group}{_some(names)}" for group, names in groups.items() if names]
+        return "; ".join([f"{len(self.matched)} matched", *counts])
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """What is missing and must not be."""
-        return tuple(name for name in self.missing if not name.endswith(_NOT_NEEDED))
+        """Missing parameters without which the module cannot be used."""
+        return tuple(name for name in self.missing if not name.endswith(_OPTIONAL))
 
     @property
     def fits(self) -> bool:
-        """Whether nothing is missing that matters, and nothing is left over."""
+        """Whether file and module agree, apart from optional parameters."""
         return not (self.needed or self.unexpected or self.misshaped)
 
 
 def _some(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:3])
-    return f" ({shown}{', ...' if len(names) > 3 else ''})"
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-class _DType:
-    """Stands for a dtype: the state of a real one could turn bytes into pointers."""
-
-    def __init__(self, text: str, *_: Any):
-        self.dtype = np.dtype(text)
-        if self.dtype.kind not in "biuf":
-            raise ValueError(f"a number of {self.dtype}")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-def _number(dtype: _DType, data: bytes) -> Any:
-    """A NumPy number."""
-    return np.frombuffer(data, dtype.dtype)[0].item()
-
-
-_PLAIN: list[Any] = [
-    *((_number, f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
-    (_DType, "numpy.dtype"),
-    Namespace,
-]
-"""Beside weights in published checkpoints: a best accuracy as a NumPy number, the options typed."""
-
-
-def read_weights(path: str | Path) -> dict[str, Any]:
-    """The content of a weights file, without running code in it.
-
-    Raises:
-        InputError: If it cannot be read that way.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; type the path of the weights file itself")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
-        check_no_device(path)
-        check_archive(path)
-        _check_sums(path)
-        with torch.serialization.safe_globals(_PLAIN):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises many kinds
-        raise InputError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); expected weights and "
-            "plain values only, as torch.save of a state dict writes them, or a .safetensors file"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a checkpoint but a {type(content).__name__}")
-    return content
-
-
-def _check_sums(path: Path) -> None:
-    """Compare the parts of a file of torch.save with their CRC-32, which torch does not.
-
-    Raises:
-        BadZipFile: If a part is damaged.
-    """
-    if not zipfile.is_zipfile(path):  # cut, or of an old torch: torch.load says which
-        return
-    with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            if part.compress_type == zipfile.ZIP_STORED:  # as torch.save does
-                with archive.open(part) as stream:
-                    while stream.read(1 << 20):
-                        pass
-
-
-def save_weights(module: nn.Module, path: str | Path) -> None:
-    """Write the weights of a module as safetensors, under its own names."""
-    weights = {name: value.contiguous() for name, value in module.state_dict().items()}
-    safetensors.torch.save_file(weights, path)
-
-
-def load_published_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> Loaded:
+def load_published_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> LoadReport:
     """Load weights of a published checkpoint into a backbone or a head.
 
     Args:
-        module: A backbone, or a head (with entries `head.` or `fc.`).
+        module: A backbone, or a head (entries `head.` or `fc.`).
         state_dict: Content of the checkpoint.
 
     Returns:
-        What was loaded and what was not.
+        A report on what was loaded.
 
     Raises:
         InputError: If a tensor is missing, unexpected, of another shape or not finite; the module
-            is then unchanged. A missing `mask_token` stays as it is.
+            is then unchanged. A missing `mask_token` keeps its initial value.
     """
-    named = dict(_tensors(state_dict))
-    own = module.state_dict()
-    part, ignored = _part(module, named)
-    report, weights = _compare(own, part, ignored)
+    weights, ignored = _select(module, dict(_tensors(state_dict)))
+    report, values = _compare(module.state_dict(), weights, ignored)
     if not report.fits:
         raise InputError(
-            f"the weights do not fit this {type(module).__name__}: {report}{_advice(module, part)}"
+            f"the weights do not fit this {type(module).__name__}: {report}; "
+            f"{_advice(module, weights)}"
         )
-    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
-        raise InputError(f"the weights hold NaN or infinity{_some(tuple(sorted(broken)))}")
-    module.load_state_dict({**own, **weights})
+    if broken := sorted(name for name, value in values.items() if not value.isfinite().all()):
+        raise InputError(f"the weights contain NaN or infinity{_some(tuple(broken))}")
+    module.load_state_dict({**module.state_dict(), **values})
     return report
 
 
-def is_weight(value: Any) -> bool:
-    """Whether it is a tensor, and of a kind that the weights of these architectures could be.
-
-    One number that claims to be many is none: to look at it would fill the memory.
-    """
-    if not isinstance(value, Tensor) or value.layout != torch.strided:
-        return False
-    if value.is_meta or value.is_complex() or value.is_quantized:
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-
-
 def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Names without wrappers, and tensors; other values beside them are left out."""
+    """Yield tensors by name without wrapper prefixes; skip other values."""
     for key in _CONTAINERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
@@ -229,102 +117,92 @@ def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         yield name, value
 
 
-def _part(module: nn.Module, named: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The entries that belong to the module, under its names, and those of other parts."""
+def _select(
+    module: nn.Module, tensors: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Select the entries that belong to the module; also return the names of the ignored ones."""
     if not isinstance(module, Backbone):
-        bare = {k.removeprefix("head."): v for k, v in named.items() if k.startswith("head.")}
-        kept = bare or {k: v for k, v in named.items() if k.startswith("fc.")}
-        kept = kept or named
-        return kept, ()
-    inside = {k.removeprefix("backbone."): v for k, v in named.items() if k.startswith("backbone.")}
-    outside = tuple(name for name in named if not name.startswith("backbone.")) if inside else ()
-    named = inside or named
-    pretraining = any(name.startswith("decoder_") for name in named)
+        head = {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
+        head = head or {k: v for k, v in tensors.items() if k.startswith("fc.")}
+        return head or tensors, ()
+    prefix = "backbone."
+    backbone = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    outside = tuple(k for k in tensors if not k.startswith(prefix)) if backbone else ()
+    backbone = backbone or tensors
+    pretraining = any(name.startswith("decoder_") for name in backbone)
     ignored = tuple(
         name
-        for name in named
-        if name.startswith(_OTHERS)
-        or name.endswith("pes.pe")  # fixed, computed here
-        or (pretraining and name == "mask_token")  # the decoder's
+        for name in backbone
+        if name.startswith(_OTHER_PARTS)
+        or name.endswith("pes.pe")  # fixed position codes, computed here
+        or (pretraining and name == "mask_token")  # belongs to the decoder
     )
-    part = {name: value for name, value in named.items() if name not in ignored}
-    return part, ignored + outside
+    return {k: v for k, v in backbone.items() if k not in ignored}, ignored + outside
 
 
 def _compare(
-    own: Mapping[str, Tensor], part: Mapping[str, Tensor], ignored: tuple[str, ...]
-) -> tuple[Loaded, dict[str, Tensor]]:
-    weights, matched, interpolated, misshaped = {}, [], [], {}
-    for name in own.keys() & part.keys():
-        value, here = part[name], own[name]
-        if name == "mask_token" and value.numel() == here.numel():
-            value = value.view_as(here)
-        if value.shape == here.shape:
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], ignored: tuple[str, ...]
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Match names and shapes; also return the values to load."""
+    values, matched, interpolated, misshaped = {}, [], [], {}
+    for name in own.keys() & weights.keys():
+        source, target = weights[name], own[name]
+        if name == "mask_token" and source.numel() == target.numel():
+            source = source.view_as(target)
+        if source.shape == target.shape:
             matched.append(name)
-        elif name == "temp_embed" and _of_another_length(value, here):
-            value = _resized(value, here.shape[1])
+        elif name == "temp_embed" and _differs_in_length(source, target):
+            source = _interpolate(source, target.shape[1])
             interpolated.append(name)
         else:
-            misshaped[name] = (tuple(value.shape), tuple(here.shape))
+            misshaped[name] = (tuple(source.shape), tuple(target.shape))
             continue
-        weights[name] = value
-    report = Loaded(
+        values[name] = source
+    report = LoadReport(
         matched=tuple(sorted(matched)),
         interpolated=tuple(interpolated),
-        missing=tuple(sorted(own.keys() - part.keys())),
-        unexpected=tuple(sorted(part.keys() - own.keys())),
+        missing=tuple(sorted(own.keys() - weights.keys())),
+        unexpected=tuple(sorted(weights.keys() - own.keys())),
         misshaped=dict(sorted(misshaped.items())),
         ignored=ignored,
     )
-    return report, weights
+    return report, values
 
 
-def _of_another_length(there: Tensor, here: Tensor) -> bool:
-    return there.dim() == 4 and there.shape[1] > 0 and there[:, :1].shape == here[:, :1].shape
+def _differs_in_length(source: Tensor, target: Tensor) -> bool:
+    return source.dim() == 4 and source.shape[1] > 0 and source[:, :1].shape == target[:, :1].shape
 
 
-def _resized(embedding: Tensor, steps: int) -> Tensor:
-    """(1, S, 1, D) temporal embeddings for another number of steps."""
-    line = embedding.squeeze(2).transpose(1, 2).float()
-    line = nn.functional.interpolate(line, steps, mode="linear", align_corners=False)
-    return line.transpose(1, 2).unsqueeze(2)
+def _interpolate(embedding: Tensor, steps: int) -> Tensor:
+    """Resize temporal embeddings (1, S, 1, D) to another number of steps."""
+    rows = embedding.squeeze(2).transpose(1, 2).float()  # (1, D, S)
+    rows = nn.functional.interpolate(rows, steps, mode="linear", align_corners=False)
+    return rows.transpose(1, 2).unsqueeze(2)
 
 
-def _advice(module: nn.Module, part: Mapping[str, Tensor]) -> str:
-    """What the names and shapes in the file say about the backbone that it was made with."""
+def _advice(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Suggest settings under which the weights would fit."""
     if not isinstance(module, Backbone):
-        return "; type the head= that it was trained with"
-    kinds = [kind for start, kind in _KINDS.items() if any(name.startswith(start) for name in part)]
-    if not kinds:
-        return f"; none of {', '.join(_KINDS.values())} has such names"
-    if kinds[0] != type(module).__name__:
-        return f"; they are of {kinds[0]}, type backbone={kinds[0].lower()}"
-    own = _sizes(module.state_dict())
-    sizes = {key: size for key, size in _sizes(part).items() if own.get(key) != size}
+        return "pass the head= that it was trained with"
+    published = [cls for cls in _subclasses() if cls.published_key]
+    matching = [c for c in published if any(n.startswith(str(c.published_key)) for n in weights)]
+    if not matching:
+        return f"none of {', '.join(cls.__name__ for cls in published)} has such names"
+    if not isinstance(module, matching[0]):
+        name = matching[0].__name__
+        return f"they belong to {name}, pass backbone={name.lower()}"
+    own = module.published_sizes(module.state_dict())
+    sizes = {k: v for k, v in module.published_sizes(weights).items() if v and own.get(k) != v}
     joints = sizes.pop("joints", None)
-    typed = [f"backbone.{key}={size:g}" for key, size in sizes.items()]
+    overrides = [f"backbone.{key}={size:g}" for key, size in sizes.items()]
     if joints:
-        typed.append(f"the pose= that has {joints} joints")
-    return f"; type {' '.join(typed) or 'the backbone= that it was trained with'}"
+        overrides.append(f"the pose= that has {joints:g} joints")
+    return f"pass {' '.join(overrides) or 'the backbone= that it was trained with'}"
 
 
-def _sizes(weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Sizes, under the names of the constructors' arguments, that names and shapes tell."""
-    first = "blocks_st.0.mlp_s" if "blocks_st.0.mlp_s.fc1.weight" in weights else "blocks.0.mlp"
-    sizes: dict[str, float] = {
-        "dim": _size(weights, f"{first}.fc1.weight", 1),
-        "rep_dim": _size(weights, "pre_logits.fc.weight", 0),
-        "depth": len({name.split(".")[1] for name in weights if name.startswith("blocks")}),
-        "patch_frames": _size(weights, "joints_embed.proj.weight", 2),
-        "heads": _size(weights, "blocks.0.att0s", 1),
-        "joints": _size(weights, "pos_embed", -2),
-    }
-    if sizes["dim"]:
-        sizes["mlp_ratio"] = _size(weights, f"{first}.fc1.weight", 0) / sizes["dim"]
-    return {key: size for key, size in sizes.items() if size}
-
-
-def _size(weights: Mapping[str, Tensor], name: str, axis: int) -> int:
-    """Length of one axis of a tensor; 0 if it has none."""
-    shape = weights[name].shape if name in weights else ()
-    return shape[axis] if -len(shape) <= axis < len(shape) else 0
+def _subclasses() -> list[type[Backbone]]:
+    """List all backbone classes that were imported."""
+    classes = Backbone.__subclasses__()
+    for cls in classes:  # grows while iterating
+        classes += cls.__subclasses__()
+    return classes

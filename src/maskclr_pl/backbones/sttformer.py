@@ -6,7 +6,7 @@ Parameter names are those of the published checkpoints.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maskclr_pl.backbones.base import Backbone
+from maskclr_pl.backbones.base import Backbone, axis_size, check_multiple
 from maskclr_pl.backbones.layers import BatchNorm2d, apply_mask_token
-from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
-from maskclr_pl.backbones.transformer import check_multiple
-from maskclr_pl.types import Features, InputError
+from maskclr_pl.backbones.pretrained import load_published_weights
+from maskclr_pl.backbones.weight_files import read_weights
+from maskclr_pl.types import Features
 
-Kind = Literal["contrib", "tuple", "slot"]
-_SLOPE = 0.1  # of the leaky ReLU
+ImportanceKind = Literal["contrib", "tuple", "slot"]
+_SLOPE = 0.1  # leaky ReLU
 
 
 def _convolution(inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1)) -> nn.Sequential:
@@ -31,11 +31,14 @@ def _convolution(inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1)) ->
 
 
 class TupleBlock(nn.Module):
-    """Attention among the slots (frame in the tuple, joint), then a convolution over the tuples.
+    """Attention among the slots of a tuple, then a convolution over the tuples.
 
-    A map has one entry for each source slot u and target slot w, the same for all tuples:
-    A = tanh(q_u . k_w / (d P)) * alpha + att0, with the product over the d channels and P tuples,
-    and a learned prior att0. It is signed and not normalised; the values are the input itself.
+    A slot is one joint in one frame of a tuple. The map has one entry per source slot u and target
+    slot w, shared by all tuples: A = tanh(q_u . k_w / (d P)) * alpha + att0, where the product sums
+    over d channels and P tuples and att0 is a learned prior. A is signed and not normalized; the
+    values are the input itself.
+
+    Axes: C input channels, P tuples, W slots, H heads, d query channels, O output channels.
     """
 
     def __init__(self, inputs: int, outputs: int, dim: int, heads: int, slots: int):
@@ -56,102 +59,116 @@ class TupleBlock(nn.Module):
     def query_key(
         self, x: Float[Tensor, "N C P W"]
     ) -> tuple[Float[Tensor, "N H d P W"], Float[Tensor, "N H d P W"]]:
-        """Queries and keys; the position of a slot enters here only."""
+        """Return queries and keys, the only place where slot positions enter."""
         both = self.to_qkvs(x + self.position).unflatten(1, (2, self.heads, self.dim))
         return both[:, 0], both[:, 1]
 
     def attention(
         self, query: Float[Tensor, "N H d P W"], key: Float[Tensor, "N H d P W"]
     ) -> Float[Tensor, "N H W W"]:
-        """The map; the first slot axis is the source."""
+        """Return the attention map; the first slot axis is the source."""
         query, key = query.flatten(2, 3), key.flatten(2, 3)
         scores = query.transpose(2, 3) @ key / query.shape[2]
         return scores.tanh() * self.alphas + self.att0s
 
     def forward(
-        self, x: Float[Tensor, "N C P W"], read: Kind | None = None
+        self, x: Float[Tensor, "N C P W"], read: ImportanceKind | None = None
     ) -> tuple[Float[Tensor, "N O P W"], Float[Tensor, "N P W"] | None]:
-        """Features of the tuples, and the importance of their slots if asked for."""
+        """Return the features of the tuples and, with `read`, the importance of their slots."""
         query, key = self.query_key(x)
         weights = self.attention(query, key)
         scores = None if read is None else self.importance(read, x, query, key, weights)
-        out = (x.flatten(1, 2).unsqueeze(1) @ weights).unflatten(2, x.shape[1:3]).flatten(1, 2)
+        values = x.flatten(1, 2).unsqueeze(1)  # (N, 1, C * P, W), the same for all heads
+        out = (values @ weights).unflatten(2, x.shape[1:3]).flatten(1, 2)  # (N, H * C, P, W)
         residual = self.ress(x)
         out = F.leaky_relu(self.out_nets(out) + residual, _SLOPE)
-        # the same residual again, as published
+        # as published, the same residual a second time
         out = F.leaky_relu(self.ff_net(out) + residual, _SLOPE)
         return F.leaky_relu(self.out_nett(out) + self.rest(out), _SLOPE), scores
 
     @torch.no_grad()
     def importance(
-        self, kind: Kind, x: Tensor, query: Tensor, key: Tensor, weights: Tensor
+        self, kind: ImportanceKind, x: Tensor, query: Tensor, key: Tensor, weights: Tensor
     ) -> Float[Tensor, "N P W"]:
         """See `STTFormer`."""
         with torch.autocast(x.device.type, enabled=False):
             if kind == "tuple":
                 steps = zip(query.float().unbind(3), key.float().unbind(3), strict=True)
                 maps = (self.attention(q.unsqueeze(3), k.unsqueeze(3)) for q, k in steps)
-                return torch.stack([one.abs().sum(3).mean(1) for one in maps], dim=1)
-            given = weights.float().abs().sum(3).mean(1).unsqueeze(1)
+                return torch.stack([a.abs().sum(3).mean(1) for a in maps], dim=1)
+            outgoing = weights.float().abs().sum(3).mean(1).unsqueeze(1)  # (N, 1, W)
             if kind == "slot":
-                return given.expand(-1, x.shape[2], -1)
-            return given * x.float().norm(dim=1)
+                return outgoing.expand(-1, x.shape[2], -1)
+            return outgoing * x.float().norm(dim=1)
 
 
 def _position(channels: int, slots: int) -> Float[Tensor, "1 C 1 W"]:
-    """The fixed sine and cosine code of a slot, the same in all tuples."""
+    """Return the fixed sinusoidal position code of each slot, shared by all tuples."""
     slot = torch.arange(slots, dtype=torch.float64)
-    pairs = torch.arange(0, channels, 2, dtype=torch.float64)
-    angle = (pairs * (-math.log(10_000) / channels)).exp().unsqueeze(1) * slot
+    even = torch.arange(0, channels, 2, dtype=torch.float64)
+    angle = (even * (-math.log(10_000) / channels)).exp().unsqueeze(1) * slot
     code = torch.stack((angle.sin(), angle.cos()), dim=1).flatten(0, 1)[:channels]
     return code.float().view(1, channels, 1, slots)
 
 
 class STTFormer(Backbone):
-    """Tuples of six frames; one attention map per head and person, shared by the tuples.
+    """Attention inside tuples of six frames, with one map per head and person for all tuples.
 
-    Tokens are the cells (frame, joint) of the last block. Importance is read from its map A, whose
-    first index is the source u that is summed out, with w over the targets:
+    Tokens are the cells (frame, joint) of the last block. Importance is read from its attention map
+    A[u, w], summed over the targets w:
 
-    * `contrib`: (mean over heads of the sum over w of |A[u, w]|) * norm of the value of u in
-      each tuple, the amount that a cell sends to all others in the pass that was run.
-    * `tuple`: the same sum over a map made from the queries and keys of each tuple alone; per
-      frame, but not the map that was used.
-    * `slot`: the sum alone, the same for all tuples.
+    * `contrib`: (mean over heads of sum over w of |A[u, w]|) * norm of the value of u in each
+      tuple: how much a cell contributes to all others in the actual forward pass.
+    * `tuple`: the same sum over a map computed from the queries and keys of each tuple alone: per
+      frame, but not the map used by the forward pass.
+    * `slot`: the sum alone, identical for all tuples.
 
-    Each sequence is scaled to sum to 1. Hidden cells are replaced after the input map, so that its
-    BatchNorm sees the joints themselves; convolutions over slots and tuples let neighbours of a
-    hidden cell see that it is hidden. A published use of STTFormer with masks does not exist;
-    both definitions are ours.
+    Each sequence is scaled to sum to 1. Cells are masked after the input map, so that its BatchNorm
+    sees real joints; convolutions over slots and tuples let the neighbors of a masked cell detect
+    it. No use of STTFormer with masks is published: masking and importance are ours.
 
     Args:
         blocks: (in, out, query width) of each block.
         heads: Attention heads.
-        tuple_frames: Frames per tuple; clips must be a multiple of it.
+        tuple_frames: Frames per tuple; clip lengths must be a multiple of it.
         joints: V.
         channels: C.
-        importance: See above.
+        importance: `contrib`, `tuple` or `slot`, see above.
         weights: Published checkpoint to start from.
 
     Raises:
         InputError: If the weights do not fit.
-        ValueError: If the widths of the blocks do not follow from each other, or importance is none
-            of the three.
+        ValueError: If the widths of consecutive blocks differ, or `importance` is unknown.
+
+    Example:
+        >>> backbone = STTFormer(blocks=[(8, 8, 4), (8, 16, 4)], joints=25)
+        >>> tokens, importance = backbone(torch.rand(2, 12, 25, 3), with_importance=True)
+        >>> tokens.shape, importance.shape
+        (torch.Size([2, 12, 25, 16]), torch.Size([2, 12, 25]))
     """
 
     stride = 1
+    embedding_names = ("input_map", "mask_token")
+    block_names = ("blocks",)
+    published_key = "blocks.0.to_qkvs."
 
     def __init__(
         self,
         blocks: Sequence[Sequence[int]] = (
-            *((64, 64, 16), (64, 64, 16), (64, 128, 32), (128, 128, 32)),
-            *((128, 256, 64), (256, 256, 64), (256, 256, 64), (256, 256, 64)),
+            (64, 64, 16),
+            (64, 64, 16),
+            (64, 128, 32),
+            (128, 128, 32),
+            (128, 256, 64),
+            (256, 256, 64),
+            (256, 256, 64),
+            (256, 256, 64),
         ),
         heads: int = 3,
         tuple_frames: int = 6,
         joints: int = 25,
         channels: int = 3,
-        importance: Kind = "contrib",
+        importance: ImportanceKind = "contrib",
         weights: str | Path | None = None,
     ):
         super().__init__()
@@ -159,8 +176,10 @@ class STTFormer(Backbone):
             raise ValueError(f"blocks must be the in, out and query width of each, got {blocks}")
         if any(a[1] != b[0] for a, b in itertools.pairwise(blocks)):
             raise ValueError(f"each block must take the width of the one before, got {blocks}")
-        if importance not in get_args(Kind):
-            raise ValueError(f"importance must be {', '.join(get_args(Kind))}, got {importance!r}")
+        if importance not in get_args(ImportanceKind):
+            raise ValueError(
+                f"importance must be {', '.join(get_args(ImportanceKind))}, got {importance!r}"
+            )
         self.dim, self.tuple_frames, self.importance = int(blocks[-1][1]), tuple_frames, importance
         slots = tuple_frames * joints
         width = int(blocks[0][0])
@@ -187,25 +206,30 @@ class STTFormer(Backbone):
         with_importance: bool = False,
     ) -> Features:
         """See `Backbone.forward`."""
-        _, frames, joints, channels = x.shape
-        if problem := self.check_frames(frames):
-            raise InputError(problem)
+        count, frames, joints, channels = x.shape
+        self.check_frames(frames)
         tuples = frames // self.tuple_frames
-        x = x.permute(0, 3, 1, 2).reshape(x.shape[0], channels, tuples, self.tuple_frames * joints)
+        slots = self.tuple_frames * joints
+        x = x.permute(0, 3, 1, 2).reshape(count, channels, tuples, slots)  # (N, C, P, W)
         x = self.input_map(x)
-        hidden = None if mask is None else mask.reshape(x.shape[0], 1, *x.shape[2:])
-        x = apply_mask_token(x, hidden, self.mask_token)
+        mask = None if mask is None else mask.reshape(count, 1, tuples, slots)
+        x = apply_mask_token(x, mask, self.mask_token)
         scores = None
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
             x, scores = self.run(block, x, self.importance if with_importance and last else None)
-        tokens = x.movedim(1, -1).reshape(x.shape[0], frames, joints, self.dim)
+        tokens = x.movedim(1, -1).reshape(count, frames, joints, self.dim)
         if scores is None:
             return Features(tokens)
-        scores = scores.reshape(x.shape[0], frames, joints)
+        scores = scores.reshape(count, frames, joints)
         total = scores.sum((1, 2), keepdim=True)
         return Features(tokens, torch.where(total > 0, scores / total, 1 / (frames * joints)))
 
-    def check_frames(self, frames: int) -> str | None:
-        """Why a clip length does not fit, in one line; None if it does."""
-        return check_multiple(frames, self.tuple_frames)
+    def check_frames(self, frames: int) -> None:
+        """See `Backbone.check_frames`."""
+        check_multiple(frames, self.tuple_frames)
+
+    @classmethod
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """See `Backbone.published_sizes`."""
+        return {"heads": axis_size(weights, "blocks.0.att0s", 1)}

@@ -4,22 +4,30 @@ Mao et al., "Masked Motion Predictors are Strong 3D Action Representation Learne
 section 3.1. Parameter names are those of the published checkpoints.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl.backbones.base import Backbone
+from maskclr_pl.backbones.base import (
+    Backbone,
+    axis_size,
+    check_longest,
+    check_multiple,
+    count_blocks,
+)
 from maskclr_pl.backbones.layers import MLP, Attention, DropPath, apply_mask_token
-from maskclr_pl.backbones.pretrained import load_published_weights, read_weights
-from maskclr_pl.types import Features, InputError
+from maskclr_pl.backbones.pretrained import load_published_weights
+from maskclr_pl.backbones.weight_files import read_weights
+from maskclr_pl.types import Features
 
 
 class Block(nn.Module):
-    """Attention and MLP, pre-norm, each with a residual of its own.
+    """Pre-norm transformer block: attention and MLP, each with a residual connection.
 
-    (The vanilla block of MaskCLR's released code loses the first residual.)
+    The vanilla block of MaskCLR's released code drops the first residual.
     """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float):
@@ -33,14 +41,14 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "N L D"], with_received: bool = False
     ) -> tuple[Float[Tensor, "N L D"], Float[Tensor, "N L"] | None]:
-        """The tokens, and the attention that each received if asked for."""
+        """Return the tokens and, with `with_received`, the attention each one received."""
         out, received = self.attn(self.norm1(x), with_received=with_received)
         x = x + self.drop_path(out)
         return x + self.drop_path(self.mlp(self.norm2(x))), received
 
 
 def init_weights(model: nn.Module, *embeddings: Tensor) -> None:
-    """MAMP's initial weights of Linear layers, and of positions and tokens."""
+    """Initialize Linear layers, positions and mask tokens as MAMP does."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -50,7 +58,7 @@ def init_weights(model: nn.Module, *embeddings: Tensor) -> None:
 
 
 class _Patches(nn.Module):
-    """Linear embedding of patches of several frames of one joint (a strided convolution)."""
+    """Linear embedding of patches: one joint over several frames (a strided convolution)."""
 
     def __init__(self, channels: int, dim: int, frames: int):
         super().__init__()
@@ -58,35 +66,48 @@ class _Patches(nn.Module):
 
     def forward(self, x: Float[Tensor, "N T V C"]) -> Float[Tensor, "N S V D"]:
         weight = self.proj.weight.flatten(1)  # (D, C * frames), frames fastest
-        steps = x.unflatten(1, (-1, self.proj.kernel_size[0])).permute(0, 1, 3, 4, 2).flatten(3)
-        # the same sums as the convolution, as one matrix product
+        steps = x.unflatten(1, (-1, self.proj.kernel_size[0]))  # (N, S, frames, V, C)
+        steps = steps.permute(0, 1, 3, 4, 2).flatten(3)  # (N, S, V, C * frames)
+        # equals the convolution, as one matrix product
         return nn.functional.linear(steps, weight, self.proj.bias)
 
 
 class Transformer(Backbone):
-    """Every patch (a joint over a few frames) attends to every other of its person.
+    """Joint space-time transformer: every patch attends to every other patch of its person.
 
-    Importance is the attention received in the last block: the map's mean over heads and queries
-    for each patch, shared evenly by the frames of the patch.
+    A patch is one joint over `patch_frames` frames. Importance is the attention received in the
+    last block (mean over heads and queries), split evenly among the frames of a patch.
 
     Args:
         dim: Width of the tokens.
-        depth: Blocks.
+        depth: Number of blocks.
         heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `dim`.
-        patch_frames: Frames per patch (the stride of the token steps).
+        patch_frames: Frames per patch, the stride of the token steps.
         max_frames: Longest clip; shorter ones use the first temporal embeddings.
         joints: V.
         channels: C.
-        drop_path: Probability that the last block is skipped in training, for each person; it grows
-            linearly from 0 at the first (published: 0.3 for fine-tuning).
+        drop_path: Probability of skipping the last block in training, per person; it grows linearly
+            from 0 in the first block (published for fine-tuning: 0.3).
         weights: Published checkpoint to start from.
 
     Raises:
         InputError: If the weights do not fit.
         ValueError: If `heads` does not divide `dim`, or `patch_frames` does not divide
             `max_frames`.
+
+    Example:
+        >>> backbone = Transformer(dim=32, depth=1, heads=2, patch_frames=4, joints=25)
+        >>> tokens, importance = backbone(torch.rand(2, 8, 25, 3), with_importance=True)
+        >>> tokens.shape, importance.shape
+        (torch.Size([2, 2, 25, 32]), torch.Size([2, 8, 25]))
     """
+
+    embedding_names = ("joints_embed", "temp_embed", "pos_embed", "mask_token")
+    block_names = ("blocks",)
+    drops_masked_tokens = True
+    published_key = "blocks.0.attn."
+    pretraining = "MAMP"
 
     def __init__(
         self,
@@ -142,15 +163,9 @@ class Transformer(Backbone):
     def encode_visible(
         self, x: Float[Tensor, "N T V C"], keep: Int[Tensor, "N K"]
     ) -> Float[Tensor, "N K D"]:
-        """Tokens of some patches, computed as if the others did not exist.
-
-        Args:
-            x: Sequences.
-            keep: The patches of each sequence that are seen, as indices into its S * V ones (step
-                by step).
-        """
+        """See `Backbone.encode_visible`; `keep` counts patches step by step."""
         x, _ = self._embed(x, None)
-        x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # (N, K, D)
         for block in self.blocks:
             x, _ = self.run(block, x)
         return self.norm(x)
@@ -158,33 +173,27 @@ class Transformer(Backbone):
     def _embed(
         self, x: Float[Tensor, "N T V C"], mask: Bool[Tensor, "N S V"] | None
     ) -> tuple[Float[Tensor, "N L D"], torch.Size]:
-        """The embedded patches, and the sizes (S, V) of their grid."""
-        if problem := self.check_frames(x.shape[1]):
-            raise InputError(problem)
-        x = self.joints_embed(x)
+        """Return the embedded patches and the size (S, V) of their grid."""
+        self.check_frames(x.shape[1])
+        x = self.joints_embed(x)  # (N, S, V, D)
         grid = x.shape[1:3]
         position = self.pos_embed + self.temp_embed[:, : grid[0]]
-        hidden = None if mask is None else mask.unsqueeze(-1)
-        return apply_mask_token(x, hidden, self.mask_token, position).flatten(1, 2), grid
+        mask = None if mask is None else mask.unsqueeze(-1)
+        return apply_mask_token(x, mask, self.mask_token, position).flatten(1, 2), grid
 
-    def check_frames(self, frames: int) -> str | None:
-        """Why a clip length does not fit, in one line; None if it does."""
-        if frames > self.max_frames:
-            return (
-                f"clips of {frames} frames, but this Transformer has embeddings for "
-                f"{self.max_frames}; type clip.frames={self.max_frames} or fewer, or "
-                f"backbone.max_frames={-(-frames // self.stride) * self.stride}"
-            )
-        return check_multiple(frames, self.stride, self.max_frames)
+    def check_frames(self, frames: int) -> None:
+        """See `Backbone.check_frames`."""
+        check_longest(frames, self.max_frames, "Transformer", self.stride)
+        check_multiple(frames, self.stride, self.max_frames)
 
-
-def check_multiple(frames: int, step: int, longest: int | None = None) -> str | None:
-    """Why clips cannot be cut into steps of several frames, and the nearest lengths that can."""
-    if frames % step == 0:
-        return None
-    below = frames // step * step
-    near = [n for n in (below, below + step) if n > 0 and (longest is None or n <= longest)]
-    return (
-        f"clips of {frames} frames cannot be cut into steps of {step}; type "
-        f"clip.frames={' or clip.frames='.join(map(str, near))}"
-    )
+    @classmethod
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """See `Backbone.published_sizes`."""
+        dim = axis_size(weights, "blocks.0.mlp.fc1.weight", 1)
+        return {
+            "dim": dim,
+            "depth": count_blocks(weights, "blocks"),
+            "patch_frames": axis_size(weights, "joints_embed.proj.weight", 2),
+            "joints": axis_size(weights, "pos_embed", -2),
+            "mlp_ratio": axis_size(weights, "blocks.0.mlp.fc1.weight", 0) / max(1, dim),
+        }

@@ -8,7 +8,7 @@ import lightning as L
 
 from maskclr_pl.analysis.model_figures import check_figure_names, draw_model_figures
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.methods import Method, OneShot
+from maskclr_pl.methods import Method
 from maskclr_pl.types import InputError
 
 
@@ -38,7 +38,7 @@ class FiguresCallback(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse pictures that this method does not have, before an epoch is spent."""
         if stage == "fit" and self.every_n_epochs and isinstance(pl_module, Method):
-            if isinstance(pl_module, OneShot):
+            if pl_module.needs_exemplars:
                 raise InputError(
                     "callbacks.figures: one-shot recognition has its exemplars after each epoch "
                     "only; type callbacks.figures.every_n_epochs=0, and draw with `python -m "

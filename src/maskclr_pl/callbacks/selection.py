@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.methods.stages import collect_stages
 from maskclr_pl.runs.checkpoints import BEST, checkpoint_problem
 from maskclr_pl.types import InputError

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.config.build import clip_skeleton
 from maskclr_pl.config.composition import Inherited, is_overridden

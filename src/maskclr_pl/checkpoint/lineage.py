@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.load import checkpoint_path
 from maskclr_pl.checkpoint.trained_on import TrainingRecord, check_start, start_advice
 from maskclr_pl.config.container import to_container

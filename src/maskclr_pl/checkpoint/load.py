@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from maskclr_pl import __version__
-from maskclr_pl.backbones.pretrained import is_weight, read_weights
+from maskclr_pl.backbones.weight_files import is_weight, read_weights
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.trust import BoundedTensors, refuse_untrusted, trusted_packages

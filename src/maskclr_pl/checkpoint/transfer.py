@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.inheritance import (
     JOINT_KEYS,
     TAKEN,

@@ -1,6 +1,5 @@
 """Build the method that a configuration describes."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +14,6 @@ from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
 from maskclr_pl.transforms import Convert, Stream, as_released
-
-VIEWS = ("extreme",)
-"""Views of a clip that an augmentation may make beside `augment` and `preprocess`."""
 
 
 def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool = True) -> Method:
@@ -46,7 +42,7 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
     stream = []
     if cfg.clip.get("stream", "joint") != "joint":
         stream.append(Stream(target, cfg.clip.stream, confidence))
-    for name in ("augment", "preprocess", *_further_views(cfg)):
+    for name in ("augment", "preprocess", *_extra_views(cfg)):
         steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")
         if released:
             as_released(steps)
@@ -78,18 +74,17 @@ def blame_setting(key: str) -> Iterator[None]:
         raise InputError(f"{key}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _further_views(cfg: DictConfig) -> list[str]:
-    """The views, beside the normal one, that the method's constructor asks for by name.
+def _extra_views(cfg: DictConfig) -> tuple[str, ...]:
+    """Return the views that the method needs beside `augment` and `preprocess`.
 
     Raises:
-        InputError: If the augmentation does not make one of them.
+        InputError: If `augment=` does not define one of them.
     """
-    asked = inspect.signature(hydra.utils.get_object(cfg.method._target_)).parameters
-    views = [name for name in VIEWS if name in asked]
+    views: tuple[str, ...] = getattr(hydra.utils.get_object(cfg.method._target_), "views", ())
     for name in views:
         if name not in cfg.augment:
             raise InputError(
-                f"this method needs a view `{name}`, which this augment= does not make; type "
+                f"this method needs a view `{name}`, which this augment= does not make; pass "
                 "augment=aimclr for 3D joints, augment=aimclr_2d for 2D poses"
             )
     return views

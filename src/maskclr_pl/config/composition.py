@@ -18,7 +18,6 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.splits import draw_novel
 from maskclr_pl.errors import InputError
-from maskclr_pl.methods import OneShot
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
 
 _MEANT = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
@@ -186,8 +185,7 @@ def _joints_of_origin(
 
 def _novel_classes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iterator[str]:
     """Draw the new classes of a one-shot run where the file has no exemplars."""
-    one_shot = hydra.utils.get_object(cfg.method._target_)
-    if not (isinstance(one_shot, type) and issubclass(one_shot, OneShot)):
+    if not getattr(hydra.utils.get_object(cfg.method._target_), "needs_exemplars", False):
         return
     data = cfg.data
     if data.exemplar_split is not None or is_overridden("data.novel_classes", passed - {"data"}):

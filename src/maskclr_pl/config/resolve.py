@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from maskclr_pl.analysis.model_figures import check_figure_names
-from maskclr_pl.backbones.layers import BatchNorm2d
+from maskclr_pl.backbones.layers import has_batch_norm
 from maskclr_pl.config.build import blame_setting, clip_skeleton
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.errors import InputError
-from maskclr_pl.methods import Classifier, MaskedAutoencoder, Method, OneShot
+from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.skeletons.skeleton import Skeleton, conversion
 from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource
 from maskclr_pl.transforms.streams import Kind
@@ -161,13 +161,8 @@ def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
             f"data.sampling={cfg.data.sampling}, but this augment= works on "
             f"{cfg.augment.sampling}; leave data.sampling out"
         )
-    if problem := method.backbone.check_frames(cfg.clip.frames):
-        raise InputError(problem)
-    if (
-        cfg.compile
-        and cfg.checkpointing
-        and any(isinstance(module, BatchNorm2d) for module in method.backbone.modules())
-    ):
+    method.backbone.check_frames(cfg.clip.frames)
+    if cfg.compile and cfg.checkpointing and has_batch_norm(method.backbone):
         raise InputError(
             "compile=true and checkpointing=true do not go together in a backbone with BatchNorm; "
             "leave one out"
@@ -184,32 +179,23 @@ def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
             "this method starts from another run; type init_from=RUN with its folder in the place "
             "of RUN, or init_from=null to take the backbone as it is"
         )
-    if isinstance(method, OneShot) and cfg.monitor_split != "last":
-        raise InputError(
-            "method=oneshot compares clips with exemplars of classes that are not validated; pass "
-            "monitor_split=last"
-        )
     if cfg.monitor_split == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
         raise InputError(
-            "data.val_fraction=0 leaves no clips to choose a checkpoint by; type monitor_split=last"
+            "data.val_fraction=0 leaves no clips to choose a checkpoint by; pass monitor_split=last"
         )
-    if cfg.monitor_split != "last" and not isinstance(method, Classifier):
+    if cfg.monitor_split != "last" and not method.validates:
         raise InputError(
-            f"{type(method).__name__} learns without labels, so that no checkpoint is the best; "
-            "type monitor_split=last"
+            f"{type(method).__name__} has no validation accuracy to choose a checkpoint by; pass "
+            "monitor_split=last"
         )
-    _check_masking(cfg, method)
-    with blame_setting("optim"):  # else its errors come when training has begun
-        method.optim.build(nn.Linear(1, 1), [], steps=1, per_epoch=1, fused=False)
+    masking = hydra.utils.instantiate(cfg.get("masking"), _convert_="all")
+    start_epoch = OmegaConf.select(cfg, "masking.start_epoch", default=0)
+    method.check_masking(getattr(masking, "strategy", None), start_epoch, cfg.clip.frames)
+    with blame_setting("optim"):  # before training starts
+        method.optim.build(method.backbone, [nn.Linear(1, 1)], steps=1, per_epoch=1, fused=False)
     if OmegaConf.select(cfg, "callbacks.figures.every_n_epochs"):
         check_figure_names(to_container(cfg.callbacks.figures.names), method)
-    masked = OmegaConf.select(cfg, "masking.strategy") is not None
-    if getattr(getattr(method, "loss", None), "uses_masked", False) and not masked:
-        raise InputError(
-            "the loss contrasts two pathways, but masking=none leaves one; type loss=ce for the "
-            "supervised baseline, or masking=attention"
-        )
-    if "streams" in cfg.method and cfg.clip.stream != "joint":
+    if method.makes_streams and cfg.clip.stream != "joint":
         raise InputError(
             f"clip.stream={cfg.clip.stream}: {type(method).__name__} makes its streams from the "
             "joints; leave clip.stream out, and name them in method.streams"
@@ -238,28 +224,4 @@ def check_balanced_batch(cfg: DictConfig, typed: Sequence[str]) -> None:
             f"data.batch_size={size}, but data.balanced makes batches of {classes} classes x "
             f"{samples} clips = {classes * samples}; pass data.balanced.classes and .samples for "
             f"another size, or data.balanced=null for batches of any {size} clips"
-        )
-
-
-def _check_masking(cfg: DictConfig, method: Method) -> None:
-    """Raise an InputError for a masking= that the method cannot use."""
-    if "masking" not in cfg:
-        return
-    callback = hydra.utils.instantiate(cfg.masking, _convert_="all")
-    strategy = getattr(callback, "strategy", None)
-    if strategy is not None and not hasattr(method, "masking"):
-        raise InputError(f"{type(method).__name__} has no masked pathway; type masking=none")
-    if not isinstance(method, MaskedAutoencoder):
-        return
-    if strategy is None or strategy.uses_importance or cfg.masking.start_epoch:
-        raise InputError(
-            "an autoencoder hides tokens before it looks, from the first epoch on; type "
-            "masking=motion, masking=frames_joints, or masking=random masking.start_epoch=0"
-        )
-    steps, joints = cfg.clip.frames // method.backbone.stride, cfg.clip.joints
-    hidden = strategy.num_masked(steps, joints)
-    if not 0 < hidden < steps * joints:
-        raise InputError(
-            f"masking.strategy hides {hidden} of {steps * joints} tokens; an autoencoder needs "
-            "hidden ones and visible ones: type another masking.strategy.ratio"
         )

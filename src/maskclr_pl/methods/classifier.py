@@ -1,6 +1,7 @@
-"""What every method that names the class of a clip shares: validation, test, predictions."""
+"""The base class of methods that classify clips: validation, test, predictions."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -16,12 +17,14 @@ from maskclr_pl.types import Batch, Prediction
 
 
 class Classifier(Method, ABC):
-    """Measures; how it learns is a subclass's.
+    """A method that classifies clips; subclasses implement `classify` and how it learns.
 
     Args:
-        backbone: See `Method`; so are the keyword arguments not listed here.
+        backbone: See `Method`, likewise keyword arguments not listed here.
         num_classes: K.
     """
+
+    validates = True
 
     def __init__(self, backbone: Backbone, num_classes: int, **shared: Any):
         super().__init__(backbone, **shared)
@@ -35,32 +38,38 @@ class Classifier(Method, ABC):
         )
         self.val_accuracy, self.test_accuracy = accuracy.clone("val/"), accuracy.clone("test/")
         self.predictions: dict[str, Tensor] = {}
-        """Of the last test: index (n,), label (n,), logits (n, K), on the CPU."""
-        self._tested: list[tuple[Tensor, ...]] = []
+        """Last test on the CPU: index (n,), label (n,), logits (n, K)."""
+        self._test_batches: list[tuple[Tensor, ...]] = []
+
+    @classmethod
+    def row_name(cls, config: Mapping[str, Any]) -> str | None:
+        """See `Method.row_name`: named after the origin of the backbone."""
+        return None
 
     @abstractmethod
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Prediction:
-        """What the method says of clips, given the tokens of their persons.
+        """Predict the classes of clips from the tokens of their persons.
 
         Args:
-            tokens: What the backbone makes of the persons.
-            clip_index: The clip that each person belongs to, in [0, clips).
-            clips: B.
+            tokens: Output of the backbone.
+            clip_index: Clip of each person, in [0, B); B for persons to ignore.
+            batch_size: B.
         """
 
     def predict_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Prediction:
-        """What the method says of clips as the data module delivers them (maybe corrupted)."""
+        """Predict the classes of clips as the data module delivers them (maybe corrupted)."""
         x, clip_index = self.pack(self.preprocess(clip), batch)
         return self.classify(self.encode(x).tokens, clip_index, clip.shape[0])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy and loss of the standard pathway."""
-        self.validate(self.predict_clips(batch["clip"], batch).logits.float(), batch["label"])
+        """Log accuracy and loss of the standard pathway."""
+        logits = self.predict_clips(batch["clip"], batch).logits
+        self.log_validation(logits.float(), batch["label"])
 
-    def validate(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]) -> None:
-        """Count and log what was said of validation clips; without an answer one is wrong."""
+    def log_validation(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]) -> None:
+        """Log loss and accuracy; logits that are not finite count as wrong."""
         loss = nn.functional.cross_entropy(logits, label)
         self.log("val/loss", loss, on_epoch=True, batch_size=len(label), sync_dist=True)
         self.val_accuracy.update(with_wrong_answers(logits, label), label)
@@ -70,20 +79,20 @@ class Classifier(Method, ABC):
         self._log_percent(self.val_accuracy)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy of the standard pathway; the logits are kept."""
+        """Measure the accuracy of the standard pathway and keep the logits."""
         logits = self.predict_clips(batch["clip"], batch).logits.float()
         self.test_accuracy.update(with_wrong_answers(logits, batch["label"]), batch["label"])
-        self._tested.append((batch["index"], batch["label"], logits))
+        self._test_batches.append((batch["index"], batch["label"], logits))
 
     def on_test_epoch_end(self) -> None:
-        """Log accuracies in percent and put the predictions of all ranks in order."""
+        """Log accuracies in percent; collect the predictions of all ranks, sorted by index."""
         self._log_percent(self.test_accuracy)
-        columns = gather_columns(self._tested)
-        self._tested.clear()
+        columns = gather_columns(self._test_batches)
+        self._test_batches.clear()
         order = columns[0].argsort()
+        names = ("index", "label", "logits")
         self.predictions = {
-            name: column[order]
-            for name, column in zip(("index", "label", "logits"), columns, strict=True)
+            name: column[order] for name, column in zip(names, columns, strict=True)
         }
 
     def _log_percent(self, accuracy: MetricCollection) -> None:

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from maskclr_pl.backbones.pretrained import read_weights
+from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.command_line import override
 from maskclr_pl.files import atomic_path
 from maskclr_pl.types import InputError

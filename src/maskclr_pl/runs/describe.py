@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from maskclr_pl.methods.stages import Stage
+from maskclr_pl.backbones import Backbone
+from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.runs.predictions import read_predictions
 from maskclr_pl.runs.read import read_config, read_metrics, run_folder_of
 from maskclr_pl.runs.seeds import training_settings
 from maskclr_pl.sources.ntu.protocols import PUBLISHED
 from maskclr_pl.types import InputError
 
-_PRETRAINED = {"DSTformer": "MotionBERT", "Transformer": "MAMP"}
-"""Backbone -> whose published weights `backbone.weights` are."""
-_PROTOCOLS = {"LinearProbe": "linear", "KNN": "kNN", "OneShot": "one-shot"}
+_C = TypeVar("_C")
 _SPLITS = {"xsub_val": "XSub", "xview_val": "XView", "xset_val": "XSet"}
 _CLASSES = {60: "NTU60", 120: "NTU120"}
 
@@ -113,9 +112,9 @@ def _identified(folder: Path) -> Run:
 
 
 def table_row(config: dict[str, Any]) -> TableRow:
-    """The row of a run, from its configuration."""
-    backbone, kind = (_class(config, part) for part in ("backbone", "method"))
-    protocol = _PROTOCOLS.get(kind, "full")
+    """Derive the row of a run from its configuration."""
+    method = _find_class(Method, config, "method")
+    protocol = method.protocol if method else "full"
     labelled = _get(config, "data.labelled")
     if labelled is not None:
         named = isinstance(labelled, str)
@@ -123,42 +122,27 @@ def table_row(config: dict[str, Any]) -> TableRow:
             f"labels of {Path(labelled).name}" if named else f"{100 * labelled:g} % of the labels"
         )
         protocol = part if protocol == "full" else f"{protocol}, {part}"
-    method = _method(config, kind, backbone)
     stream = _get(config, "clip.stream")
     suffix = "" if stream in (None, "joint") else f" ({stream})"
-    return TableRow(method + suffix, backbone, protocol)
+    return TableRow(_training(config) + suffix, _class_name(config, "backbone"), protocol)
 
 
-def _method(config: dict[str, Any], kind: str, backbone: str) -> str:
-    """What the backbone learnt from."""
-    if kind == "Lift":
-        return "MotionBERT"
-    if kind == "MaskedAutoencoder":
-        return "MAMP" if _get(config, "method.target") == "motion" else "SkeletonMAE"
-    masking = _class(config, "masking.strategy")
-    if kind == "Recognizer" and masking and _masking_began(config):
-        terms = _get(config, "loss.terms") or {}
-        guided = masking == "AttentionGuidedMasking" and {"sample", "class"} <= set(terms)
-        name = "MaskCLR" if guided else f"{masking}, loss {'+'.join(terms)}"
-        start = _get(config, "init_from")
-        return f"{name} after {_started_from(str(start))}" if start else name
-    if kind not in ("Recognizer", *_PROTOCOLS):
-        return kind
-    if _get(config, "init_from"):
-        return _started_from(str(config["init_from"]))
+def _training(config: dict[str, Any]) -> str:
+    """Name the training that the backbone went through."""
+    method = _find_class(Method, config, "method")
+    if method is None:
+        return _class_name(config, "method")
+    name, start = method.row_name(config), _get(config, "init_from")
+    if name is not None:
+        follows = start and issubclass(method, Classifier)
+        return f"{name} after {_started_from(str(start))}" if follows else name
+    if start:
+        return _started_from(str(start))
     if _get(config, "backbone.weights"):
-        return _PRETRAINED.get(backbone, f"weights of {backbone}")
-    return "supervised" if kind in ("Recognizer", "OneShot") else "random weights"
-
-
-def _masking_began(config: dict[str, Any]) -> bool:
-    """Whether a run came to the epoch from which it masks; without it, it is a supervised one."""
-    epochs, start = _get(config, "trainer.max_epochs"), _get(config, "masking.start_epoch") or 0
-    if not isinstance(epochs, int) or epochs < 0:  # as many as `max_steps` makes
-        return True
-    stage = Stage("masking", "masking.start_epoch", float(start))
-    stage.resolve(epochs)
-    return stage.first < epochs
+        backbone = _find_class(Backbone, config, "backbone")  # type: ignore[type-abstract]
+        pretraining = backbone.pretraining if backbone else None
+        return pretraining or f"weights of {_class_name(config, 'backbone')}"
+    return "supervised" if method.trains_backbone else "random weights"
 
 
 def _started_from(start: str) -> str:
@@ -168,7 +152,7 @@ def _started_from(start: str) -> str:
         config = read_config(folder)
     except InputError:
         return f"from {folder.name}"
-    return _method(config, _class(config, "method"), _class(config, "backbone"))
+    return _training(config)
 
 
 def benchmark_name(config: dict[str, Any]) -> str:
@@ -203,8 +187,18 @@ def _batch(config: dict[str, Any]) -> int | None:
     return None if size is None else size * (_get(config, "trainer.accumulate_grad_batches") or 1)
 
 
-def _class(config: dict[str, Any], part: str) -> str:
+def _class_name(config: dict[str, Any], part: str) -> str:
     return str(_get(config, f"{part}._target_") or "").rsplit(".", 1)[-1]
+
+
+def _find_class(base: type[_C], config: dict[str, Any], part: str) -> type[_C] | None:
+    """Find the class of a part by name among the imported ones; a report runs no other code."""
+    name, classes = _class_name(config, part), [base]
+    for cls in classes:  # grows while it is walked
+        if cls.__name__ == name:
+            return cls
+        classes += cls.__subclasses__()
+    return None
 
 
 def _get(config: dict[str, Any], key: str) -> Any:

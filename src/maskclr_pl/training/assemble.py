@@ -25,7 +25,6 @@ from maskclr_pl.config.resolve import (
 )
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.splits import own_list
-from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.training.progress import Progress, read_progress
 from maskclr_pl.training.resume import changed_overrides, check_data, resume_config
@@ -86,8 +85,7 @@ def _assembled(
         if isinstance(module, Backbone):
             module.checkpointing = cfg.checkpointing
     data = _data(cfg)
-    if problem := method.check_clips(len(data.train)):
-        raise InputError(problem)
+    method.check_clips(len(data.train))
     if cfg.init_from and done is None:
         lines += _start(cfg, method, store.class_names, inherited)
     trained_on, overlaps = training_record(cfg, data, method, None if done is None else done.path)

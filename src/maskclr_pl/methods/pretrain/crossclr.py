@@ -1,4 +1,4 @@
-"""CrosSCLR: streams of one clip that mine positives for each other.
+"""CrosSCLR: contrastive learning of several streams that mine positives for each other.
 
 Li et al., "3D Human Action Representation Learning via Cross-View Consistency Pursuit", CVPR 2021.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.heads import Projector
-from maskclr_pl.methods.base import Method, per_clip
+from maskclr_pl.methods.base import Method, rank_invariant
 from maskclr_pl.methods.pretrain.moco import (
     EMAEncoder,
     FeatureQueue,
@@ -29,35 +29,37 @@ from maskclr_pl.types import Batch
 
 
 class CrosSCLR(Method):
-    """Several streams, two normal views of a clip, a query and a key network per stream.
+    """Two normal views of a clip, and a query and a key network per stream.
 
-    1. InfoNCE in each stream by itself (SkeletonCLR), the sum over the streams.
-    2. From `cross_epoch` on, the entries of the queue nearest in one stream are positives in the
-       others (cross-view knowledge mining).
+    1. InfoNCE in each stream (SkeletonCLR), summed over the streams.
+    2. From `cross_epoch` on, the nearest queue entries in one stream are positives in the others
+       (cross-view knowledge mining).
 
-    `backbone` is the encoder of the first stream, the joints, and what a later run takes over with
-    init_from; `backbones.<stream>` are those of the others, taken over by a run with that
-    clip.stream. All start as copies of one configuration. Every stream has a projector of its own
-    and its key network is updated in both stages; in the released code the motion and bone
-    projectors contain that of the joints, and two of three key networks stand still in the second.
+    `backbone` encodes the first stream, the joints; `init_from` transfers it to later runs.
+    `backbones.<stream>` encode the other streams and transfer to runs with that clip.stream. All
+    start as copies. Projectors are separate and all key networks are updated in both stages; in the
+    released code the motion and bone projectors contain that of the joints, and two of three key
+    networks are frozen in the second stage.
 
     Args:
-        backbone: See `Method`; so are the keyword arguments not listed here. `augment` makes the
+        backbone: See `Method`, likewise keyword arguments not listed here. `augment` makes the
             views of the joints, from which the streams are computed.
-        coordinates: What the clips hold: pixels (with a confidence) or metres.
+        coordinates: Units of the clips: pixels (with a confidence) or metres.
         streams: Two or more kinds of `transforms.Stream`.
         embed_dim: E (published: 128).
         queue_size: K, less than the number of training clips (published: 32768).
-        temperature: Of all logits (published: 0.07).
-        momentum: Of the key networks (published: 0.999).
-        cross_epoch: Epoch from which streams mine for each other; below 1 a share of the training
-            (published: 150 of 300).
-        topk: Neighbours per clip and stream (published: 1).
+        temperature: Temperature of all logits (published: 0.07).
+        momentum: Momentum of the key networks (published: 0.999).
+        cross_epoch: First epoch of cross-view mining; below 1 a share of the training (published:
+            150 of 300).
+        topk: Neighbors per clip and stream (published: 1).
         context: Also contrast the products of the two streams' similarities (published: true).
 
     Raises:
-        ValueError: If a value is out of range, or the optimiser treats a backbone in its own way.
+        ValueError: If a value is out of range, or the optimizer has backbone-specific rates.
     """
+
+    makes_streams = True
 
     def __init__(
         self,
@@ -97,49 +99,49 @@ class CrosSCLR(Method):
         self.temperature, self.topk, self.context = temperature, topk, context
         self.stages = (Stage("cross-view mining", "method.cross_epoch", cross_epoch),)
         self.crossing = False
-        """Whether streams mine for each other: a function of the epoch, as `AimCLR.mining`."""
+        """Whether streams mine for each other; follows from the epoch, so it is not saved."""
 
     def network(self, kind: str) -> tuple[nn.Module, nn.Module]:
-        """Backbone and projector of a stream."""
+        """Return backbone and projector of a stream."""
         others: dict[str, nn.Module] = dict(self.backbones.items())
         return others.get(kind, self.backbone), self.projectors[kind]
 
-    def check_clips(self, clips: int) -> str | None:
+    def check_clips(self, clips: int) -> None:
         """See `Method.check_clips`."""
-        return self.queue.check_clips(clips)
+        self.queue.check_clips(clips)
 
     def on_train_start(self) -> None:
-        """Make the keys equal to queries whose weights came from elsewhere."""
+        """Copy the query networks, whose weights may come from another run."""
         super().on_train_start()
         if self.global_step == 0:
             for kind, key in self.keys.items():
-                key.restart(*self.network(kind))  # type: ignore[operator]
+                key.copy_from(*self.network(kind))  # type: ignore[operator]
 
     def on_train_epoch_start(self) -> None:
-        """Enter the second stage."""
+        """Start cross-view mining in the second stage."""
         [stage] = self.stages
         stage.resolve(self.trainer.max_epochs or 1)
         self.crossing = self.current_epoch >= stage.first
 
-    @per_clip
+    @rank_invariant
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """A query and a key per stream, the losses; the queue is read before it is written."""
-        clips = len(batch["label"])
+        batch_size = len(batch["label"])
         x, clip_index = self.pack(self.augment(batch["clip"]), batch)
         positive, positive_index = self.pack(self.augment(batch["clip"]), batch)
         queries, keys = {}, {}
         for kind, stream in self.streams.items():
             backbone, projector = network = self.network(kind)
-            queries[kind] = projector(backbone(stream(x)).tokens, clip_index, clips)
-            self.keys[kind].follow(*network, self.global_step)  # type: ignore[operator]
-            keys[kind] = self.keys[kind](stream(positive), positive_index, clips)
+            queries[kind] = projector(backbone(stream(x)).tokens, clip_index, batch_size)
+            self.keys[kind].update_once(*network, self.global_step)  # type: ignore[operator]
+            keys[kind] = self.keys[kind](stream(positive), positive_index, batch_size)
 
         negatives = dict(zip(self.streams, self.queue.read().unbind(1), strict=True))
         topk = self.topk if self.crossing else None
         losses = crossclr_loss(queries, keys, negatives, self.temperature, topk, self.context)
         self.queue.enqueue(torch.stack(tuple(keys.values()), dim=1))
 
-        self.log_step(losses, clips)
+        self.log_step(losses, batch_size)
         embedding = next(iter(queries.values())).detach()
         return {"loss": losses["loss"], "mask": None, "embedding": embedding}
 
@@ -152,23 +154,25 @@ def crossclr_loss(
     topk: int | None = None,
     context: bool = True,
 ) -> dict[str, Float[Tensor, ""]]:
-    """{"loss", "loss_<stream>"}: the sum over the streams, and what it consists of.
+    """Compute {"loss", "loss_<stream>"}: the sum over the streams and its terms.
 
     Args:
         queries: Unit vectors by stream.
-        keys: Of other views of the same clips.
-        negatives: The queues, in which equal places are equal clips.
+        keys: Unit vectors of other views of the same clips.
+        negatives: The queues, aligned by clip.
         temperature: > 0.
-        topk: Each stream learns from the mean of `cross_view_loss` over the others; None: InfoNCE.
+        topk: Neighbors mined by each other stream (mean of `cross_view_loss`); None: InfoNCE.
         context: See `cross_view_loss`.
     """
-    found = {kind: similarities(queries[kind], keys[kind], negatives[kind]) for kind in queries}
+    similarity = {
+        kind: similarities(queries[kind], keys[kind], negatives[kind]) for kind in queries
+    }
     losses = {}
-    for kind, own in found.items():
+    for kind, own in similarity.items():
         if topk is None:
             loss = soft_cross_entropy(own / temperature, key_target(own))
         else:
-            others = [other for name, other in found.items() if name != kind]
+            others = [other for name, other in similarity.items() if name != kind]
             terms = [cross_view_loss(own, other, temperature, topk, context) for other in others]
             loss = torch.stack(terms).mean()
         losses[f"loss_{kind}"] = loss
@@ -182,15 +186,15 @@ def cross_view_loss(
     topk: int,
     context: bool = True,
 ) -> Float[Tensor, ""]:
-    """A stream learns that what is near in another one is a positive.
+    """Contrast in one stream with the nearest neighbors in another stream as positives.
 
     Args:
-        own: Similarities of the stream.
-        other: Of the stream that mines.
+        own: Similarities in the stream.
+        other: Similarities in the mining stream.
         temperature: > 0.
         topk: Entries mined per clip.
-        context: Append a block with the products of both streams' similarities to the queue, whose
-            positives are the same entries. The gradient goes into both streams, as published.
+        context: Append the products of both streams' similarities to the queue, with the same
+            positives. The gradient reaches both streams, as published.
     """
     slots = torch.cat((own, own[:, 1:] * other[:, 1:]), dim=1) if context else own
     return soft_cross_entropy(slots / temperature, mined_target([other], topk, context))

@@ -1,28 +1,30 @@
-"""Light decoders: what a backbone made of the visible tokens to values of every token.
+"""Light decoders of masked autoencoders: encoded tokens to the values of every token.
 
-They serve the pre-training alone and are thrown away after it. Each is made with the width `dim`
-and the stride of the backbone and the number of coordinates to predict; a token has
-P = stride * channels values, in the order (frame, coordinate).
+They are discarded after pre-training. A decoder is built from the width and the stride of the
+backbone and the number of coordinates to predict; a token has P = stride * channels values, in the
+order (frame, coordinate).
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from maskclr_pl.backbones.base import check_multiple
 from maskclr_pl.backbones.sttformer import TupleBlock
-from maskclr_pl.backbones.transformer import Block, check_multiple, init_weights
-from maskclr_pl.types import InputError
+from maskclr_pl.backbones.transformer import Block, init_weights
 
 
 class TransformerDecoder(nn.Module):
-    """MAMP's decoder, which gets the visible tokens alone.
+    """MAMP's decoder of visible tokens.
 
     Mao et al., ICCV 2023, section 3.4, after He et al., "Masked Autoencoders Are Scalable Vision
-    Learners", CVPR 2022. A learned mask token stands at every hidden place; positions of its own
-    are added to all tokens. Parameter names are those of the published checkpoints less `decoder_`.
+    Learners", CVPR 2022. A learned mask token stands for every masked token, and the decoder's own
+    positional embeddings are added to all. Parameter names are those of the published checkpoints
+    without `decoder_`.
 
     Args:
         dim: Width of the tokens of the backbone.
@@ -38,6 +40,9 @@ class TransformerDecoder(nn.Module):
     Raises:
         ValueError: If `heads` does not divide `width`.
     """
+
+    takes_visible_tokens: ClassVar[bool] = True
+    """Input are the visible tokens only, with their indices."""
 
     def __init__(
         self,
@@ -66,25 +71,25 @@ class TransformerDecoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "N K D"], keep: Int[Tensor, "N K"]
     ) -> Float[Tensor, "N S V P"]:
-        """The values of every token.
+        """Predict the values of every token.
 
         Args:
-            tokens: Of the visible patches.
-            keep: Where they belong among the S * V, step by step.
+            tokens: Visible tokens.
+            keep: Their indices among the S * V tokens, step by step.
         """
-        position = self.temp_embed + self.pos_embed
-        visible = self.embed(tokens)
-        place = keep.unsqueeze(-1).expand_as(visible)
-        hidden = self.mask_token.to(visible.dtype)
-        x = hidden.expand(len(tokens), position.shape[1] * position.shape[2], -1)
-        x = x.scatter(1, place, visible) + position.flatten(1, 2)
+        position = self.temp_embed + self.pos_embed  # (1, S, V, W)
+        visible = self.embed(tokens)  # (N, K, W)
+        index = keep.unsqueeze(-1).expand_as(visible)
+        masked = self.mask_token.to(visible.dtype)
+        x = masked.expand(len(tokens), position.shape[1] * position.shape[2], -1)  # (N, S * V, W)
+        x = x.scatter(1, index, visible) + position.flatten(1, 2)
         for block in self.blocks:
             x, _ = block(x)
         return self.pred(self.norm(x)).unflatten(1, position.shape[1:3])
 
 
 class STTFormerDecoder(nn.Module):
-    """A few STTFormer blocks and a convolution to coordinates, over the tokens of all cells.
+    """STTFormer blocks and a convolution to coordinates, over the tokens of all cells.
 
     The decoder of Wu et al. (SkeletonMAE) is not published; its shape here is ours.
 
@@ -117,11 +122,10 @@ class STTFormerDecoder(nn.Module):
         super().__init__()
         if stride != 1:
             raise ValueError(
-                f"this decoder is made for tokens of one frame, got {stride}; with "
-                "backbone=transformer type decoder=transformer"
+                f"decoder=sttformer needs tokens of one frame, got {stride}; pass "
+                "decoder=transformer with backbone=transformer"
             )
-        if problem := check_multiple(frames, tuple_frames):
-            raise InputError(problem)
+        check_multiple(frames, tuple_frames)
         self.grid = (tuple_frames, joints)
         widths = [dim, *(int(width) for width, _ in blocks)]
         self.blocks = nn.ModuleList(
@@ -134,15 +138,15 @@ class STTFormerDecoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, tokens: Float[Tensor, "N T V D"]) -> Float[Tensor, "N T V P"]:
-        """The values of every cell."""
-        x = tokens.unflatten(1, (-1, self.grid[0])).flatten(2, 3).movedim(-1, 1)
+        """Predict the values of every cell."""
+        x = tokens.unflatten(1, (-1, self.grid[0])).flatten(2, 3).movedim(-1, 1)  # (N, D, P, W)
         for block in self.blocks:
             x, _ = block(x)
         return self.pred(x).movedim(1, -1).unflatten(2, self.grid).flatten(1, 2)
 
 
 class LinearDecoder(nn.Module):
-    """One layer, for any backbone that replaces hidden tokens itself.
+    """One linear layer, for any backbone that replaces masked tokens itself.
 
     Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", CVPR 2022, section 3.3.
 
@@ -157,5 +161,5 @@ class LinearDecoder(nn.Module):
         self.pred = nn.Linear(dim, stride * channels)
 
     def forward(self, tokens: Float[Tensor, "N S V D"]) -> Float[Tensor, "N S V P"]:
-        """The values of every token."""
+        """Predict the values of every token."""
         return self.pred(tokens)

@@ -1,9 +1,9 @@
-"""Contrast with a queue of keys from a slowly moving copy (MoCo), for soft targets.
+"""Momentum contrast (MoCo) with soft targets.
 
 He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020. Every
-loss of AimCLR and CrosSCLR is one cross-entropy over the logits of a query against its key and the
-queue; they differ in the target. Similarities are cosines of unit vectors, slot 0 is the key of the
-clip itself and slot 1 + i is entry i of the queue. Keys, queue and targets have no gradient.
+loss of AimCLR and CrosSCLR is a cross-entropy over the similarities of a query to its key and the
+queue; they differ in the target. Similarities are cosines of unit vectors: slot 0 is the key of the
+same clip, slot 1 + i is entry i of the queue. Keys, queue and targets have no gradient.
 """
 
 import copy
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from maskclr_pl.distributed import gather
 from maskclr_pl.losses.contrastive import in_float32
+from maskclr_pl.types import InputError
 
 
 class EMAEncoder(nn.Module):
-    """The key network: an exponential moving average of the parameters of the query's.
+    """Key network: an exponential moving average of the query network's parameters.
 
-    A copy at first, so that key equals query at step 0. Parameters alone are averaged; buffers
-    (the running statistics of a BatchNorm) follow the key network's own passes, in training mode,
-    as published. Nothing in it is trained.
+    It starts as a copy. As published, only parameters are averaged; buffers (BatchNorm statistics)
+    are updated by its own forward passes in training mode.
 
     Args:
-        backbone: Of the query.
-        projector: Of the query.
-        momentum: m in key = m key + (1 - m) query, in [0, 1].
+        backbone: Backbone of the query network.
+        projector: Projector of the query network.
+        momentum: m in key = m * key + (1 - m) * query, in [0, 1].
 
     Raises:
         ValueError: If the momentum is out of range.
@@ -41,54 +41,51 @@ class EMAEncoder(nn.Module):
         self.momentum = momentum
         self.backbone = copy.deepcopy(backbone).requires_grad_(False)
         self.projector = copy.deepcopy(projector).requires_grad_(False)
-        self._followed: int | None = None
+        self._updated_at: int | None = None
 
-    def restart(self, backbone: nn.Module, projector: nn.Module) -> None:
-        """Copy parameters and buffers again, which may have come from another run since."""
+    def copy_from(self, backbone: nn.Module, projector: nn.Module) -> None:
+        """Copy parameters and buffers of the query network."""
         self.backbone.load_state_dict(backbone.state_dict())
         self.projector.load_state_dict(projector.state_dict())
 
-    def follow(self, backbone: nn.Module, projector: nn.Module, step: int) -> None:
-        """Move once for each step of the optimizer.
-
-        Batches whose gradients are accumulated see one query network, and one key network.
+    def update_once(self, backbone: nn.Module, projector: nn.Module, step: int) -> None:
+        """Update once per optimizer step, however many batches are accumulated.
 
         Args:
-            backbone: Of the query.
-            projector: Of the query.
-            step: Steps that the optimizer has taken.
+            backbone: Backbone of the query network.
+            projector: Projector of the query network.
+            step: Number of optimizer steps so far.
         """
-        if step != self._followed:
+        if step != self._updated_at:
             self.update(backbone, projector)
-            self._followed = step
+            self._updated_at = step
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, projector: nn.Module) -> None:
-        """One step of the moving average."""
+        """Advance the moving average by one step."""
         averages: list[Tensor] = list(self.parameters())
         latest: list[Tensor] = [*backbone.parameters(), *projector.parameters()]
         torch._foreach_lerp_(averages, latest, 1 - self.momentum)
 
     @torch.no_grad()
     def forward(
-        self, x: Float[Tensor, "N T V C"], clip_index: Int[Tensor, " N"], clips: int
+        self, x: Float[Tensor, "N T V C"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Float[Tensor, "B E"]:
-        """Keys, unit vectors, of the clips whose person sequences these are."""
-        return self.projector(self.backbone(x).tokens, clip_index, clips)
+        """Compute the keys, unit vectors, of the clips that the sequences belong to."""
+        return self.projector(self.backbone(x).tokens, clip_index, batch_size)
 
 
 class FeatureQueue(nn.Module):
-    """The last K keys, first in, first out; part of the checkpoint.
+    """First-in, first-out queue of the last K keys, part of the checkpoint.
 
-    It starts with random unit vectors, as published. All ranks hold the same queue.
+    As published, it starts with random unit vectors. All ranks hold the same queue.
 
     Args:
         size: K.
-        shape: Of an entry: (E,) for one unit vector, (R, E) for the R streams of a clip, which so
-            stand at the same place.
+        shape: Shape of an entry: (E,) for one unit vector, (R, E) for the R streams of a clip.
 
     Raises:
-        ValueError: If the size is no positive number.
+        ValueError: If the size is not positive.
     """
 
     def __init__(self, size: int, shape: Sequence[int]):
@@ -106,17 +103,14 @@ class FeatureQueue(nn.Module):
         return len(self.keys)
 
     def read(self) -> Float[Tensor, " K *entry"]:
-        """The entries as they are now.
-
-        A copy: the queue is written before the backward pass, which still needs what was read.
-        """
+        """Return a copy: the queue is written before the backward pass needs these entries."""
         return self.keys.clone()
 
     @torch.no_grad()
     def enqueue(self, keys: Float[Tensor, " B *entry"]) -> None:
-        """Overwrite the oldest entries by the keys of all ranks; `age` counts the calls since.
+        """Replace the oldest entries by the keys of all ranks; of more than K, the last K.
 
-        Any number fits: the place to write goes round, and of more than K keys the last K stay.
+        `age` counts the calls since an entry was written.
         """
         keys = gather(keys.detach().to(self.keys.dtype))
         skipped = max(0, len(keys) - len(self))
@@ -126,22 +120,21 @@ class FeatureQueue(nn.Module):
         self.age.add_(1).index_fill_(0, slot, 0)
         self.pointer.add_(len(keys)).remainder_(len(self))
 
-    def check_clips(self, clips: int) -> str | None:
-        """Why a number of training clips does not fit, in one line; None if it does."""
-        if clips > len(self):
-            return None
-        return (
-            f"method.queue_size={len(self)}, but there are {clips} training clips: the queue "
-            "would hold older keys of every clip as its negatives; type "
-            f"method.queue_size={max(1, clips * 4 // 5)} or less"
-        )
+    def check_clips(self, clips: int) -> None:
+        """Raise InputError if the queue would hold older keys of a clip as its negatives."""
+        if clips <= len(self):
+            raise InputError(
+                f"method.queue_size={len(self)}, but there are {clips} training clips: the queue "
+                "would hold older keys of every clip as its negatives; pass "
+                f"method.queue_size={max(1, clips * 4 // 5)} or less"
+            )
 
 
 @in_float32
 def similarities(
     query: Float[Tensor, "B E"], key: Float[Tensor, "B E"], negatives: Float[Tensor, "K E"]
 ) -> Float[Tensor, "B L"]:
-    """Cosines of unit queries with their keys (slot 0) and with the queue; L = 1 + K."""
+    """Cosines of unit queries to their keys (slot 0) and to the queue; L = 1 + K."""
     query, key, negatives = query.float(), key.float(), negatives.float()
     return torch.cat(((query * key).sum(-1, keepdim=True), query @ negatives.T), dim=1)
 
@@ -149,39 +142,39 @@ def similarities(
 def soft_cross_entropy(
     logits: Float[Tensor, "B L"], target: Float[Tensor, "B L"]
 ) -> Float[Tensor, ""]:
-    """-sum over the slots of target * log softmax(logits), the mean over the clips.
+    """-sum over slots of target * log softmax(logits), averaged over the clips.
 
-    Against a uniform target over mined slots, the average over them stands outside the logarithm,
-    as in the released codes; the published formulas sum inside of it.
+    With a uniform target over mined slots the average is outside the logarithm, as in the released
+    codes; the published formulas sum inside it.
     """
     return F.cross_entropy(logits.float(), target.detach().float())
 
 
 def key_target(similarity: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-    """InfoNCE: all on the key of the clip itself."""
+    """InfoNCE target: the key of the same clip."""
     target = torch.zeros_like(similarity)
     target[:, 0] = 1
     return target
 
 
 def distribution_target(logits: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-    """D3M (AimCLR): where another query of the same clip looks, without gradient."""
+    """D3M target (AimCLR): the distribution of another query of the same clip, detached."""
     return logits.detach().softmax(-1)
 
 
 def mined_target(
-    found_by: Sequence[Float[Tensor, "B L"]], topk: int, context: bool = False
+    similarity: Sequence[Float[Tensor, "B L"]], topk: int, context: bool = False
 ) -> Float[Tensor, "B L2"]:
-    """Uniform over the key and the entries of the queue nearest to any of several queries.
+    """Uniform target over the key and the queue entries nearest to any of several queries.
 
     Args:
-        found_by: Similarities of the queries, whose `topk` nearest entries count.
-        topk: Entries per query, no more than the queue has.
+        similarity: Similarities of each query.
+        topk: Nearest entries per query, at most K.
         context: Repeat the entries for a second block of slots (CrosSCLR): L2 = L + K.
     """
-    positive = key_target(found_by[0].detach())
-    for similarity in found_by:
-        nearest = similarity.detach()[:, 1:].topk(topk, dim=1).indices
+    positive = key_target(similarity[0].detach())
+    for values in similarity:
+        nearest = values.detach()[:, 1:].topk(topk, dim=1).indices
         positive.scatter_(1, nearest + 1, 1.0)
     if context:
         positive = torch.cat((positive, positive[:, 1:]), dim=1)
@@ -189,7 +182,7 @@ def mined_target(
 
 
 def check_contrast(temperature: float, topk: int, queue_size: int) -> None:
-    """Raise a ValueError if a setting that AimCLR and CrosSCLR share is out of range."""
+    """Raise ValueError if a setting shared by AimCLR and CrosSCLR is out of range."""
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     if not 1 <= topk <= queue_size:

@@ -1,6 +1,7 @@
-"""Features of all clips of a part, computed once and kept."""
+"""Features of a whole data set, computed once by a frozen encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from maskclr_pl.types import Batch
 
 
 class FeatureBank(nn.Module):
-    """Clips that others are compared with: features (n, D) and label (n,), in the checkpoint."""
+    """Reference features (n, D) and labels (n,), part of the checkpoint."""
 
     features: Tensor
     label: Tensor
@@ -28,13 +29,13 @@ class FeatureBank(nn.Module):
         return len(self.label)
 
     def fill(self, features: Float[Tensor, "n D"], label: Int[Tensor, " n"]) -> None:
-        """Keep these instead."""
+        """Replace the content."""
         self.features, self.label = features, label
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        for name, buffer in tuple(self.named_buffers()):  # how many there are is known only now
+        for name, buffer in tuple(self.named_buffers()):  # sizes are known only now
             if prefix + name in state_dict:
                 setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -42,34 +43,45 @@ class FeatureBank(nn.Module):
 
 @torch.no_grad()
 def embed_all(
-    method: Method, part: ClipDataset, embed: Callable[[Batch], Float[Tensor, "B E"]]
+    method: Method, clips: ClipDataset, embed: Callable[[Batch], Float[Tensor, "B E"]]
 ) -> tuple[Float[Tensor, "n E"], Int[Tensor, " n"]]:
-    """Features and labels of every clip of a part, in its order, on the device of the method.
+    """Compute features and labels of every clip, in order, on the device of the method.
 
-    Clips are as at test time, without augmentation. Each rank computes its share; all have the
-    whole. Random numbers are not drawn. The caller sees to the mode (train or eval) of the modules.
+    Clips are prepared as at test time, without augmentation or random numbers. Each rank computes
+    its share and receives all. The caller sets the mode (train or eval) of the modules.
 
     Args:
-        method: Being run by a trainer with our data module.
-        part: Of that data module.
+        method: Attached to a trainer with our data module.
+        clips: A split of that data module.
         embed: Batch to features, such as `Method.embed`.
     """
     trainer = method.trainer
     device = trainer.strategy.root_device
     method.to(device)
-    rows: list[tuple[Tensor, ...]] = []
-    for batch in trainer.datamodule.in_order(part.as_tested()):  # type: ignore[attr-defined]
+    batches: list[tuple[Tensor, ...]] = []
+    for batch in trainer.datamodule.in_order(clips.as_tested()):  # type: ignore[attr-defined]
         batch = method.transfer_batch_to_device(batch, device, 0)
         with trainer.precision_plugin.forward_context():
             features = embed(batch).float()
-        rows.append((batch["index"], batch["label"], features))
-    columns = gather_columns(rows)
-    order = columns[0].argsort()
-    return columns[2][order].to(device), columns[1][order].to(device)
+        batches.append((batch["index"], batch["label"], features))
+    index, label, features = gather_columns(batches)
+    order = index.argsort()
+    return features[order].to(device), label[order].to(device)
 
 
-def gather_columns(rows: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    """Batches of columns as whole columns, of all ranks, on the CPU."""
-    columns = [torch.cat(column).cpu() for column in zip(*rows, strict=True)]
+def gather_columns(batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Concatenate the columns of all batches and ranks, on the CPU."""
+    columns = [torch.cat(column).cpu() for column in zip(*batches, strict=True)]
     ranks = gather_objects(columns)
     return [torch.cat(column) for column in zip(*ranks, strict=True)] if len(ranks) > 1 else columns
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode inside the context."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

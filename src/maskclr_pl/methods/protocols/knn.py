@@ -1,7 +1,7 @@
-"""Classes by the nearest training clips: what frozen features are worth without any training.
+"""Weighted k-nearest-neighbor classification of frozen features.
 
 Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018,
-section 3.4: a vote of the k nearest by cosine similarity s, each with weight exp(s / temperature).
+section 3.4: the k nearest by cosine similarity s vote with weight exp(s / temperature).
 """
 
 from typing import Any
@@ -28,40 +28,43 @@ def vote(
     k: int,
     temperature: float,
 ) -> Float[Tensor, "B K"]:
-    """Logarithm of each class's share of the weighted vote.
+    """Compute the log share of each class in the weighted vote.
 
     Args:
         query: Features to classify.
         bank: Features of known clips, at least one.
         label: Their classes.
         num_classes: K.
-        k: Neighbours that vote; all, if there are fewer.
-        temperature: > 0; the smaller, the more the nearest count.
+        k: Voting neighbors, at most all n.
+        temperature: > 0; small values favor the nearest.
 
     Returns:
-        Finite: a class without a vote has log 1e-12.
+        Finite logits: a class without a vote has log 1e-12.
     """
-    rows = F.normalize(query.float(), dim=-1) @ F.normalize(bank.float(), dim=-1).T
-    similarity, nearest = rows.topk(min(k, len(bank)), dim=1)
+    cosine = F.normalize(query.float(), dim=-1) @ F.normalize(bank.float(), dim=-1).T  # (B, n)
+    similarity, nearest = cosine.topk(min(k, len(bank)), dim=1)
     weight = (similarity / temperature).softmax(1)
     share = weight.new_zeros(query.shape[0], num_classes).scatter_add(1, label[nearest], weight)
     return share.clamp_min(_FLOOR).log()
 
 
 class KNN(Classifier):
-    """Weighted nearest neighbours on the features of a frozen backbone; nothing is trained.
+    """Weighted nearest neighbors on the features of a frozen backbone; nothing is trained.
 
     The features of the training clips become part of the checkpoint.
 
     Args:
-        backbone: See `Method`; so are the keyword arguments not listed here.
+        backbone: See `Method`, likewise keyword arguments not listed here.
         num_classes: K.
-        k: Neighbours that vote (200 in SimSiam's monitor, which AimCLR's author names).
-        temperature: Of the vote (0.1 there).
+        k: Voting neighbors (200 in SimSiam's monitor, which AimCLR's author refers to).
+        temperature: Temperature of the vote (0.1 there).
 
     Raises:
         ValueError: If k or the temperature is not positive.
     """
+
+    protocol = "kNN"
+    trains_backbone = False
 
     def __init__(
         self,
@@ -79,20 +82,24 @@ class KNN(Classifier):
         self.bank = FeatureBank()
 
     def setup(self, stage: str) -> None:
-        """Before the first clip is asked about: the features of the training clips."""
+        """Compute the features of the training clips before the first prediction."""
         if not len(self.bank):
             self.eval()
-            part = self.trainer.datamodule.train  # type: ignore[attr-defined]
-            self.bank.fill(*embed_all(self, part, self.embed))
+            clips = self.trainer.datamodule.train  # type: ignore[attr-defined]
+            self.bank.fill(*embed_all(self, clips, self.embed))
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Prediction:
-        """What the neighbours of clips say."""
-        features = clip_features(tokens, clip_index, clips)
+        """See `Classifier.classify`."""
+        features = clip_features(tokens, clip_index, batch_size)
         with torch.autocast(features.device.type, enabled=False):
             logits = vote(
-                *(features, self.bank.features, self.bank.label),
-                *(self.num_classes, self.k, self.temperature),
+                features,
+                self.bank.features,
+                self.bank.label,
+                self.num_classes,
+                self.k,
+                self.temperature,
             )
         return Prediction(logits, features)

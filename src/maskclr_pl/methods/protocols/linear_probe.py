@@ -1,9 +1,9 @@
-"""Linear evaluation: how well a linear layer on frozen features tells the classes apart.
+"""Linear evaluation of frozen features.
 
 The protocol of MoCo-v3 and MAMP (Mao et al., ICCV 2023, section 4.3): features are the mean over
-persons, steps and joints of the tokens, standardised by a BatchNorm without parameters. AimCLR's
-(Guo et al., AAAI 2022) has no BatchNorm. As AimCLR's and unlike MAMP's, ours does not augment the
-training clips, so that their features are computed only once.
+persons, steps and joints of the tokens, standardized by a BatchNorm without parameters. AimCLR's
+protocol (Guo et al., AAAI 2022) has no BatchNorm. As in AimCLR and unlike MAMP, training clips are
+not augmented, so their features are computed once.
 """
 
 from typing import Any
@@ -20,19 +20,22 @@ from maskclr_pl.types import Batch, Prediction
 
 
 class LinearProbe(Classifier):
-    """A linear layer on the features of a frozen backbone.
+    """Linear layer on the features of a frozen backbone.
 
-    The backbone is in eval mode and gets no gradient: training leaves it, with the buffers of its
-    BatchNorms, bit by bit as it was. Features of the training and validation clips are computed at
-    the start of a run (or of its continuation); the clips are not read again.
+    The backbone stays in eval mode without gradient: training changes no bit of it, BatchNorm
+    buffers included. Features of training and validation clips are computed when a run starts or
+    resumes; the clips are not read again.
 
     Args:
-        backbone: See `Method`; so are the keyword arguments not listed here.
+        backbone: See `Method`, likewise keyword arguments not listed here.
         num_classes: K.
-        normalise: A BatchNorm without parameters before the linear layer.
-        init_std: Standard deviation of the linear layer's weights at the start (MAMP: 0.01;
+        normalise: Insert a BatchNorm without parameters before the linear layer.
+        init_std: Standard deviation of the initial weights of the linear layer (MAMP: 0.01;
             AimCLR: 0.02).
     """
+
+    protocol = "linear"
+    trains_backbone = False
 
     def __init__(
         self,
@@ -52,38 +55,39 @@ class LinearProbe(Classifier):
         self._features: dict[str, Tensor] = {}
 
     def train(self, mode: bool = True) -> "LinearProbe":
-        """Training mode for the head alone."""
+        """Set the mode of the head; the backbone stays in eval mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def setup(self, stage: str) -> None:
-        """Before the loaders start: they need to bring no poses."""
+        """Tell the data module before its loaders start that poses are not needed."""
         if stage == "fit":
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             data.train, data.val = data.train.without_poses(), data.val.without_poses()
 
     def on_fit_start(self) -> None:
-        """After a checkpoint was loaded, if there is one: the features of all clips."""
+        """Compute the features of all clips, after a checkpoint was loaded."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        for name, part in (("train", data.train), ("val", data.val)):
-            if len(part):
-                self._features[name], _ = embed_all(self, part, self.embed)
+        for split, clips in (("train", data.train), ("val", data.val)):
+            if len(clips):
+                self._features[split], _ = embed_all(self, clips, self.embed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Cross-entropy on the features of the clips."""
+        """Cross-entropy on precomputed features."""
         logits = self.head(self._features["train"][batch["index"]])
         loss = F.cross_entropy(logits.float(), batch["label"])
         self.log_step({"loss": loss, "loss_ce": loss}, len(logits))
         return {"loss": loss}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy and loss on the features of the clips."""
-        self.validate(self.head(self._features["val"][batch["index"]]).float(), batch["label"])
+        """Log accuracy and loss on precomputed features."""
+        logits = self.head(self._features["val"][batch["index"]])
+        self.log_validation(logits.float(), batch["label"])
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Prediction:
-        """What the layer says of clips whose features are not known yet."""
-        features = clip_features(tokens, clip_index, clips)
+        """See `Classifier.classify`."""
+        features = clip_features(tokens, clip_index, batch_size)
         return Prediction(self.head(features), features)

@@ -1,13 +1,11 @@
-"""One-shot recognition: new classes from a single clip of each.
+"""One-shot recognition: novel classes from one exemplar clip each.
 
 MotionBERT's protocol on NTU RGB+D 120 (Zhu et al., ICCV 2023, section 4.4): an embedding is trained
-on the clips of 100 auxiliary classes with the supervised contrastive loss; a clip of one of 20 new
-classes gets the class of the exemplar that is nearest by cosine. Unlike in the released code, the
-model is in eval mode at test time.
+on 100 auxiliary classes with the supervised contrastive loss; clips of 20 novel classes are
+assigned to the exemplar with the highest cosine similarity. Unlike in the released code, the model
+is in eval mode at test time.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,13 +16,13 @@ from torch import Tensor, nn
 from maskclr_pl.backbones import Backbone
 from maskclr_pl.distributed import gather
 from maskclr_pl.losses.contrastive import supervised_contrastive_loss
-from maskclr_pl.methods.base import per_clip
+from maskclr_pl.methods.base import rank_invariant
 from maskclr_pl.methods.classifier import Classifier
-from maskclr_pl.methods.protocols.features import FeatureBank, embed_all
+from maskclr_pl.methods.protocols.features import FeatureBank, embed_all, eval_mode
 from maskclr_pl.types import Batch, Prediction
 
 _NO_EXEMPLAR = -2.0
-"""The score of a class without an exemplar: below any cosine."""
+"""Score of a class without an exemplar, below any cosine."""
 
 
 def nearest_exemplar(
@@ -33,7 +31,7 @@ def nearest_exemplar(
     label: Int[Tensor, " n"],
     num_classes: int,
 ) -> Float[Tensor, "B K"]:
-    """Cosine to the nearest exemplar of each class; -2 for a class without one.
+    """Compute the cosine to the nearest exemplar of each class; -2 for a class without one.
 
     Args:
         query: Embeddings of the clips.
@@ -47,22 +45,26 @@ def nearest_exemplar(
 
 
 class OneShot(Classifier):
-    """Supervised contrast on auxiliary classes, nearest exemplar on new ones.
+    """Supervised contrast on auxiliary classes, nearest exemplar on novel ones.
 
-    Needs the data module's `exemplar_split`. Nothing is validated: there are no clips of the new
-    classes to choose a checkpoint by. The embeddings of the exemplars become part of the
+    Needs the data module's `exemplar_split`. There is no validation: no clips of the novel classes
+    are available to choose a checkpoint by. The embeddings of the exemplars become part of the
     checkpoint.
 
     Args:
-        backbone: See `Method`; so are the keyword arguments not listed here.
+        backbone: See `Method`, likewise keyword arguments not listed here.
         head: Tokens to embedding (`heads.EmbeddingHead`).
-        num_classes: K, of auxiliary and new classes together.
-        temperature: Of the contrast (published: 0.1).
+        num_classes: K, auxiliary and novel classes together.
+        temperature: Temperature of the contrast (published: 0.1).
         base_temperature: The loss is scaled by temperature / base_temperature (published: 0.07).
 
     Raises:
         ValueError: If a temperature is not positive.
     """
+
+    protocol = "one-shot"
+    validates = False
+    needs_exemplars = True
 
     def __init__(
         self,
@@ -82,51 +84,45 @@ class OneShot(Classifier):
         self.temperature, self.base_temperature = temperature, base_temperature
         self.bank = FeatureBank()
 
-    @per_clip
+    @rank_invariant
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Clips of a class together, those of other classes apart."""
-        rows = self.place(self.augment(batch["clip"]), batch)
+        """Supervised contrast of the embeddings of all ranks."""
+        embedding = self.embed_clips(self.augment(batch["clip"]), batch)
         loss = supervised_contrastive_loss(
-            *(gather(rows), gather(batch["label"])), *(self.temperature, self.base_temperature)
+            gather(embedding), gather(batch["label"]), self.temperature, self.base_temperature
         )
-        self.log_step({"loss": loss}, len(rows))
-        return {"loss": loss, "embedding": rows.detach()}
+        self.log_step({"loss": loss}, len(embedding))
+        return {"loss": loss, "embedding": embedding.detach()}
 
-    def place(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Float[Tensor, "B E"]:
-        """Embeddings of clips after their transforms."""
+    def embed_clips(self, clip: Float[Tensor, "B M T V C"], batch: Batch) -> Float[Tensor, "B E"]:
+        """Compute the embeddings of transformed clips."""
         x, clip_index = self.pack(clip, batch)
         embedding: Tensor = self.head(self.encode(x).tokens, clip_index, len(clip))
         return embedding
 
     def on_train_epoch_end(self) -> None:
-        """Before a checkpoint is written: where the exemplars are now."""
+        """Embed the exemplars before a checkpoint is written."""
+
+        def embed(batch: Batch) -> Float[Tensor, "B E"]:
+            return self.embed_clips(self.preprocess(batch["clip"]), batch)
+
         with eval_mode(self):
-            part = self.trainer.datamodule.exemplars  # type: ignore[attr-defined]
-            rows = embed_all(self, part, lambda b: self.place(self.preprocess(b["clip"]), b))
-            self.bank.fill(*rows)
+            exemplars = self.trainer.datamodule.exemplars  # type: ignore[attr-defined]
+            self.bank.fill(*embed_all(self, exemplars, embed))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing: validation clips are of the auxiliary classes."""
+        """Skip: validation clips are of the auxiliary classes."""
 
     def on_validation_epoch_end(self) -> None:
-        """Nothing was counted."""
+        """Skip: nothing was measured."""
 
     def classify(
-        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], clips: int
+        self, tokens: Float[Tensor, "N S V D"], clip_index: Int[Tensor, " N"], batch_size: int
     ) -> Prediction:
-        """How near clips are to the exemplars of each class."""
-        rows: Tensor = self.head(tokens, clip_index, clips)
-        with torch.autocast(rows.device.type, enabled=False):
-            logits = nearest_exemplar(rows, self.bank.features, self.bank.label, self.num_classes)
-        return Prediction(logits, rows)
-
-
-@contextmanager
-def eval_mode(method: nn.Module) -> Iterator[None]:
-    """Eval mode for a while."""
-    training = method.training
-    method.eval()
-    try:
-        yield
-    finally:
-        method.train(training)
+        """See `Classifier.classify`: cosines to the exemplars."""
+        embedding: Tensor = self.head(tokens, clip_index, batch_size)
+        with torch.autocast(embedding.device.type, enabled=False):
+            logits = nearest_exemplar(
+                embedding, self.bank.features, self.bank.label, self.num_classes
+            )
+        return Prediction(logits, embedding)
