@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskclr_pl.types import Prediction
@@ -143,3 +143,22 @@ class Projector(nn.Module):
         """Return unit vectors in float32."""
         pooled = pool_persons(tokens.mean((1, 2)), clip_index, batch_size)
         return F.normalize(self.fc2(F.relu(self.fc1(pooled))).float(), dim=-1)
+
+
+def is_finite_prediction(logits: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
+    """Return for which clips the largest logit is finite; does not synchronize the device.
+
+    Minus infinity is allowed for classes that are ruled out.
+    """
+    return logits.amax(1).isfinite()
+
+
+def count_non_finite_as_wrong(
+    logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]
+) -> Float[Tensor, "B K"]:
+    """Rank the true class last in clips whose prediction is not finite.
+
+    The argmax of NaNs is class 0, so such clips would count as correct if their class is 0.
+    """
+    wrong = torch.zeros_like(logits).scatter(1, label.long().unsqueeze(1), -1.0)
+    return torch.where(is_finite_prediction(logits).unsqueeze(1), logits, wrong)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from maskclr_pl.backbones.weight_files import non_finite_tensors
 from maskclr_pl.callbacks import BestCheckpoint, StopOnNonFinite
-from maskclr_pl.finite import not_finite
 from maskclr_pl.types import InputError
 from tests.helpers.commands import refused
 from tests.helpers.scripted import BATCHES, Scripted, fit
@@ -35,7 +35,7 @@ def test_training_ends_with_the_first_loss_that_is_not_finite(
     for name in ("best", "last"):
         content = torch.load(tmp_path / f"checkpoints/{name}.ckpt", weights_only=True)
         assert content["epoch"] == 0
-        assert not not_finite(content["state_dict"])
+        assert not non_finite_tensors(content["state_dict"])
 
 
 def test_the_first_batch_is_named_where_losses_are_looked_at_seldom(
@@ -84,7 +84,7 @@ def test_values_of_every_kind() -> None:
         "nan": torch.tensor([1.0, math.nan]),
         "half": torch.tensor([math.inf], dtype=torch.float16),
     }
-    assert not_finite(state) == ["nan", "half"]
+    assert non_finite_tensors(state) == ["nan", "half"]
 
 
 @pytest.fixture(scope="module")

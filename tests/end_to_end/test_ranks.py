@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from maskclr_pl import draws
 from maskclr_pl.backbones.layers import DropPath
 from maskclr_pl.data.dataset import collate
-from maskclr_pl.distributed import mean_count
+from maskclr_pl.distributed import draw_for_clips, mean_count
 from maskclr_pl.heads import ActionHead
 from tests.helpers.step_cases import case_of, ready
 
@@ -106,4 +105,4 @@ def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]
 def test_a_single_process_shares_nothing() -> None:
     assert mean_count(torch.tensor(0)) == 1
     assert mean_count(torch.tensor(6)) == 6
-    assert draws.for_clips((2,), torch.device("cpu"), lambda x, g: x.fill_(1)).tolist() == [1, 1]
+    assert draw_for_clips((2,), torch.device("cpu"), lambda x, g: x.fill_(1)).tolist() == [1, 1]

@@ -13,7 +13,7 @@ from maskclr_pl.callbacks import BestCheckpoint
 from maskclr_pl.cli import refuse_links
 from maskclr_pl.data.store.checks import check_recording
 from maskclr_pl.data.store.reader import Recording
-from maskclr_pl.finite import with_wrong_answers
+from maskclr_pl.heads import count_non_finite_as_wrong
 from maskclr_pl.inference.inputs import ReadOptions, list_videos
 from maskclr_pl.methods.classifier import Classifier
 from maskclr_pl.robustness.runner import correct_top1_top5
@@ -39,7 +39,7 @@ RIGHT = [False, False, False, False, True, False]
 
 def test_a_clip_without_an_answer_is_wrong(tmp_path: Path) -> None:
     """The kind: the largest of NaNs is the first, so that they counted as class 0."""
-    assert (with_wrong_answers(LOGITS, LABEL).argmax(1) == LABEL).tolist() == RIGHT
+    assert (count_non_finite_as_wrong(LOGITS, LABEL).argmax(1) == LABEL).tolist() == RIGHT
     assert correct_top1_top5(LOGITS, {"label": LABEL})[0].tolist() == RIGHT  # type: ignore[typeddict-item]
     assert correct_top1_top5(LOGITS, {"label": LABEL})[1].tolist() == [*RIGHT[:4], True, True]  # type: ignore[typeddict-item]
     names = np.array(list("abcdef"))

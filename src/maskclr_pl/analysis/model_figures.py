@@ -29,7 +29,7 @@ from maskclr_pl.figures.confusion import class_bars, confusion_matrix
 from maskclr_pl.figures.features import Projection, draw_features
 from maskclr_pl.figures.masked import masked_classes, masked_over_epochs, masking_stages
 from maskclr_pl.figures.skeletons import joint_shares
-from maskclr_pl.finite import with_wrong_answers
+from maskclr_pl.heads import count_non_finite_as_wrong
 from maskclr_pl.masking import AttentionGuidedMasking
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.methods.protocols.features import eval_mode
@@ -156,7 +156,7 @@ class FigureContext:
         ]
         index, label, logits = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
         names = np.array(self.clips.names)[index.numpy()]
-        logits = with_wrong_answers(logits.float(), label)
+        logits = count_non_finite_as_wrong(logits.float(), label)
         return Predictions(str(self.folder), names, label.numpy(), logits.numpy())
 
     @cached_property

@@ -106,3 +106,19 @@ def is_weight(value: Any) -> bool:
     if value.is_meta or value.is_complex() or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def non_finite_tensors(state: Mapping[str, Any]) -> list[str]:
+    """Return the names of floating-point tensors that hold a NaN or an infinity.
+
+    Synchronizes with the device once, however many tensors there are.
+    """
+    finite = {
+        name: value.isfinite().all()
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel()
+    }
+    if not finite:
+        return []
+    flags = torch.stack(tuple(finite.values())).tolist()
+    return [name for name, is_finite in zip(finite, flags, strict=True) if not is_finite]

@@ -8,8 +8,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from maskclr_pl.backbones.weight_files import non_finite_tensors
 from maskclr_pl.distributed import gather_objects
-from maskclr_pl.finite import not_finite
 from maskclr_pl.runs.results import write_lines
 from maskclr_pl.types import InputError
 
@@ -82,7 +82,7 @@ class StopOnNonFinite(L.Callback):
     def _look_at_weights(
         self, trainer: L.Trainer, pl_module: L.LightningModule, state: Mapping[str, Any]
     ) -> None:
-        names = not_finite(state)
+        names = non_finite_tensors(state)
         if not trainer.strategy.reduce_boolean_decision(bool(names), all=False):
             return
         clips = self._clips[-1].tolist() if self._clips else []

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from maskclr_pl import __version__
-from maskclr_pl.backbones.weight_files import is_weight, read_weights
+from maskclr_pl.backbones.weight_files import is_weight, non_finite_tensors, read_weights
 from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.trust import BoundedTensors, refuse_untrusted, trusted_packages
 from maskclr_pl.errors import InputError
-from maskclr_pl.finite import refuse_not_finite
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.runs.moved import update_config
 from maskclr_pl.skeletons.skeleton import Skeleton
@@ -164,5 +163,15 @@ def validated_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Te
             raise InputError(
                 f"{path}: {name!r} in its state_dict is no weight ({type(value).__name__})"
             )
-    refuse_not_finite(state, path)
+    _check_finite(state, path)
     return state
+
+
+def _check_finite(state: Mapping[str, Any], path: str | Path) -> None:
+    """Raise an InputError if weights are not finite."""
+    if names := non_finite_tensors(state):
+        raise InputError(
+            f"{path}: {len(names)} of {len(state)} weights are not finite, the first is "
+            f"{names[0]}; training diverged before this file was written; use an earlier "
+            "checkpoint, or train again with a lower optim.lr"
+        )

@@ -13,7 +13,7 @@ from maskclr_pl.data import Recording
 from maskclr_pl.data.dataset import Sampling, clip_item, collate, frames_as_tested
 from maskclr_pl.data.store.checks import check_recording
 from maskclr_pl.data.store.reader import scores_as_zeros
-from maskclr_pl.finite import answered
+from maskclr_pl.heads import is_finite_prediction
 from maskclr_pl.inference.inputs import ReadOptions, choose_skeleton
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons.skeleton import Skeleton
@@ -177,7 +177,7 @@ class Predictor:
             items.append(clip_item(recording, frame, self.persons, index, self._released))
         batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
         logits = self.method.predict_clips(batch["clip"], batch).logits.float().cpu()
-        if not (valid := answered(logits)).all():
+        if not (valid := is_finite_prediction(logits)).all():
             name = recordings[int((~valid).nonzero()[0])].name
             raise InputError(
                 f"{name}: the model returns NaN or infinite logits; it was trained on other kinds "

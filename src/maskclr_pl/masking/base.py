@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
-from maskclr_pl.draws import for_persons
+from maskclr_pl.distributed import draw_for_persons
 
 Scope = Literal["clip", "frame", "tube"]
 
@@ -39,7 +39,7 @@ class Masking(Protocol):
 
 def gumbel(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Standard Gumbel noise, -log E with E ~ Exp(1), in float32 on the device of `like`."""
-    draw = for_persons(shape, like.device, lambda x, g: x.exponential_(generator=g), generator)
+    draw = draw_for_persons(shape, like.device, lambda x, g: x.exponential_(generator=g), generator)
     return draw.log_().neg_()
 
 

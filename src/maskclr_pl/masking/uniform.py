@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from maskclr_pl.draws import for_persons
+from maskclr_pl.distributed import draw_for_persons
 from maskclr_pl.masking.base import PooledMasking, sample_mask
 
 
 def uniform(shape: Sequence[int], device: torch.device, generator: Generator | None) -> Tensor:
     """Uniform numbers for the sequences of the first axis."""
-    return for_persons(shape, device, lambda x, g: x.uniform_(generator=g), generator)
+    return draw_for_persons(shape, device, lambda x, g: x.uniform_(generator=g), generator)
 
 
 @dataclass(frozen=True)

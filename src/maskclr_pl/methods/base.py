@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl import draws
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.distributed import gather_objects
+from maskclr_pl.distributed import gather_objects, shared_draws
 from maskclr_pl.heads import pool_persons
 from maskclr_pl.masking import Masking
 from maskclr_pl.methods.stages import Stage
@@ -42,11 +41,11 @@ _M = TypeVar("_M", bound="Method")
 def rank_invariant(
     step: Callable[[_M, Batch, int], dict[str, Any]],
 ) -> Callable[[_M, Batch, int], dict[str, Any]]:
-    """Make augmentation and masks of a training step independent of the process (see `draws`)."""
+    """Make augmentation and masks of a training step independent of the process (see `shared_draws`)."""
 
     @functools.wraps(step)
     def wrapped(self: _M, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        with draws.per_clip(batch, self.step_seed(batch_idx)):
+        with shared_draws(batch, self.step_seed(batch_idx)):
             return step(self, batch, batch_idx)
 
     return wrapped

@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from maskclr_pl.backbones import Backbone
-from maskclr_pl.finite import with_wrong_answers
+from maskclr_pl.heads import count_non_finite_as_wrong
 from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.protocols.features import gather_columns
 from maskclr_pl.types import Batch, Prediction
@@ -72,7 +72,7 @@ class Classifier(Method, ABC):
         """Log loss and accuracy; logits that are not finite count as wrong."""
         loss = nn.functional.cross_entropy(logits, label)
         self.log("val/loss", loss, on_epoch=True, batch_size=len(label), sync_dist=True)
-        self.val_accuracy.update(with_wrong_answers(logits, label), label)
+        self.val_accuracy.update(count_non_finite_as_wrong(logits, label), label)
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracies in percent."""
@@ -81,7 +81,7 @@ class Classifier(Method, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure the accuracy of the standard pathway and keep the logits."""
         logits = self.predict_clips(batch["clip"], batch).logits.float()
-        self.test_accuracy.update(with_wrong_answers(logits, batch["label"]), batch["label"])
+        self.test_accuracy.update(count_non_finite_as_wrong(logits, batch["label"]), batch["label"])
         self._test_batches.append((batch["index"], batch["label"], logits))
 
     def on_test_epoch_end(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskclr_pl.finite import answered
+from maskclr_pl.heads import is_finite_prediction
 from maskclr_pl.robustness.adversarial import NO_ATTACK, Adversarial, Predict
 from maskclr_pl.robustness.corruptions import Corruption, Poses, clip_rng
 from maskclr_pl.types import Batch
@@ -98,7 +98,9 @@ def measure_robustness(
         clips.append(torch.stack((batch["index"], batch["label"])))
         clip_names = [names[i] for i in batch["index"].tolist()]
         logits = predict(batch["clip"], batch)
-        not_finite = not_finite + (~answered(logits)).sum()  # does not synchronize the device
+        not_finite = (
+            not_finite + (~is_finite_prediction(logits)).sum()
+        )  # does not synchronize the device
         hits[CLEAN_PASS].append(correct_top1_top5(logits, batch))
         for key, clip in _corrupted_clips(batch, clip_names, corruptions, poses, draws, seed):
             hits[key].append(correct_top1_top5(predict(clip, batch), batch))
@@ -126,7 +128,7 @@ def correct_top1_top5(logits: Float[Tensor, "B K"], batch: Batch) -> Bool[Tensor
     Both are false where scores are not finite.
     """
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch["label"].unsqueeze(1)
-    return torch.stack((best[:, 0], best.any(1))) & answered(logits)
+    return torch.stack((best[:, 0], best.any(1))) & is_finite_prediction(logits)
 
 
 def _corrupted_clips(

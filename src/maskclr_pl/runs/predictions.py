@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from maskclr_pl.finite import with_wrong_answers
+from maskclr_pl.heads import count_non_finite_as_wrong
 from maskclr_pl.reading import read_arrays
 from maskclr_pl.types import InputError
 
@@ -42,7 +42,7 @@ def read_predictions(folder: Path) -> Predictions:
         raise InputError(f"{path}: its arrays do not belong together")
     if label.min() < 0 or label.max() >= logits.shape[1]:
         raise InputError(f"{path}: labels beyond the {logits.shape[1]} classes of its logits")
-    judged = with_wrong_answers(torch.from_numpy(logits), torch.from_numpy(label)).numpy()
+    judged = count_non_finite_as_wrong(torch.from_numpy(logits), torch.from_numpy(label)).numpy()
     return Predictions(str(folder), name, label, judged)
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maskclr_pl.draws import for_clips
+from maskclr_pl.distributed import draw_for_clips
 from maskclr_pl.types import InputError
 
 
@@ -53,18 +53,22 @@ def seen(channels: Float[Tensor, "C *batch M T V"]) -> Float[Tensor, "*batch M T
 def uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
     """One draw per clip, shape (*batch, *more)."""
     shape = (*clip.shape[:-4], *more)
-    return for_clips(shape, clip.device, lambda x, g: x.uniform_(low, high, generator=g))
+    return draw_for_clips(shape, clip.device, lambda x, g: x.uniform_(low, high, generator=g))
 
 
 def uniform_like(x: Tensor, clips: int) -> Tensor:
     """Uniform numbers in [0, 1) of the shape of x, whose axis `clips` is that of the clips."""
-    drawn = for_clips(x.movedim(clips, 0).shape, x.device, lambda new, g: new.uniform_(generator=g))
+    drawn = draw_for_clips(
+        x.movedim(clips, 0).shape, x.device, lambda new, g: new.uniform_(generator=g)
+    )
     return drawn.movedim(0, clips)
 
 
 def normal_like(x: Tensor, clips: int) -> Tensor:
     """Standard normal numbers, likewise."""
-    drawn = for_clips(x.movedim(clips, 0).shape, x.device, lambda new, g: new.normal_(generator=g))
+    drawn = draw_for_clips(
+        x.movedim(clips, 0).shape, x.device, lambda new, g: new.normal_(generator=g)
+    )
     return drawn.movedim(0, clips)
 
 
