@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.inspection.summary import inspect, lines
+from maskclr_pl.inspection.summary import inspect_store, summary_lines
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError
 
@@ -139,7 +139,7 @@ def test_texts_that_are_no_utf_8_are_shown_as_far_as_they_can_be(path):
     assert [store.name(i) for i in range(3)] == ["\ufffd\ufffd", "c1", "c\ufffd"]
     assert store.skipped() == [("g\ufffd", "w\ufffd")]
     assert store.class_names == ["?", "b"]
-    "\n".join(lines(inspect(store), full=True)).encode()  # what a report does
+    "\n".join(summary_lines(inspect_store(store), full=True)).encode()  # what a report does
 
 
 @pytest.mark.parametrize("kind", ["i1", "u2", ">i4", "u8"])
@@ -151,7 +151,7 @@ def test_tables_of_another_width_count_the_same(path, kind):
         replace(path, key, values.astype(kind))
     store = Store(path)
     assert [store.recording(i).keypoint.shape[:2] for i in range(3)] == list(SHAPES)
-    assert inspect(store).empty.tolist() == [0, 0, 0]
+    assert inspect_store(store).empty.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b.h5"])

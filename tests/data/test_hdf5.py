@@ -10,7 +10,7 @@ import pytest
 
 from maskclr_pl.analysis.features import ClipFeatures, read_features, write_features
 from maskclr_pl.data import Store
-from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion_matrix
 from maskclr_pl.types import InputError
 from tests.helpers.recipe_tools import kind_of_store
 
@@ -109,7 +109,7 @@ def test_layouts_without_end_are_refused() -> None:
     doubled = {a: ((b, b),) for a, b in itertools.pairwise(joints)}
     endless = Skeleton("endless", joints, (-1,) * 40, doubled)
     with pytest.raises(InputError, match="endless: its composed joints are without end"):
-        conversion(SKELETONS["coco17"], endless)
+        conversion_matrix(SKELETONS["coco17"], endless)
     many = json.dumps({"name": "many", "joints": list(range(20_000)), "parents": [-1] * 20_000})
     with pytest.raises(InputError, match="20000 joints, expected 1 to 1000"):
         Skeleton.from_dict(json.loads(many))

@@ -10,7 +10,7 @@ from maskclr_pl.figures.classes import class_counts
 from maskclr_pl.figures.drawing import torso
 from maskclr_pl.figures.recordings import animation, contact_sheet, draw_overview, examples
 from maskclr_pl.figures.style import COLORS
-from maskclr_pl.inspection.summary import inspect
+from maskclr_pl.inspection.summary import inspect_store
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 
 pytestmark = pytest.mark.figures
@@ -245,7 +245,7 @@ def test_the_figure_of_many_classes_is_written(tmp_path):
 def test_overview(tmp_path):
     clips = [clip(f"c{i}", i % 3, persons=1 + i % 2) for i in range(12)]
     store = stored(tmp_path, clips, {"train": ["c0"], "test": ["c1"]}, ["a", "b", "喝水"])
-    files = draw_overview(store, inspect(store), tmp_path / "new" / "check")
+    files = draw_overview(store, inspect_store(store), tmp_path / "new" / "check")
     assert [path.name for path in files] == ["classes.png", "clips.png", "clips.gif"]
     for path in files:
         assert pixels(path).std() > 5
@@ -259,7 +259,7 @@ def test_of_the_folds_of_a_cross_validation_the_first_is_shown(tmp_path, monkeyp
     monkeypatch.setattr(figures, "class_counts", lambda counts, *_: shown.append(counts))
     splits = {f"fold{i}_{part}": ["a"] for i in (1, 2) for part in ("test", "train")}
     store = stored(tmp_path, [clip()], {**splits, "xsub_train": ["a"], "xsub_val": ["a"]})
-    draw_overview(store, inspect(store), tmp_path)
+    draw_overview(store, inspect_store(store), tmp_path)
     assert [list(parts) for parts in shown[0].values()] == [
         ["fold1_train", "fold1_test"],
         ["xsub_train", "xsub_val"],
@@ -270,7 +270,7 @@ def test_a_store_without_visible_bodies_has_only_counts(tmp_path):
     one = clip()
     one.score[:] = 0
     store = stored(tmp_path, [one])
-    assert draw_overview(store, inspect(store), tmp_path) == [tmp_path / "classes.png"]
+    assert draw_overview(store, inspect_store(store), tmp_path) == [tmp_path / "classes.png"]
     assert not (tmp_path / "clips.png").exists()
 
 
@@ -287,7 +287,9 @@ def test_a_store_without_visible_bodies_has_only_counts(tmp_path):
 def test_examples_are_spread_over_the_classes(tmp_path, per_class, number, expected):
     labels = [label for label, count in enumerate(per_class) for _ in range(count)]
     labels = np.random.default_rng(0).permutation(labels).tolist()
-    found = inspect(stored(tmp_path, [clip(f"c{i}", label) for i, label in enumerate(labels)]))
+    found = inspect_store(
+        stored(tmp_path, [clip(f"c{i}", label) for i, label in enumerate(labels)])
+    )
     chosen = examples(found, number)
     assert found.label[chosen].tolist() == expected
     assert len(set(chosen.tolist())) == len(chosen)

@@ -25,7 +25,7 @@ import numpy as np
 
 from maskclr_pl.cli.errors import USER_ERRORS, error_line
 from maskclr_pl.data import Store
-from maskclr_pl.inspection.summary import inspect, lines, problems
+from maskclr_pl.inspection.summary import find_problems, inspect_store, summary_lines
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.convert import convert
 from maskclr_pl.sources.ntu import protocols as ntu
@@ -222,8 +222,8 @@ def look(store: Store) -> None:
         assert (joints, channels) in ((len(store.skeleton), 2), (len(store.skeleton), 3))
         assert recording.score is None or recording.score.shape == (persons, frames, joints)
         np.isfinite(recording.keypoint).all()
-    found = inspect(store)
-    assert len("\n".join([*lines(found, full=True), *problems(found)])) > 0
+    found = inspect_store(store)
+    assert len("\n".join([*summary_lines(found, full=True), *find_problems(found)])) > 0
 
 
 def _toy() -> Path:

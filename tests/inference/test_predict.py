@@ -18,7 +18,7 @@ from maskclr_pl.data import Recording, Store
 from maskclr_pl.inference.inputs import find_inputs
 from maskclr_pl.inference.predictor import Predictor, softmax
 from maskclr_pl.inference.results import format_time
-from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, conversion_matrix
 from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, refused
@@ -88,7 +88,7 @@ def test_formats_of_estimators(tmp_path, command, predictor, writer, joints):
     assert (answer["start"], answer["end"], len(answer["persons"])) == (0, 12, 2)
     # what the poses say when they are converted by a matrix and given as an array
     layout = read_poses(path, [720, 1280] if size else None).skeleton
-    weights, missing = conversion(layout, SKELETONS["coco17"])
+    weights, missing = conversion_matrix(layout, SKELETONS["coco17"])
     assert not missing
     video_poses = read_poses(path, [720, 1280] if size else None)
     keypoint, score = video_poses.clip(max_persons=2)

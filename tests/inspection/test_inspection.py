@@ -12,7 +12,7 @@ from hypothesis import given
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.contents import held_out, protocols
 from maskclr_pl.inspection import measure as measuring
-from maskclr_pl.inspection.summary import inspect, lines, problems
+from maskclr_pl.inspection.summary import find_problems, inspect_store, summary_lines
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.sources.pyskl import PysklSource
 from tests.reference import inspection as reference
@@ -58,11 +58,11 @@ def inspected(tmp_path, recordings, splits=None, names=None):
     store = write_store(
         tmp_path / "s.h5", recordings, skeleton=BODY, splits=splits or {}, class_names=names
     )
-    return inspect(store)
+    return inspect_store(store)
 
 
 def told(tmp_path, recordings, splits=None, names=None):
-    return problems(inspected(tmp_path, recordings, splits, names))
+    return find_problems(inspected(tmp_path, recordings, splits, names))
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_all_numbers_are_those_of_plain_loops(tmp_path_factory, recordings, size
     stored = [store.recording(i) for i in range(len(store))]
     before, measuring._VALUES = measuring._VALUES, block  # all sizes of blocks give the same
     try:
-        found = inspect(store)
+        found = inspect_store(store)
     finally:
         measuring._VALUES = before
     expected = [reference.clip(one, BODY.joints) for one in stored]
@@ -136,19 +136,19 @@ def test_all_numbers_are_those_of_plain_loops(tmp_path_factory, recordings, size
         assert found.score == (min(s.min() for s in scores), max(s.max() for s in scores))
     else:
         assert found.score is None
-    assert lines(found, full=True)[0] == f"store      {path}"
-    assert all("\n" not in line for line in (*lines(found), *problems(found)))
+    assert summary_lines(found, full=True)[0] == f"store      {path}"
+    assert all("\n" not in line for line in (*summary_lines(found), *find_problems(found)))
 
 
 def test_the_layout_decides_what_a_head_is(tmp_path):
     skeleton = Skeleton("hands", ("root", "left_hand", "right_hand"), (-1, 0, 0))
     points = np.arange(1, 91, dtype=np.float32).reshape(1, 10, 3, 3)
-    found = inspect(
+    found = inspect_store(
         write_store(tmp_path / "s.h5", [Recording("a", 0, points)], skeleton=skeleton, splits={})
     )
     assert np.isnan(found.drop).all()
     assert not found.y_down  # unknown: as it should be in metres
-    assert problems(found) == [
+    assert find_problems(found) == [
         "bodies smaller than 0.3 m or larger than 3.0 m: 1 clip: a; see whether the coordinates "
         "are metres"
     ]
@@ -161,11 +161,11 @@ def test_numbers_near_the_limits_are_no_trouble(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = inspected(tmp_path, [recording])
-        assert lines(found)
-        assert any(line.startswith("bodies smaller") for line in problems(found))
+        assert summary_lines(found)
+        assert any(line.startswith("bodies smaller") for line in find_problems(found))
 
 
-# --- problems -------------------------------------------------------------------------------------
+# --- problems ---------------------------------------------------------------------------
 
 TWELVE = [pixels(f"c{i:02}") for i in range(12)]
 PROBLEMS = {
@@ -289,9 +289,9 @@ def test_height_and_width_that_are_exchanged(tmp_path):
     write_store(tmp_path / "s.h5", clips, skeleton=BODY, splits={})
     with h5py.File(tmp_path / "s.h5", "r+") as file:
         file["frame_size"][1:] = [[640, 130], [150, 640], [150, 150]]
-    found = inspect(Store(tmp_path / "s.h5"))
+    found = inspect_store(Store(tmp_path / "s.h5"))
     assert found.outside.tolist() == [0, 10, 20, 20]  # the right hand, the feet, the feet
-    assert problems(found) == [
+    assert find_problems(found) == [
         "outside the image unless height and width are exchanged: 1 clip: c; img_shape and "
         "frame_size are [HEIGHT,WIDTH]",
         "more than a quarter of the joints outside the image: 1 clip: d; see whether the poses are "
@@ -343,7 +343,7 @@ def test_a_store_without_digests_says_nothing_of_copies(tmp_path):
     )
     with h5py.File(tmp_path / "s.h5", "r+") as file:
         del file["digest"]
-    assert problems(inspect(Store(tmp_path / "s.h5"))) == []
+    assert find_problems(inspect_store(Store(tmp_path / "s.h5"))) == []
 
 
 def test_values_that_are_not_finite_and_negative_scores(tmp_path):
@@ -352,10 +352,10 @@ def test_values_that_are_not_finite_and_negative_scores(tmp_path):
         file["keypoint"][3, 2, 0] = np.inf
         file["score"][15, 1] = np.nan
         file["score"][15, 2] = -0.25
-    found = inspect(Store(tmp_path / "s.h5"))
+    found = inspect_store(Store(tmp_path / "s.h5"))
     assert found.not_finite.tolist() == [1, 1]
     assert found.score == (-0.25, 1.0)
-    assert problems(found) == [
+    assert find_problems(found) == [
         "scores down to -0.25, expected 0 or more; 0 is not visible",
         "NaN or infinite values: 2 clips: a, b; prepare them again",
     ]
@@ -367,9 +367,11 @@ def test_clips_that_were_left_out(tmp_path):
     store = write_store(
         tmp_path / "s.h5", [pixels("a"), broken], skeleton=BODY, splits={}, on_error="skip"
     )
-    found = inspect(store)
+    found = inspect_store(store)
     assert [name for name, _ in found.skipped] == ["b"]
-    assert problems(found) == ["1 clip could not be used: b; correct them, or go on without them"]
+    assert find_problems(found) == [
+        "1 clip could not be used: b; correct them, or go on without them"
+    ]
 
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -406,7 +408,7 @@ def test_the_report_of_a_small_set(tmp_path):
     found = inspected(tmp_path, clips, {"train": ["a", "b"]}, ["sit", "get up"])
     low, high = (f"{value:.6g}" for value in (found.low[0], found.high[0]))
     bodies = 10 + 16 + 20
-    assert lines(found, full=True) == [
+    assert summary_lines(found, full=True) == [
         f"store      {tmp_path / 's.h5'}",
         "layout     body, 5 joints, pixels",
         "clips      3; 1 clip in no split",
@@ -439,7 +441,7 @@ def test_long_tables_are_complete_only_in_the_full_report(tmp_path):
     clips = [pixels(f"c{i}", i) for i in range(25)]
     splits = {f"s{i}": ["c0"] for i in range(8)}
     found = inspected(tmp_path, clips, splits, [f"class {i}" for i in range(25)])
-    short, full = lines(found), lines(found, full=True)
+    short, full = summary_lines(found), summary_lines(found, full=True)
     assert short[-1] == "... and 5 classes and 2 splits more"
     assert not any("class 20" in line for line in short)
     for name in (*found.class_names, *BODY.joints):
@@ -456,7 +458,7 @@ def test_a_real_set(tmp_path):
     source = PysklSource(SHARED / "gtu3d" / "gtu3d.pkl")
     clips = [source[i] for i in range(len(source))]
     store = write_store(tmp_path / "s.h5", clips, skeleton=SKELETONS["ntu25"], splits=source.splits)
-    assert problems(inspect(store)) == [
+    assert find_problems(inspect_store(store)) == [
         "in rand_test, with the poses of a clip in rand_train: 1 clip: c12_m025; take them out of "
         "one of the two",
         "copies of other clips (1 with another label): 3 clips: c01_m022 of c01_m017, c01_m024 of "

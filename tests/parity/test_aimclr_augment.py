@@ -14,7 +14,7 @@ from maskclr_pl.transforms import (
     TemporalFlip,
 )
 from maskclr_pl.transforms.alignment import NUDGE
-from maskclr_pl.transforms.augment3d import linear
+from maskclr_pl.transforms.augment3d import apply_matrix
 from tests.parity.golden import Golden, assert_close
 
 GOLDEN = Golden("aimclr_augment")
@@ -48,7 +48,7 @@ def check_moved(out: Tensor, key: str) -> None:
 def view(clip: Tensor, *, extreme: bool = False, last: bool = False) -> Tensor:
     """The composed views with the recorded draws."""
     clip = TemporalCrop.crop(clip, GOLDEN.tensor("in/crop_start")[0], PADDING)
-    clip = linear(clip, GOLDEN.tensor("in/shear_matrix"))
+    clip = apply_matrix(clip, GOLDEN.tensor("in/shear_matrix"))
     if extreme:
         clip = FLIP.flip(clip, YES)
         clip = RotateMainAxis.rotate(clip, GOLDEN.tensor("in/rotation_angles_deg"))
@@ -66,7 +66,7 @@ def test_the_input_is_centred():
 
 
 def test_shear():
-    out = linear(clip(), GOLDEN.tensor("in/shear_matrix"))
+    out = apply_matrix(clip(), GOLDEN.tensor("in/shear_matrix"))
     check(out, "out/shear", COORDINATES)
 
 

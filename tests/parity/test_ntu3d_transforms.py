@@ -5,8 +5,8 @@ from torch import Tensor
 
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.transforms import Stream, ValidCropResize
-from maskclr_pl.transforms.augment3d import linear, rotation
-from maskclr_pl.transforms.temporal import shown_frames
+from maskclr_pl.transforms.augment3d import apply_matrix, rotation_matrix
+from maskclr_pl.transforms.temporal import occupied_frames
 from tests.parity.golden import Golden, assert_close
 
 GOLDEN = Golden("ntu3d_transforms")
@@ -31,7 +31,7 @@ def sequence() -> Tensor:
 
 def test_layout():
     np.testing.assert_array_equal(theirs(sequence()), GOLDEN["out/layout"])
-    shown = shown_frames(sequence())
+    shown = occupied_frames(sequence())
     assert ValidCropResize.valid_frames(shown).item() == GOLDEN["out/valid_frames"]
 
 
@@ -68,9 +68,9 @@ def test_crops_in_one_batch():
 
 
 def test_rotation():
-    matrix = rotation(GOLDEN.tensor("in/angles"))
+    matrix = rotation_matrix(GOLDEN.tensor("in/angles"))
     assert_close(matrix, GOLDEN["out/rotation_matrix"], COORDINATES)
-    out = linear(ours(GOLDEN["in/y"]), matrix)
+    out = apply_matrix(ours(GOLDEN["in/y"]), matrix)
     assert_close(theirs(out), GOLDEN["out/rotated"], COORDINATES)
 
 

@@ -10,9 +10,9 @@ from maskclr_pl.transforms import (
     Convert,
     CropScale,
     RandomMove,
+    find_identity_swaps,
     image_normalize,
     jittered_frames,
-    track,
     uniform_frames,
 )
 from tests.parity.golden import Golden, assert_close
@@ -70,19 +70,19 @@ def test_image_normalize(suffix):
 
 
 def test_track():
-    swapped = track(GOLDEN["in/keypoint"], GOLDEN["in/score"])
+    swapped = find_identity_swaps(GOLDEN["in/keypoint"], GOLDEN["in/score"])
     np.testing.assert_array_equal(swapped, GOLDEN["out/track_swapped"])
     assert swapped.any()
     assert not swapped.all()
     normalised = image_normalize(GOLDEN["in/keypoint"], size())
-    np.testing.assert_array_equal(track(normalised, GOLDEN["in/score"]), swapped)
+    np.testing.assert_array_equal(find_identity_swaps(normalised, GOLDEN["in/score"]), swapped)
     assert_close(exchange(normalised, swapped), GOLDEN["out/tracked"], XY)
 
 
 def test_track_with_an_absent_person():
     score = GOLDEN["in/score"].copy()
     score[1] = 0
-    swapped = track(GOLDEN["in/keypoint_missing"], score)
+    swapped = find_identity_swaps(GOLDEN["in/keypoint_missing"], score)
     assert not swapped.any()
     normalised = image_normalize(GOLDEN["in/keypoint_missing"], size())
     assert_close(exchange(normalised, swapped), GOLDEN["out/tracked_missing"], XY)

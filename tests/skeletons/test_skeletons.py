@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from maskclr_pl.skeletons.joint_names import canonical_names
 from maskclr_pl.skeletons.layouts import layout_notes, load_skeleton, read_layout
-from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion_matrix
 from maskclr_pl.types import InputError
 
 LAYOUTS = sorted(SKELETONS)
@@ -64,7 +64,7 @@ PAIRS = {
 
 @pytest.mark.parametrize(("source", "target"), TABLES)
 def test_conversions_in_use(source, target):
-    weights, missing = conversion(SKELETONS[source], SKELETONS[target])
+    weights, missing = conversion_matrix(SKELETONS[source], SKELETONS[target])
     table = TABLES[source, target]
     assert [np.flatnonzero(row).tolist() for row in weights] == [sorted(part) for part in table]
     assert missing == tuple(
@@ -77,7 +77,7 @@ def test_conversions_in_use(source, target):
 @pytest.mark.parametrize("source", LAYOUTS)
 @pytest.mark.parametrize("target", LAYOUTS)
 def test_a_joint_is_a_mean_or_missing(source, target):
-    weights, missing = conversion(SKELETONS[source], SKELETONS[target])
+    weights, missing = conversion_matrix(SKELETONS[source], SKELETONS[target])
     assert weights.shape == (len(SKELETONS[target]), len(SKELETONS[source]))
     assert (weights >= 0).all()
     lost = [joint in missing for joint in SKELETONS[target].joints]
@@ -89,7 +89,7 @@ def test_a_joint_is_a_mean_or_missing(source, target):
 @pytest.mark.parametrize("source", LAYOUTS)
 @pytest.mark.parametrize("target", LAYOUTS)
 def test_conversion_keeps_the_sides_apart(source, target):
-    weights, _ = conversion(SKELETONS[source], SKELETONS[target])
+    weights, _ = conversion_matrix(SKELETONS[source], SKELETONS[target])
     for joint, row in zip(SKELETONS[target].joints, weights, strict=True):
         names = {SKELETONS[source].joints[i].split("_")[0] for i in np.flatnonzero(row)}
         if joint.startswith(("left_", "right_")):
@@ -305,7 +305,7 @@ def test_a_named_layout_in_another_order_keeps_root_and_bones(tmp_path, name):
     named = {(joints[a], joints[b]) for a, b in skeleton.bones}
     assert named == {(known.joints[a], known.joints[b]) for a, b in known.bones}
     assert joints[skeleton.root] == known.joints[known.root]
-    weights, missing = conversion(skeleton, known)
+    weights, missing = conversion_matrix(skeleton, known)
     assert missing == ()
     np.testing.assert_array_equal(weights.argmax(1), [joints.index(one) for one in known.joints])
 

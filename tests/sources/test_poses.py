@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, conversion_matrix
 from maskclr_pl.sources.poses import files as pose_files
 from maskclr_pl.sources.poses.video import LAYOUTS, link, read_poses
 from maskclr_pl.types import InputError
@@ -93,7 +93,7 @@ def test_size_of_the_smallest_image(tmp_path, joints):
 
 def test_body25_has_the_joints_of_coco():
     """The order of BODY_25 in OpenPose's documentation."""
-    weights, missing = conversion(SKELETONS["body25"], SKELETONS["coco17"])
+    weights, missing = conversion_matrix(SKELETONS["body25"], SKELETONS["coco17"])
     order = [0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11]
     assert not missing
     np.testing.assert_array_equal(weights, np.eye(25)[order])

@@ -15,7 +15,7 @@ from maskclr_pl.data.dataset import ClipDataset
 from maskclr_pl.inference.inputs import ReadOptions, list_videos
 from maskclr_pl.inference.videos import ArrayVideo
 from maskclr_pl.inspection.image_fit import image_size_notes
-from maskclr_pl.inspection.summary import inspect
+from maskclr_pl.inspection.summary import inspect_store
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.sources.convert import convert
 from maskclr_pl.sources.format_detection import detect_format, find_format_problem
@@ -429,7 +429,7 @@ def test_check_and_training_agree_on_missing_joints_of_3d_sets(tmp_path, through
     )
     np.testing.assert_array_equal(seen, expected)
     bodies = expected[expected.any(-1)]
-    np.testing.assert_allclose(inspect(store).missing, 1 - bodies.mean(0), atol=1e-12)
+    np.testing.assert_allclose(inspect_store(store).missing, 1 - bodies.mean(0), atol=1e-12)
 
 
 @pytest.mark.parametrize("form", ["fractions", "with score", "frames first", "centred"])
@@ -454,7 +454,7 @@ def test_stores_of_earlier_versions_are_doubted(tmp_path):
         source = PysklSource(saved(tmp_path / "data.pkl", annotations))
         store = write_store(tmp_path / f"{number}.h5", list(source), skeleton=COCO, splits={})
         assert word in find_format_problem(store)
-        assert inspect(store).remarks == (find_format_problem(store),)
+        assert inspect_store(store).remarks == (find_format_problem(store),)
     assert find_format_problem(stored(tmp_path, right())) == ""
 
 

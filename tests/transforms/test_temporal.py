@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maskclr_pl.transforms import GaussianBlur, TemporalCrop, TemporalFlip, ValidCropResize
 from maskclr_pl.transforms.base import planes
-from maskclr_pl.transforms.temporal import shown_frames, take
+from maskclr_pl.transforms.temporal import occupied_frames, take_frames
 from maskclr_pl.types import InputError
 from tests.reference import transforms3d as oracle
 from tests.transforms.test_transforms_3d import bodies, seeds, seen, shapes, shares
@@ -105,10 +105,10 @@ def test_what_is_valid():
     clip = torch.zeros(3, 2, 9, 4, 3)
     clip[0, 1, 4, 2, 0] = -1e-3  # a gap before the last frame counts
     clip[1, 0, :9] = 1
-    assert ValidCropResize.valid_frames(shown_frames(clip)).tolist() == [5, 9, 0]
+    assert ValidCropResize.valid_frames(occupied_frames(clip)).tolist() == [5, 9, 0]
     clip[1, 0, 8, :, :2] = torch.tensor([1.0, -1.0])  # sums to zero, and is there
     clip[1, 0, 8, :, 2] = 0
-    assert ValidCropResize.valid_frames(shown_frames(clip)).tolist() == [5, 9, 0]
+    assert ValidCropResize.valid_frames(occupied_frames(clip)).tolist() == [5, 9, 0]
 
 
 @pytest.mark.parametrize("step", [TRAIN, TEST])
@@ -217,6 +217,6 @@ def test_take_against_indexing(seed):
     rng = np.random.default_rng(seed)
     clip = bodies(2, 3, 2, 6, 4, seed=seed)
     frame = torch.from_numpy(rng.integers(0, 6, (2, 3, 9)))
-    out = take(planes(clip), frame)
+    out = take_frames(planes(clip), frame)
     for i, j in np.ndindex(2, 3):
         assert torch.equal(out[:, i, j].movedim(0, -1), clip[i, j][:, frame[i, j]])

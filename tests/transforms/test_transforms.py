@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskclr_pl.skeletons.skeleton import SKELETONS, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, conversion_matrix
 from maskclr_pl.transforms import (
     Convert,
     CropScale,
     RandomMove,
+    find_identity_swaps,
     image_normalize,
     jittered_frames,
-    track,
     uniform_frames,
 )
 from maskclr_pl.transforms.base import join, planes
@@ -186,7 +186,7 @@ def test_random_move_of_short_clips(frames):
 def test_confidence_goes_along_in_every_conversion(source, target):
     clip = clips(2, 2, 3, len(SKELETONS[source]))
     out = Convert(SKELETONS[source], SKELETONS[target])(clip).numpy()
-    weights, missing = conversion(SKELETONS[source], SKELETONS[target])
+    weights, missing = conversion_matrix(SKELETONS[source], SKELETONS[target])
     for joint, row in enumerate(weights):
         parts = np.flatnonzero(row)
         if not len(parts):
@@ -293,16 +293,16 @@ def test_track_finds_every_exchange(swaps, seed):
     keypoint, score = two_people(len(swaps) + 1, seed)
     swapped = np.array([False, *swaps])
     seen = np.where(swapped[None, :, None, None], keypoint[::-1], keypoint)
-    assert track(seen, score).tolist() == swapped.tolist()
+    assert find_identity_swaps(seen, score).tolist() == swapped.tolist()
 
 
 def test_track_needs_both_persons():
     keypoint, score = two_people(6)
     keypoint[:, 3:] = keypoint[::-1, 3:]
-    assert track(keypoint, score).tolist() == [False] * 3 + [True] * 3
+    assert find_identity_swaps(keypoint, score).tolist() == [False] * 3 + [True] * 3
     score[1, 2] = 0  # the person to compare with is gone in the frame before
-    assert not track(keypoint, score).any()
-    assert track(*two_people(1)).tolist() == [False]
+    assert not find_identity_swaps(keypoint, score).any()
+    assert find_identity_swaps(*two_people(1)).tolist() == [False]
 
 
 def test_planes_and_join_are_inverse():

@@ -21,7 +21,7 @@ from maskclr_pl.transforms import (
     TemporalFlip,
     ValidCropResize,
 )
-from maskclr_pl.transforms.augment3d import linear, rotation
+from maskclr_pl.transforms.augment3d import apply_matrix, rotation_matrix
 from maskclr_pl.transforms.base import join, planes
 from maskclr_pl.types import InputError
 from tests.reference import transforms3d as oracle
@@ -270,7 +270,7 @@ def test_rotation_against_single_turns(seed):
     x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
     y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
-    np.testing.assert_allclose(rotation(angle).numpy(), z @ y @ x, atol=1e-15)  # double
+    np.testing.assert_allclose(rotation_matrix(angle).numpy(), z @ y @ x, atol=1e-15)  # double
 
 
 @given(shapes, seeds)
@@ -279,7 +279,7 @@ def test_linear_against_matrix_products(shape, seed):
     matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 3, 3)).astype(np.float32))
     expected = np.einsum("bij,bmtvj->bmtvi", matrix.double().numpy(), clip.double().numpy())
     # float32 sums of three products up to 10
-    np.testing.assert_allclose(linear(clip, matrix).numpy(), expected, atol=5e-6)
+    np.testing.assert_allclose(apply_matrix(clip, matrix).numpy(), expected, atol=5e-6)
 
 
 def test_rotations_keep_distances():

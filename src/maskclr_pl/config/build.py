@@ -13,7 +13,7 @@ from torch import nn
 from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons import Skeleton, load_skeleton
-from maskclr_pl.transforms import Convert, Stream, as_released
+from maskclr_pl.transforms import Convert, Stream, set_released
 
 
 def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool = True) -> Method:
@@ -45,7 +45,7 @@ def build_method(config: Mapping[str, Any], source: Skeleton, with_weights: bool
     for name in ("augment", "preprocess", *_extra_views(cfg)):
         steps = hydra.utils.instantiate(cfg.augment[name], _convert_="all")
         if released:
-            as_released(steps)
+            set_released(steps)
         # the clip's joints come first: the published order is convert, move, crop; streams last
         parts[name] = nn.Sequential(convert, *steps, *stream)
     if "head" in cfg:

@@ -18,7 +18,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.splits import draw_novel
 from maskclr_pl.errors import InputError
-from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion
+from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion_matrix
 
 _MEANT = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
 """Groups that set keys of others -> those keys."""
@@ -137,7 +137,7 @@ def _joints(
         yield from _joints_of_origin(cfg, store, origin.skeleton, origin.source)
     elif cfg.clip.skeleton is not None and not is_overridden("clip.skeleton", passed):
         target = clip_skeleton(cfg.clip.skeleton, data)
-        if missing := conversion(data, target)[1]:
+        if missing := conversion_matrix(data, target)[1]:
             cfg.clip.skeleton = None
             yield (
                 f"pose=native: {data.name} has no {_listed(missing)} for {target.name}; "
@@ -159,7 +159,7 @@ def _joints_of_origin(
         named = SKELETONS.get(skeleton.name)
         name = skeleton.name if named and named.joints == skeleton.joints else None
     reached = clip_skeleton(name, store.skeleton)
-    missing = conversion(store.skeleton, reached)[1]
+    missing = conversion_matrix(store.skeleton, reached)[1]
     same_data = source is not None and source.joints == store.skeleton.joints
     if reached.joints != skeleton.joints or (missing and not same_data):
         lacking = f" without {_listed(missing)}" if missing else ""

@@ -17,9 +17,9 @@ from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Classifier, Method
-from maskclr_pl.skeletons.skeleton import Skeleton, conversion
+from maskclr_pl.skeletons.skeleton import Skeleton, conversion_matrix
 from maskclr_pl.sources.synthetic import ACTIONS, SKELETON, SyntheticSource
-from maskclr_pl.transforms.streams import Kind
+from maskclr_pl.transforms.streams import StreamKind
 
 log = logging.getLogger("maskclr_pl")
 
@@ -74,8 +74,10 @@ def fill_sizes(cfg: DictConfig, store: Store) -> None:
             cfg.clip[key] = derived
     for key in ("root", "center"):
         cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
-    if cfg.clip.stream not in get_args(Kind):
-        raise InputError(f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(Kind))}")
+    if cfg.clip.stream not in get_args(StreamKind):
+        raise InputError(
+            f"clip.stream={cfg.clip.stream}: expected {', '.join(get_args(StreamKind))}"
+        )
 
 
 def fill_val_fraction(cfg: DictConfig) -> None:
@@ -203,7 +205,7 @@ def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
     if cfg.data.batch_size < 2:
         raise InputError("data.batch_size must be at least 2: the head normalises over the batch")
     source = store.skeleton
-    _, missing = conversion(source, clip_skeleton(cfg.clip.skeleton, source))
+    _, missing = conversion_matrix(source, clip_skeleton(cfg.clip.skeleton, source))
     if missing:
         log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
 

@@ -9,7 +9,12 @@ from torch.utils.data import Dataset
 
 from maskclr_pl.data.samplers import Key
 from maskclr_pl.data.store.reader import Recording, Store, scores_as_zeros
-from maskclr_pl.transforms import image_normalize, jittered_frames, track, uniform_frames
+from maskclr_pl.transforms import (
+    find_identity_swaps,
+    image_normalize,
+    jittered_frames,
+    uniform_frames,
+)
 from maskclr_pl.types import Batch
 from maskclr_pl.visibility import visible_in_clip, visible_joints
 
@@ -193,7 +198,9 @@ def _image_clip(
     if not released:
         there[:2] *= there[2] > 0
     if len(keypoint) == 2:
-        swapped = track(keypoint.astype(np.float32), None if released else score)[frame]
+        swapped = find_identity_swaps(keypoint.astype(np.float32), None if released else score)[
+            frame
+        ]
         exchanged = there[:2] if released else there
         exchanged[:, :, swapped] = exchanged[:, ::-1, swapped]
     return clip

@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskclr_pl.data.store.reader import Store
-from maskclr_pl.inspection.measure import extent
+from maskclr_pl.inspection.measure import joint_extent
 
 _MOST_BEYOND = 0.05  # share of joints far beyond the image that is no estimator's guess
 _CORNER = 1 / 3  # part of both sides that nobody ever leaves if the image is stated too large
@@ -20,7 +20,7 @@ def image_size_notes(store: Store) -> list[str]:
     """
     if store.frame_size is None:
         return []
-    low, high, beyond = extent(store)
+    low, high, beyond = joint_extent(store)
     if beyond > _MOST_BEYOND:
         height, width = store.frame_size.max(0)
         return [
@@ -42,7 +42,7 @@ def too_large(store: Store) -> list[str]:
     """
     if store.frame_size is None:
         return []
-    low, high, _ = extent(store)
+    low, high, _ = joint_extent(store)
     return _too_large(store, low, high)
 
 

@@ -18,7 +18,7 @@ _BEYOND = 1.25  # image sides: estimators guess joints so far outside, from boxe
 _HEADS = ("head", "nose", "neck", "spine_shoulder", "shoulder_center")
 
 
-def measure(store: Store) -> dict[str, np.ndarray]:
+def measure_store(store: Store) -> dict[str, np.ndarray]:
     """Read all rows once; memory stays below about 100 MB, unless a single clip is larger.
 
     Returns:
@@ -33,7 +33,7 @@ def measure(store: Store) -> dict[str, np.ndarray]:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def extent(store: Store) -> tuple[np.ndarray, np.ndarray, float]:
+def joint_extent(store: Store) -> tuple[np.ndarray, np.ndarray, float]:
     """Where the joints of a store of pixels are in their images.
 
     Returns:

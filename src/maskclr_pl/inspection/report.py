@@ -12,7 +12,7 @@ from maskclr_pl.data import Store
 from maskclr_pl.data.coverage import nobody
 from maskclr_pl.figures.recordings import draw_overview
 from maskclr_pl.files import write_atomically
-from maskclr_pl.inspection.summary import inspect, lines, problems
+from maskclr_pl.inspection.summary import find_problems, inspect_store, summary_lines
 from maskclr_pl.types import InputError
 
 log = logging.getLogger("maskclr_pl")
@@ -48,14 +48,14 @@ def write_report(store: Store, folder: Path, name: str, refusals: Sequence[str] 
     Raises:
         InputError: If the folder cannot be written.
     """
-    contents = replace(inspect(store), path=name)
+    contents = replace(inspect_store(store), path=name)
     if refusals:  # they say what is odd, and the store is only for the report
         contents = replace(contents, remarks=())
     left_out = [f"{clip}: left out, {reason}" for clip, reason in store.skipped()]
     unseen = [f"{store.name(int(i))}: nobody is seen in it" for i in np.flatnonzero(nobody(store))]
-    faults = [*(f"refused: {reason}" for reason in refusals), *problems(contents)]
-    text = [*lines(contents, full=True), "", *(faults or ["no problems found"])]
-    for line in (*lines(contents), *faults):
+    faults = [*(f"refused: {reason}" for reason in refusals), *find_problems(contents)]
+    text = [*summary_lines(contents, full=True), "", *(faults or ["no problems found"])]
+    for line in (*summary_lines(contents), *faults):
         log.info("%s", line)
     show_left_out(left_out, f"the others are in {folder / 'report.txt'}")
     try:

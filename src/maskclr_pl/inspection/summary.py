@@ -10,7 +10,7 @@ from maskclr_pl.data.coverage import few as _few
 from maskclr_pl.data.coverage import number as _number
 from maskclr_pl.data.store.reader import Store
 from maskclr_pl.inspection.image_fit import too_large
-from maskclr_pl.inspection.measure import measure
+from maskclr_pl.inspection.measure import measure_store
 from maskclr_pl.sources.format_detection import find_format_problem
 
 _SHORT = 8  # frames: fewer hardly show an action
@@ -18,9 +18,9 @@ _SIZES = (0.3, 3.0)  # metres: from a child that crouches to a tall person who s
 _ROWS, _COLUMNS = 20, 6  # of a table in the short form of the report
 
 
-def inspect(store: Store) -> Inspection:
+def inspect_store(store: Store) -> Inspection:
     """Measure a store in one pass; memory does not grow with the poses (see `measure`)."""
-    found = measure(store)
+    found = measure_store(store)
     bodies = found.pop("bodies").sum()
     score = (float(found.pop("score_low").min()), float(found.pop("score_high").max()))
     return Inspection(
@@ -49,7 +49,7 @@ def _remarks(store: Store) -> tuple[str, ...]:
     return (unlike,) if unlike else tuple(too_large(store))
 
 
-def problems(found: Inspection) -> list[str]:
+def find_problems(found: Inspection) -> list[str]:
     """What is wrong with a store: a line each, with the clips (the first ten) and what to do."""
     return [
         *class_lines(found.label, found.class_names),
@@ -61,7 +61,7 @@ def problems(found: Inspection) -> list[str]:
     ]
 
 
-def lines(found: Inspection, full: bool = False) -> list[str]:
+def summary_lines(found: Inspection, full: bool = False) -> list[str]:
     """What is in a store, as aligned text; `full` for all rows and columns of the tables."""
     facts = [
         ("store", found.path),

@@ -41,7 +41,7 @@ _M = TypeVar("_M", bound="Method")
 def rank_invariant(
     step: Callable[[_M, Batch, int], dict[str, Any]],
 ) -> Callable[[_M, Batch, int], dict[str, Any]]:
-    """Make augmentation and masks of a training step independent of the process (see `shared_draws`)."""
+    """Make the draws of a training step independent of the process (see `shared_draws`)."""
 
     @functools.wraps(step)
     def wrapped(self: _M, batch: Batch, batch_idx: int) -> dict[str, Any]:

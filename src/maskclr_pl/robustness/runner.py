@@ -98,9 +98,7 @@ def measure_robustness(
         clips.append(torch.stack((batch["index"], batch["label"])))
         clip_names = [names[i] for i in batch["index"].tolist()]
         logits = predict(batch["clip"], batch)
-        not_finite = (
-            not_finite + (~is_finite_prediction(logits)).sum()
-        )  # does not synchronize the device
+        not_finite = not_finite + (~is_finite_prediction(logits)).sum()
         hits[CLEAN_PASS].append(correct_top1_top5(logits, batch))
         for key, clip in _corrupted_clips(batch, clip_names, corruptions, poses, draws, seed):
             hits[key].append(correct_top1_top5(predict(clip, batch), batch))

@@ -7,7 +7,7 @@ from typing import Any
 
 from maskclr_pl.reading import read_yaml
 from maskclr_pl.skeletons.joint_names import canonical_names
-from maskclr_pl.skeletons.skeleton import ROOTS, SKELETONS, Skeleton
+from maskclr_pl.skeletons.skeleton import ROOT_NAMES, SKELETONS, Skeleton
 from maskclr_pl.types import InputError
 
 _LIMBS = ("left_arm", "right_arm", "left_leg", "right_leg")
@@ -150,7 +150,7 @@ def _derived(path: Path, skeleton: Skeleton, root: str | None) -> list[str]:
     """Assumptions about what the file does not state."""
     notes = []
     top = skeleton.joints[skeleton.root]
-    if root is None and top not in ROOTS:
+    if root is None and top not in ROOT_NAMES:
         notes.append(
             f"no joint of {path} is named like a root: {top}, in the middle of the edges, is the "
             "root; add `root: JOINT` to the file to use another"

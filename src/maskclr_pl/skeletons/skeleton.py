@@ -17,7 +17,7 @@ import yaml
 
 from maskclr_pl.types import InputError
 
-MOST_JOINTS = 1000
+MAX_JOINTS = 1000
 """Of a layout; whole bodies with hands and faces have 133."""
 _MOST_STEPS, _DEEPEST = 20_000, 50  # of building joints from joints that are built in turn
 _LIMBS = {
@@ -27,7 +27,7 @@ _LIMBS = {
         *("palm", "index", "pinky"),  # after the leg: the tip of a foot is called foot_index, too
     ),
 }
-ROOTS = ("root", "hip_center", "spine_base", "mid_hip", "pelvis", "hips", "hip", "torso")
+ROOT_NAMES = ("root", "hip_center", "spine_base", "mid_hip", "pelvis", "hips", "hip", "torso")
 """Names of joints that are taken for the root, the first one first."""
 
 
@@ -171,7 +171,7 @@ class Skeleton:
             near[int(edge[1])].append(int(edge[0]))
         if root is not None and root not in joints:
             raise InputError(f"skeleton {name}: the root {root!r} is not among its joints")
-        named = root or next((joint for joint in ROOTS if joint in joints), None)
+        named = root or next((joint for joint in ROOT_NAMES if joint in joints), None)
         start = (
             joints.index(named)
             if named
@@ -195,9 +195,9 @@ class Skeleton:
 
 
 def _check_count(name: str, joints: Sequence[str]) -> None:
-    if not 0 < len(joints) <= MOST_JOINTS:
+    if not 0 < len(joints) <= MAX_JOINTS:
         count = "no" if not joints else len(joints)
-        raise InputError(f"skeleton {name}: it has {count} joints, expected 1 to {MOST_JOINTS}")
+        raise InputError(f"skeleton {name}: it has {count} joints, expected 1 to {MAX_JOINTS}")
 
 
 def _centrality(near: list[list[int]], start: int) -> tuple[int, int]:
@@ -212,7 +212,7 @@ def _centrality(near: list[list[int]], start: int) -> tuple[int, int]:
     return len(distances), -max(distances.values())
 
 
-def conversion(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:
+def conversion_matrix(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:
     """How to build the joints of `target` from those of `source`.
 
     Returns:

@@ -1,7 +1,7 @@
 """Transforms of clips; the same object works on one clip and on a batch on the device."""
 
 from maskclr_pl.transforms.alignment import Center, FaceView
-from maskclr_pl.transforms.augment2d import CropScale, RandomMove, as_released
+from maskclr_pl.transforms.augment2d import CropScale, RandomMove, set_released
 from maskclr_pl.transforms.augment3d import (
     AxisMask,
     GaussianNoise,
@@ -12,7 +12,7 @@ from maskclr_pl.transforms.augment3d import (
 )
 from maskclr_pl.transforms.base import Transform
 from maskclr_pl.transforms.frame_sampling import jittered_frames, uniform_frames
-from maskclr_pl.transforms.normalize import Convert, image_normalize, track
+from maskclr_pl.transforms.normalize import Convert, find_identity_swaps, image_normalize
 from maskclr_pl.transforms.simulated_poses import (
     CropScale3D,
     DropJoints,
@@ -52,10 +52,10 @@ __all__ = [
     "TemporalFlip",
     "Transform",
     "ValidCropResize",
-    "as_released",
+    "find_identity_swaps",
     "image_normalize",
     "jittered_frames",
     "project",
-    "track",
+    "set_released",
     "uniform_frames",
 ]

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maskclr_pl.transforms.base import join, need_joints, planes, seen
+from maskclr_pl.transforms.base import check_joints, join, planes, visible_weight
 from maskclr_pl.types import InputError
 
 NUDGE = 1e-12
 """Metres that `Center` puts a joint beside the origin, where exact zeros mean missing."""
 
 
-def hold(
+def forward_fill(
     values: Float[Tensor, "C *batch T"], known: Bool[Tensor, "*batch T"]
 ) -> Float[Tensor, "C *batch T"]:
     """Each unknown frame takes the value of the last known one before it, else of the first.
@@ -52,9 +52,9 @@ class Center(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The centred clip, in metres as before."""
-        need_joints(clip, [self.joint], "the joint to centre on is")
+        check_joints(clip, [self.joint], "the joint to centre on is")
         channels = planes(clip)
-        there = seen(channels)
+        there = visible_weight(channels)
         origin = self._places(channels, there)
         if not self.per_frame:
             frames = there.sum(-1).sign()
@@ -71,7 +71,7 @@ class Center(nn.Module):
         """Where the joint is, or is taken to be, of each person in each frame."""
         known = there[..., self.joint] > 0
         mean = channels.sum(-1) / there.sum(-1).clamp(min=1)
-        held = hold(channels[..., self.joint], known)
+        held = forward_fill(channels[..., self.joint], known)
         return torch.where(known.any(-1, keepdim=True), held, mean)
 
 
@@ -102,7 +102,7 @@ class FaceView(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The turned clip."""
-        need_joints(clip, [self.left, self.right], "the shoulders are")
+        check_joints(clip, [self.left, self.right], "the shoulders are")
         channels = planes(clip)
         left, right = channels[..., self.left], channels[..., self.right]
         x, _, z = right - left
@@ -111,7 +111,7 @@ class FaceView(nn.Module):
         known = (left != 0).any(0) & (right != 0).any(0) & (width > 1e-4)
         width = width.clamp(min=1e-4)
         turn = torch.stack((torch.where(known, x / width, 1.0), torch.where(known, z / width, 0.0)))
-        return self.turn(clip, *hold(turn, known))
+        return self.turn(clip, *forward_fill(turn, known))
 
     @staticmethod
     def turn(

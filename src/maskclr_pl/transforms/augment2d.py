@@ -64,7 +64,7 @@ class RandomMove(nn.Module):
         center = None
         if self.relative_to == "body":
             points = planes(clip).flatten(-3)
-            center, extent = visible_box(points[:2], points[2].sign())
+            center, extent = bounding_box(points[:2], points[2].sign())
             shift = shift * (extent / 2)[..., None, None]
         return self.move(clip, angle, scale, shift, center, self.released)
 
@@ -111,7 +111,7 @@ class RandomMove(nn.Module):
         return join(out)
 
 
-def visible_box(
+def bounding_box(
     points: Float[Tensor, "2 *batch P"], seen: Float[Tensor, "*batch P"]
 ) -> tuple[Float[Tensor, " 2 *batch"], Float[Tensor, " *batch"]]:
     """The box around the points that are seen (1, else 0).
@@ -151,7 +151,7 @@ class CropScale(nn.Module):
         """The cropped clip."""
         channels = planes(clip).flatten(-3)
         score = channels[2]
-        center, extent = visible_box(channels[:2], score.sign())
+        center, extent = bounding_box(channels[:2], score.sign())
         usable = extent > 0
         low, high = self.ratio
         ratio = uniform(clip, low, high) if low < high else low  # testing draws nothing
@@ -166,7 +166,7 @@ class CropScale(nn.Module):
         return join(out.unflatten(-1, clip.shape[-4:-1]))
 
 
-def as_released(steps: Iterable[nn.Module]) -> None:
+def set_released(steps: Iterable[nn.Module]) -> None:
     """Let these transforms treat missing joints and absent persons as the released code does."""
     for step in steps:
         if isinstance(step, RandomMove | CropScale):

@@ -11,10 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl.transforms.base import chosen, join, need_joints, normal_like, planes, seen, uniform
+from maskclr_pl.transforms.base import (
+    bernoulli,
+    check_joints,
+    join,
+    normal_like,
+    planes,
+    uniform,
+    visible_weight,
+)
 
 
-def linear(
+def apply_matrix(
     clip: Float[Tensor, "*batch M T V 3"], matrix: Float[Tensor, "*batch 3 3"]
 ) -> Float[Tensor, "*batch M T V 3"]:
     """Apply x' = A x to every joint, one matrix per clip, in full precision on every device."""
@@ -27,7 +35,7 @@ def linear(
     return join(out)
 
 
-def rotation(angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+def rotation_matrix(angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """R = Rz Ry Rx of angles about x, y, z in rad.
 
     Signs as published: Rx = [[1, 0, 0], [0, cos, sin], [0, -sin, cos]], Ry = [[cos, 0, -sin],
@@ -55,7 +63,7 @@ class RandomRotation(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The rotated clip."""
-        return linear(clip, rotation(uniform(clip, -self.angle, self.angle, 3)))
+        return apply_matrix(clip, rotation_matrix(uniform(clip, -self.angle, self.angle, 3)))
 
 
 class RotateMainAxis(nn.Module):
@@ -84,7 +92,7 @@ class RotateMainAxis(nn.Module):
         clip: Float[Tensor, "*batch M T V 3"], angle: Float[Tensor, "*batch 3"]
     ) -> Float[Tensor, "*batch M T V 3"]:
         """Rotate about x, then y, then z by degrees."""
-        return linear(clip, rotation(angle * (math.pi / 180)))
+        return apply_matrix(clip, rotation_matrix(angle * (math.pi / 180)))
 
 
 class Shear(nn.Module):
@@ -101,7 +109,9 @@ class Shear(nn.Module):
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The sheared clip."""
         unit = torch.eye(3, device=clip.device)
-        return linear(clip, torch.lerp(uniform(clip, -self.beta, self.beta, 3, 3), unit, unit))
+        return apply_matrix(
+            clip, torch.lerp(uniform(clip, -self.beta, self.beta, 3, 3), unit, unit)
+        )
 
 
 class GaussianNoise(nn.Module):
@@ -120,7 +130,7 @@ class GaussianNoise(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The noisy clip."""
-        level = self.sigma * chosen(clip, self.p)
+        level = self.sigma * bernoulli(clip, self.p)
         return self.add(clip, normal_like(clip, 0) * level[..., None, None, None, None])
 
     @staticmethod
@@ -129,7 +139,7 @@ class GaussianNoise(nn.Module):
     ) -> Float[Tensor, "*batch M T V 3"]:
         """Add given noise to the joints that are there."""
         channels = planes(clip)
-        return join((channels + planes(noise)).mul_(seen(channels)))
+        return join((channels + planes(noise)).mul_(visible_weight(channels)))
 
 
 class AxisMask(nn.Module):
@@ -146,7 +156,7 @@ class AxisMask(nn.Module):
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The clip, flattened along one axis."""
         axis = uniform(clip, 0, 3).long()
-        return self.mask(clip, torch.where(chosen(clip, self.p), axis, -1))
+        return self.mask(clip, torch.where(bernoulli(clip, self.p), axis, -1))
 
     @staticmethod
     def mask(
@@ -177,13 +187,13 @@ class SpatialFlip(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The relabelled clip."""
-        return self.flip(clip, chosen(clip, self.p))
+        return self.flip(clip, bernoulli(clip, self.p))
 
     def flip(
         self, clip: Float[Tensor, "*batch M T V 3"], which: Bool[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch M T V 3"]:
         """Exchange the joints of the clips that are marked."""
-        need_joints(clip, self.joints, "the pairs of left and right joints are")
+        check_joints(clip, self.joints, "the pairs of left and right joints are")
         order = torch.arange(clip.shape[-2], device=clip.device)
         order[self.index] = self.partners
         channels = planes(clip)

@@ -38,7 +38,7 @@ def join(
     return stacked.movedim(0, -1)
 
 
-def seen(channels: Float[Tensor, "C *batch M T V"]) -> Float[Tensor, "*batch M T V"]:
+def visible_weight(channels: Float[Tensor, "C *batch M T V"]) -> Float[Tensor, "*batch M T V"]:
     """1 for the joints of metric clips that are there, 0 for those that are exactly zero.
 
     As numbers, and from squares (what is below 1e-19 counts as zero): truth values and further
@@ -56,28 +56,26 @@ def uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
     return draw_for_clips(shape, clip.device, lambda x, g: x.uniform_(low, high, generator=g))
 
 
-def uniform_like(x: Tensor, clips: int) -> Tensor:
-    """Uniform numbers in [0, 1) of the shape of x, whose axis `clips` is that of the clips."""
-    drawn = draw_for_clips(
-        x.movedim(clips, 0).shape, x.device, lambda new, g: new.uniform_(generator=g)
-    )
-    return drawn.movedim(0, clips)
+def uniform_like(x: Tensor, clip_axis: int) -> Tensor:
+    """Draw uniform numbers in [0, 1) in the shape of `x`, whose clips lie on `clip_axis`."""
+    shape = x.movedim(clip_axis, 0).shape
+    draw = draw_for_clips(shape, x.device, lambda empty, g: empty.uniform_(generator=g))
+    return draw.movedim(0, clip_axis)
 
 
-def normal_like(x: Tensor, clips: int) -> Tensor:
-    """Standard normal numbers, likewise."""
-    drawn = draw_for_clips(
-        x.movedim(clips, 0).shape, x.device, lambda new, g: new.normal_(generator=g)
-    )
-    return drawn.movedim(0, clips)
+def normal_like(x: Tensor, clip_axis: int) -> Tensor:
+    """Draw standard normal numbers in the shape of `x`, whose clips lie on `clip_axis`."""
+    shape = x.movedim(clip_axis, 0).shape
+    draw = draw_for_clips(shape, x.device, lambda empty, g: empty.normal_(generator=g))
+    return draw.movedim(0, clip_axis)
 
 
-def chosen(clip: Tensor, p: float) -> Bool[Tensor, "*batch"]:
+def bernoulli(clip: Tensor, p: float) -> Bool[Tensor, "*batch"]:
     """True for each clip with probability p."""
     return uniform(clip, 0, 1) < p
 
 
-def need_joints(clip: Tensor, joints: Sequence[int], what: str) -> None:
+def check_joints(clip: Tensor, joints: Sequence[int], what: str) -> None:
     """Raise an InputError if a clip has not all of these joints (a look at its shape only)."""
     if joints and not 0 <= min(joints) <= max(joints) < clip.shape[-2]:
         raise InputError(

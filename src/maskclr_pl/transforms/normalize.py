@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskclr_pl.skeletons.skeleton import Skeleton, conversion
-from maskclr_pl.transforms.base import join, planes, seen
+from maskclr_pl.skeletons.skeleton import Skeleton, conversion_matrix
+from maskclr_pl.transforms.base import join, planes, visible_weight
 from maskclr_pl.types import InputError
 
 
@@ -28,7 +28,7 @@ def image_normalize(keypoint: np.ndarray, frame_size: Sequence[int]) -> np.ndarr
     return keypoint.astype(np.float32) * np.float32(2 / max(frame_size)) - np.float32(1)
 
 
-def track(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
+def find_identity_swaps(keypoint: np.ndarray, score: np.ndarray | None) -> np.ndarray:
     """Where a detector exchanged the two persons.
 
     MotionBERT's rule: the identities flip at frame t if person 0 is nearer to where person 1
@@ -83,7 +83,7 @@ class Convert(nn.Module):
             skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
             for skeleton in (source, target)
         )
-        weights, self.missing = conversion(source, target)
+        weights, self.missing = conversion_matrix(source, target)
         self.identity = source.joints == target.joints
         self.confidence, self.released_scores = confidence, released_scores
         if released_scores and len(source) != len(target):
@@ -116,7 +116,7 @@ class Convert(nn.Module):
         with torch.autocast(clip.device.type, enabled=False):  # 8 bits do not hold coordinates
             out = channels @ self.weights
         if len(self.means):
-            known = channels[2] if self.confidence else seen(channels)
+            known = channels[2] if self.confidence else visible_weight(channels)
             weakest = known[..., self.means_of].amin(-1)
             if self.confidence:
                 out[2, ..., self.means] = weakest

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskclr_pl.transforms.augment2d import visible_box
+from maskclr_pl.transforms.augment2d import bounding_box
 from maskclr_pl.transforms.augment3d import SpatialFlip
 from maskclr_pl.transforms.base import (
-    chosen,
+    bernoulli,
     join,
     normal_like,
     planes,
-    seen,
     uniform,
     uniform_like,
+    visible_weight,
 )
 
 _NEAR, _FAR, _BIAS, _SPREAD = 0.028, 1.1, -0.00459, 0.1431
@@ -46,9 +46,9 @@ class CropScale3D(nn.Module):
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The cropped clip."""
         channels = planes(clip)
-        there = seen(channels).flatten(-3)
+        there = visible_weight(channels).flatten(-3)
         x, y, z = channels = channels.flatten(-3)
-        centre, extent = visible_box(channels[:2], there)
+        centre, extent = bounding_box(channels[:2], there)
         factor = torch.where(extent > 0, 2 * uniform(clip, *self.ratio) / extent, 0.0)
         centre, factor = centre.unsqueeze(-1), factor.unsqueeze(-1)
         out = torch.stack((x - centre[0], centre[1] - y, z)) * (factor * there)
@@ -70,7 +70,7 @@ class Mirror(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """The clip, mirrored or not."""
-        which = chosen(clip, self.p)
+        which = bernoulli(clip, self.p)
         x, y, z = planes(self.exchange.flip(clip, which))
         return join((torch.where(which[..., None, None, None], -x, x), y, z))
 
@@ -78,7 +78,7 @@ class Mirror(nn.Module):
 def project(clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
     """Orthographic projection: (x, y, z) to (x, y, confidence), 1 for joints that are there."""
     channels = planes(clip)
-    return join((channels[0], channels[1], seen(channels)))
+    return join((channels[0], channels[1], visible_weight(channels)))
 
 
 class Project(nn.Module):

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskclr_pl.skeletons.skeleton import Skeleton
-from maskclr_pl.transforms.base import join, planes, seen
+from maskclr_pl.transforms.base import join, planes, visible_weight
 from maskclr_pl.types import InputError
 
-Kind = Literal["joint", "bone", "joint_motion", "bone_motion"]
+StreamKind = Literal["joint", "bone", "joint_motion", "bone_motion"]
 
 
 class Stream(nn.Module):
@@ -34,8 +34,8 @@ class Stream(nn.Module):
 
     def __init__(self, skeleton: Skeleton | dict[str, Any], kind: str, confidence: bool):
         super().__init__()
-        if kind not in get_args(Kind):
-            raise InputError(f"stream={kind}: expected {', '.join(get_args(Kind))}")
+        if kind not in get_args(StreamKind):
+            raise InputError(f"stream={kind}: expected {', '.join(get_args(StreamKind))}")
         skeleton = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_dict(skeleton)
         self.kind, self.confidence = kind, confidence
         parents = torch.tensor(skeleton.bone_parents or skeleton.parents)
@@ -50,7 +50,7 @@ class Stream(nn.Module):
             return clip
         channels = planes(clip)
         values = channels[:2] if self.confidence else channels
-        weight = channels[2] if self.confidence else seen(channels)
+        weight = channels[2] if self.confidence else visible_weight(channels)
         if self.kind.startswith("bone"):
             values, weight = self._bones(values, weight)
         if self.kind.endswith("motion"):

@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maskclr_pl.transforms.base import chosen, join, planes, seen, uniform
+from maskclr_pl.transforms.base import bernoulli, join, planes, uniform, visible_weight
 from maskclr_pl.types import InputError
 
 
-def take(
+def take_frames(
     channels: Float[Tensor, "C *batch M T V"], frame: Int[Tensor, "*batch T2"]
 ) -> Float[Tensor, "C *batch M T2 V"]:
     """Frames by index, others for each clip, the same for its channels and persons."""
@@ -31,9 +31,9 @@ def take(
     return rows.view(*index.shape, V)
 
 
-def shown_frames(clip: Float[Tensor, "*batch M T V C"]) -> Bool[Tensor, "*batch T"]:
+def occupied_frames(clip: Float[Tensor, "*batch M T V C"]) -> Bool[Tensor, "*batch T"]:
     """Frames that show somebody."""
-    return seen(planes(clip)).sum(-1).sum(-2) > 0
+    return visible_weight(planes(clip)).sum(-1).sum(-2) > 0
 
 
 class ValidCropResize(nn.Module):
@@ -72,7 +72,7 @@ class ValidCropResize(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T2 V C"]:
         """The clip with `frames` frames."""
-        shown = shown_frames(clip)
+        shown = occupied_frames(clip)
         valid = self.valid_frames(shown)
         if self.is_random:
             share, place = uniform(clip, self.low, self.high), uniform(clip, 0, 1)
@@ -126,11 +126,11 @@ class ValidCropResize(nn.Module):
         first = doubled // (2 * frames)
         weight = (doubled - first * (2 * frames)).to(clip.dtype) / (2 * frames)
         channels = planes(clip)
-        before = take(channels, start + first)
-        after = take(channels, start + (first + 1).minimum(length - 1))
+        before = take_frames(channels, start + first)
+        after = take_frames(channels, start + (first + 1).minimum(length - 1))
         weight = weight[..., None, :, None]
         nearer = weight.round()
-        both = seen(before).mul_(seen(after))
+        both = visible_weight(before).mul_(visible_weight(after))
         return join(before.lerp(after, torch.addcmul(nearer, both, weight - nearer)))
 
 
@@ -152,7 +152,7 @@ class TemporalCrop(nn.Module):
         """The shifted clip."""
         padding = clip.shape[-3] // self.padding_ratio
         start = uniform(clip, 0, 2 * padding + 1).long().clamp(max=2 * padding)
-        shown = shown_frames(clip)
+        shown = occupied_frames(clip)
         visible = shown.gather(-1, self.shifted(shown.shape[-1], start, padding)).any(-1)
         start = torch.where(visible, start, padding)
         return self.crop(clip, start, padding)
@@ -162,7 +162,7 @@ class TemporalCrop(nn.Module):
         clip: Float[Tensor, "*batch M T V C"], start: Int[Tensor, "*batch"], padding: int
     ) -> Float[Tensor, "*batch M T V C"]:
         """T frames from `start` on, of the clip continued by `padding` frames at both ends."""
-        return join(take(planes(clip), TemporalCrop.shifted(clip.shape[-3], start, padding)))
+        return join(take_frames(planes(clip), TemporalCrop.shifted(clip.shape[-3], start, padding)))
 
     @staticmethod
     def shifted(frames: int, start: Int[Tensor, "*batch"], padding: int) -> Int[Tensor, "*batch T"]:
@@ -185,7 +185,7 @@ class TemporalFlip(nn.Module):
 
     def forward(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T V C"]:
         """The clip, forwards or backwards."""
-        return self.flip(clip, chosen(clip, self.p))
+        return self.flip(clip, bernoulli(clip, self.p))
 
     @staticmethod
     def flip(
@@ -225,7 +225,7 @@ class GaussianBlur(nn.Module):
         """The smoothed clip."""
         sigma = uniform(clip, self.sigma[0], self.sigma[1])
         # as narrow as can be: a single tap, which changes nothing
-        sigma = torch.where(chosen(clip, self.p), sigma, 1e-3)
+        sigma = torch.where(bernoulli(clip, self.p), sigma, 1e-3)
         return self.blur(clip, self.taps(sigma, self.kernel), self.normalize)
 
     @staticmethod
@@ -240,7 +240,7 @@ class GaussianBlur(nn.Module):
     ) -> Float[Tensor, "*batch M T V C"]:
         """Weighted sums over neighbouring frames; missing joints stay missing and do not count."""
         channels = planes(clip)
-        there = seen(channels)
+        there = visible_weight(channels)
         counted = torch.cat((channels, there.unsqueeze(0))) if normalize else channels
         out = torch.zeros_like(counted)
         T, reach = clip.shape[-3], taps.shape[-1] // 2
