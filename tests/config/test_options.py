@@ -78,7 +78,7 @@ for source, options in [
     try:
         source(**options)
     except InputError as error:
-        expected = ": expected" in str(error) or "type frame_size=" in str(error)
+        expected = ": expected" in str(error) or "pass frame_size=" in str(error)
         print("clear" if expected else f"{source.__name__} {options}: {error}")
     else:
         print("accepted", source, options)

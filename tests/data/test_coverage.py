@@ -328,7 +328,7 @@ def test_what_cannot_be_divided_keeps_what_was_read(tmp_path, capsys):
     words = ["input=poses.pkl", "output=s.h5", "skeleton=coco17"]
     line = refused("prepare", *words, "split=subject", cwd=tmp_path, capsys=capsys)
     assert line.endswith(
-        "have no subject; pass split=class, or a regular expression that finds it in their names"
+        "have no subject; pass split=class, or a regular expression that matches it in their names"
     )
     shown = in_process("prepare", *words, "split=class", cwd=tmp_path, capsys=capsys)
     assert "going on   20 of 20 clips were read before" in shown

@@ -236,7 +236,7 @@ PROBLEMS = {
         [pixels(scale=0.005)],
         {},
         None,
-        "its coordinates are fractions, not pixels; make it again with prepare",
+        "its coordinates are fractions, not pixels; run prepare again",
     ),
     "millimetres": (
         [metres("a"), metres("b", scale=10.0)],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from maskclr_pl.skeletons.skeleton import SKELETONS, conversion_matrix
 from maskclr_pl.sources.poses import files as pose_files
-from maskclr_pl.sources.poses.video import LAYOUTS, link, read_poses
+from maskclr_pl.sources.poses.video import ESTIMATOR_LAYOUTS, link, read_poses
 from maskclr_pl.types import InputError
 from tests.helpers.pose_tools import (
     FORMATS,
@@ -35,7 +35,7 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 def test_every_format_gives_the_same_poses(tmp_path, tool, joints):
     poses = truth(joints)
     video = read_poses(tool(tmp_path / "clip", poses), frame_size=(720, 1280))
-    assert video.skeleton is SKELETONS[LAYOUTS[joints]]
+    assert video.skeleton is SKELETONS[ESTIMATOR_LAYOUTS[joints]]
     assert (video.first, video.end, video.frame_size) == (0, 12, (720, 1280))
     keypoint, score = video.clip()
     assert keypoint.dtype == score.dtype == np.float32
@@ -83,7 +83,7 @@ def test_numbers_that_are_none_are_not_found(tmp_path):
     assert not video.keypoint[0, :3].any()
 
 
-@pytest.mark.parametrize("joints", LAYOUTS)
+@pytest.mark.parametrize("joints", ESTIMATOR_LAYOUTS)
 def test_size_of_the_smallest_image(tmp_path, joints):
     poses = truth(joints)
     video = read_poses(alphapose(tmp_path, poses))
@@ -233,22 +233,25 @@ def person(joints: int = 17, **values: Any) -> dict[str, Any]:
         ("[" * 100_000, "not JSON, or cut short"),
         (json.dumps([person()])[:-9], "not JSON, or cut short"),
         ('{"frame": 1, "predictions": []}\n{"frame": 2, "predi', "not JSON, or cut short"),
-        ("1", "the value '1', expected a file of OpenPifPaf"),
-        ("null", "the value 'None', expected a file of OpenPifPaf"),
+        ("1", "found '1', expected a file of OpenPifPaf"),
+        ("null", "found 'None', expected a file of OpenPifPaf"),
         ({}, "a dict with nothing, expected a file of OpenPifPaf"),
         ({"x": 1, "y": 2}, "a dict with 'x', 'y', expected a file of OpenPifPaf"),
-        ([1, "a"], "a list of int, str, expected a file of OpenPifPaf"),
+        ([1, "a"], "found a list of int, str, expected a file of OpenPifPaf"),
         ([], "no person in any of its 1 frames"),
         ([[], []], "no person in any of its 2 frames"),
-        ({"people": 3}, "'3' where a list was expected"),
+        ({"people": 3}, "found '3', expected a list"),
         ([{"instances": []}, {"x": 1}], "frame 1 is a dict with 'x', expected a list of persons"),
         ({"instance_info": [7]}, "frame 0 is '7', expected a list of persons"),
-        ([{"bbox": [1]}], "frame 0: a person is a dict with 'bbox', expected one with `keypoints`"),
-        ([[1.5]], "frame 0: a person is '1.5', expected one with `keypoints`"),
-        ([{"keypoints": ["a"] * 51}], "frame 0: `keypoints` of a person is no list of numbers"),
-        ([{"keypoints": [[1], [2, 3]]}], "`keypoints` of a person is no list of numbers"),
-        ([{"keypoints": [10**400] * 51}], "`keypoints` of a person is no list of numbers"),
-        ([{"keypoints": {"nose": 1}}], "`keypoints` of a person is no list of numbers"),
+        (
+            [{"bbox": [1]}],
+            "frame 0: a person is a dict with 'bbox', expected a dict with `keypoints`",
+        ),
+        ([[1.5]], "frame 0: a person is '1.5', expected a dict with `keypoints`"),
+        ([{"keypoints": ["a"] * 51}], "frame 0: `keypoints` of a person is not a list of numbers"),
+        ([{"keypoints": [[1], [2, 3]]}], "`keypoints` of a person is not a list of numbers"),
+        ([{"keypoints": [10**400] * 51}], "`keypoints` of a person is not a list of numbers"),
+        ([{"keypoints": {"nose": 1}}], "`keypoints` of a person is not a list of numbers"),
         ([{"keypoints": [1.0] * 50}], "shape (50,) and no scores, expected x, y and score"),
         ([{"keypoints": 3.0}], "shape () and no scores, expected x, y and score"),
         (
@@ -256,14 +259,14 @@ def person(joints: int = 17, **values: Any) -> dict[str, Any]:
             "shape (17, 3) and 17 scores, expected x, y and score",
         ),
         ([person(), person(18)], "17 joints in frame 0, but 18 in frame 0; expected one joint"),
-        ([person(20)], "20 joints, not one of 17 (coco17), 18 (openpose18), 25 (body25), 26"),
-        ([person(133)], "type skeleton=NAME, or a YAML file with joints and edges"),
-        ([{"keypoints": [0.0] * 51}], "no joint was found in any frame (all scores are 0)"),
+        ([person(20)], "20 joints, expected 17 (coco17), 18 (openpose18), 25 (body25), 26"),
+        ([person(133)], "pass skeleton=NAME, or a YAML file with joints and edges"),
+        ([{"keypoints": [0.0] * 51}], "no visible joint in any frame (all scores are 0)"),
         ([{"keypoints": [1e30] * 51}], "coordinates up to 1e+30, expected pixels of an image"),
         ([{"keypoints": [0.3, 0.7, 0.5, 0.6, 0.4, 0.5] * 8 + [0.5] * 3}], "pass frame_size=[HEI"),
         ([person(image_id="a"), person(image_id="b")], "image 'a' has no frame number in its name"),
         ([person(image_id=-1), person(image_id=2)], "image '-1' has no frame number in its name"),
-        ([person(image_id=1.0), person(image_id=None)], "a person without `image_id`"),
+        ([person(image_id=1.0), person(image_id=None)], "a person has no `image_id`"),
         (
             [person(image_id="a/1.jpg"), person(image_id="b/01.jpg")],
             "images 'a/1.jpg' and 'b/01.jpg' have the same frame number 1; expected the images of",
@@ -272,8 +275,8 @@ def person(joints: int = 17, **values: Any) -> dict[str, Any]:
             [person(image_id="1.jpg"), person(image_id="9" * 5000)],
             "frame numbers from 1 to 9999999999999999, expected at most 200000 frames",
         ),
-        ({"images": [1], "annotations": []}, "`images` and `annotations` are no lists of dicts"),
-        ({"images": 1, "annotations": []}, "'1' where a list was expected"),
+        ({"images": [1], "annotations": []}, "`images` and `annotations` are not lists of dicts"),
+        ({"images": 1, "annotations": []}, "are not lists of dicts (COCO)"),
         (
             {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [person(image_id=2)]},
             "`annotations` names image '2', which is not in `images`",
@@ -319,7 +322,7 @@ def test_options_that_are_refused(tmp_path):
     for size in ([480], [0, 640], [480, 640, 3], [480, 2**30]):
         with pytest.raises(InputError, match=r"frame_size=\[.*expected \[HEIGHT,WIDTH\] in pixels"):
             read_poses(path, frame_size=size)
-    with pytest.raises(InputError, match="17 joints, but skeleton ntu25 has 25; type the skeleton"):
+    with pytest.raises(InputError, match="17 joints, but skeleton ntu25 has 25; pass the skeleton"):
         read_poses(path, skeleton="ntu25")
     assert read_poses(path, skeleton="h36m17").skeleton is SKELETONS["h36m17"]
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.sources.base import Source
 from maskclr_pl.sources.convert import convert
-from maskclr_pl.sources.poses.labels import Row, numbered, read_labels
+from maskclr_pl.sources.poses.labels import LabelRow, index_names, read_labels
 from maskclr_pl.sources.poses.source import PosesSource
 from maskclr_pl.sources.poses.video import read_poses
 from maskclr_pl.sources.splitting import Span, draw_test_groups, window_length
@@ -58,7 +58,7 @@ def frames_of(name: str) -> set[tuple[str, int]]:
 # --- recordings -----------------------------------------------------------------------------------
 
 
-def test_clips_are_recordings(tmp_path):
+def test_each_clip_is_a_recording(tmp_path):
     clips = {f"{what}_{i}": 7 + i for what in ("walk", "run") for i in range(10)}
     source = source_of(tmp_path, clips, "clip,label", *(f"{n},{n[:-2]}" for n in clips))
     assert isinstance(source, Source)
@@ -84,7 +84,7 @@ def test_clips_are_recordings(tmp_path):
     assert (again.splits, again.hash) == (source.splits, source.hash)
 
 
-def test_splits_subjects_and_parts_of_the_file(tmp_path):
+def test_splits_subjects_and_segments_are_read(tmp_path):
     source = source_of(
         tmp_path,
         {"a": 12, "b": 12},
@@ -130,7 +130,7 @@ def test_folders_are_clips(tmp_path):
         source[1]
 
 
-def test_a_single_file_and_files_without_row(tmp_path):
+def test_files_without_row_are_left_out(tmp_path):
     folder = folder_of(tmp_path, dict.fromkeys("abcdefgh", 12))
     labels = csv_of(tmp_path, "clip,label", "a,x", "b,x", "c,x")
     notes = PosesSource(folder, labels).notes
@@ -152,7 +152,7 @@ def test_a_single_file_and_files_without_row(tmp_path):
     st.integers(0, 5),
 )
 @example([(0, "a")], 0)
-def test_choose_test_keeps_groups_and_classes(rows, seed):
+def test_draw_keeps_groups_and_classes(rows, seed):
     labels, groups = [label for label, _ in rows], [group for _, group in rows]
     test = draw_test_groups(labels, groups, seed=seed)
     sides: dict[str, set[bool]] = {}
@@ -160,15 +160,15 @@ def test_choose_test_keeps_groups_and_classes(rows, seed):
         sides.setdefault(group, set()).add(bool(side))
     assert all(len(found) == 1 for found in sides.values())
     for label in set(labels):
-        mine = {group for other, group in rows if other == label}
-        tested = sum(sides[group] == {True} for group in mine)
-        assert tested <= round(0.3 * len(mine))
-        assert tested < len(mine)
-    # where every group has one class, nothing stands in the way of the whole share
+        members = {group for other, group in rows if other == label}
+        tested = sum(sides[group] == {True} for group in members)
+        assert tested <= round(0.3 * len(members))
+        assert tested < len(members)
+    # if every group has one class, each class has its full share
     if all(len({label for label, g in rows if g == group}) == 1 for group in groups):
         for label in set(labels):
-            mine = {group for other, group in rows if other == label}
-            assert sum(sides[group] == {True} for group in mine) == round(0.3 * len(mine))
+            members = {group for other, group in rows if other == label}
+            assert sum(sides[group] == {True} for group in members) == round(0.3 * len(members))
 
 
 def test_subjects_are_not_on_both_sides(tmp_path):
@@ -182,13 +182,13 @@ def test_subjects_are_not_on_both_sides(tmp_path):
     assert "whole subjects" in source.notes[0]
 
 
-def test_a_subject_on_both_sides_is_said(tmp_path):
-    """Whole persons cannot be drawn where everybody is needed to train, or one is not known."""
-    told = "subjects are in train and in test"
+def test_shared_subjects_are_noted(tmp_path):
+    """Whole subjects cannot be drawn if all are needed for training, or one is unknown."""
+    note_text = "subjects are in train and in test"
     clips = dict.fromkeys("abcdef", 6)
     only = [f"{name},x,{'anna' if name < 'd' else 'bert'}" for name in "abc"]
     source = source_of(tmp_path / "1", clips, "clip,label,subject", *only)
-    assert [note.partition(":")[0] for note in source.notes if told in note] == [
+    assert [note.partition(":")[0] for note in source.notes if note_text in note] == [
         "1 of 1 subjects are in train and in test (anna)"
     ]
     some = [*only, "d,y,bert", "e,y,bert", "f,y,"]
@@ -197,18 +197,20 @@ def test_a_subject_on_both_sides_is_said(tmp_path):
         split: {some["abcdef".index(name)].split(",")[2] for name in names} - {""}
         for split, names in source.splits.items()
     }
-    assert sum(told in note for note in source.notes) == bool(subjects["train"] & subjects["test"])
+    assert sum(note_text in note for note in source.notes) == bool(
+        subjects["train"] & subjects["test"]
+    )
     # divided in time: each is on both sides
     clips = {"a": 60, "b": 60}
     source = source_of(tmp_path / "3", clips, "clip,label,subject", "a,x,anna", "b,y,bert")
-    [note] = [note for note in source.notes if told in note]
+    [note] = [note for note in source.notes if note_text in note]
     assert note.startswith("2 of 2 subjects are in train and in test (anna, bert): ")
-    # a split of the user's own is not judged
+    # splits defined by the user are not checked
     lines = ["clip,label,subject,split", "a,x,anna,train", "b,y,anna,test"]
-    assert not any(told in note for note in source_of(tmp_path / "4", clips, *lines).notes)
+    assert not any(note_text in note for note in source_of(tmp_path / "4", clips, *lines).notes)
 
 
-def test_a_class_with_one_clip_trains(tmp_path):
+def test_class_with_one_clip_trains(tmp_path):
     source = source_of(
         tmp_path, dict.fromkeys("abcdx", 6), "clip,label", *(f"{n},1" for n in "abcd"), "x,2"
     )
@@ -230,7 +232,7 @@ def test_windows_cover_the_span(start, frames, length, stride):
     assert (steps[:-1] == stride).all()
 
 
-def test_length_of_windows():
+def test_window_length_depends_on_training_spans():
     def of(*spans):
         return window_length([Span(0, split, 0, frames) for split, frames in spans])
 
@@ -241,8 +243,8 @@ def test_length_of_windows():
 
 
 @given(st.integers(1, 5000))
-def test_spans_are_divided_in_time(frames):
-    parts = Span(0, "", 10, 10 + frames).in_time()
+def test_spans_are_split_in_time(frames):
+    parts = Span(0, "", 10, 10 + frames).split_in_time()
     assert [frame for part in parts for frame in range(part.start, part.end)] == list(
         range(10, 10 + frames)
     )
@@ -255,7 +257,7 @@ def test_spans_are_divided_in_time(frames):
 
 
 @pytest.mark.parametrize("frames", [(400, 300), (90, 60), (24, 24)])
-def test_two_clips_and_two_lines_are_enough(tmp_path, frames):
+def test_two_clips_are_enough(tmp_path, frames):
     clips = {"walk": frames[0], "run": frames[1]}
     source = source_of(tmp_path, clips, "clip,label", "walk,walking", "run.mp4,running")
     sides = {
@@ -273,7 +275,7 @@ def test_two_clips_and_two_lines_are_enough(tmp_path, frames):
 
 
 def check_data_module(source: PosesSource, folder: Path) -> None:
-    """Every class trains, something validates, something tests."""
+    """Check that every class trains and tests, and that validation has clips."""
     convert(
         source,
         folder / "store.h5",
@@ -300,8 +302,8 @@ def test_two_real_videos(tmp_path, other):
     check_data_module(PosesSource(tmp_path / "poses", labels), tmp_path)
 
 
-def test_two_videos_a_class(tmp_path):
-    """A video of each class tests; windows of the others train."""
+def test_whole_videos_are_drawn(tmp_path):
+    """One video of each class is in the test split; windows of the others train."""
     clips = {"a": 40, "b": 40, "c": 40, "d": 40}
     source = source_of(tmp_path, clips, "clip,label", "a,x", "b,x", "c,y", "d,y")
     train, test = ({n.partition("@")[0] for n in source.splits[s]} for s in ("train", "test"))
@@ -310,7 +312,7 @@ def test_two_videos_a_class(tmp_path):
     check_data_module(source, tmp_path)
 
 
-def test_windows_without_anybody_are_left_out(tmp_path):
+def test_windows_without_persons_are_left_out(tmp_path):
     folder = folder_of(tmp_path, {"b": 60})
     poses = truth(17, 12) | {300 + i: p for i, p in enumerate(truth(17, 12).values())}
     alphapose(tmp_path / "made", poses).rename(folder / "a.json")
@@ -340,7 +342,7 @@ def test_windows_without_anybody_are_left_out(tmp_path):
         "fps,clip,label,split,subject,start,end\n30,a,x,s,,,\n25,b,y z,s,,,\n",
     ],
 )
-def test_tables_that_are_read(tmp_path, text):
+def test_label_files_are_read(tmp_path, text):
     (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
     rows = read_labels(tmp_path / "t.csv")
     assert [(row.clip, row.label) for row in rows] == [("a", "x"), ("b", "y z")]
@@ -356,20 +358,20 @@ def test_tables_that_are_read(tmp_path, text):
         ("clip|label\na|x\n", ": no column 'clip' among 'clip|label'; the first line must be"),
         ("clip,action\na,x\n", ": no column 'label' among 'clip', 'action'"),
         ("clip,label,Clip\na,x,b\n", ": two columns 'clip'"),
-        ("clip,label,spilt\na,x,b\n", ": column 'spilt' is not known; is it 'split'?"),
+        ("clip,label,spilt\na,x,b\n", ": unknown column 'spilt'; did you mean 'split'?"),
         ("clip,label\na\n", ", line 2: no label"),
         ("clip,label\na,x\n,y\n", ", line 3: no clip"),
         ("clip,label,split\na,x,\n", ", line 2: no split"),
         ("clip,label\na,x,y\n", ", line 2: 3 cells, but 2 columns; put a name with a comma in"),
-        ("clip,label,start\na,x,1.5\n", ", line 2: start is '1.5', expected the number of a frame"),
-        ("clip,label,start\na,x,²\n", ", line 2: start is '²', expected the number of a frame"),
-        ("clip,label,end\na,x,-3\n", ", line 2: end is '-3', expected the number of a frame"),
+        ("clip,label,start\na,x,1.5\n", ", line 2: start is '1.5', expected a frame number"),
+        ("clip,label,start\na,x,²\n", ", line 2: start is '²', expected a frame number"),
+        ("clip,label,end\na,x,-3\n", ", line 2: end is '-3', expected a frame number"),
         ("clip,label,end\na,x,0\n", ", line 2: end 0 is not after start 0; `end` is the number"),
         ("clip,label,start,end\na,x,9,9\n", ", line 2: end 9 is not after start 9"),
         ("clip,label\na," + "x" * 200_000, ": not CSV (field larger than field limit"),
     ],
 )
-def test_tables_that_are_refused(tmp_path, text, expected):
+def test_malformed_label_files_are_refused(tmp_path, text, expected):
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as error:
@@ -379,7 +381,7 @@ def test_tables_that_are_refused(tmp_path, text, expected):
     assert "\n" not in str(error.value)
 
 
-def test_files_that_are_no_table(tmp_path):
+def test_other_files_are_refused(tmp_path):
     (tmp_path / "utf16.csv").write_text("clip,label\na,x\n", encoding="utf-16")
     (tmp_path / "excel.csv").write_bytes("clip,label\na,Tür\n".encode("cp1252"))
     for name, expected in {
@@ -395,7 +397,7 @@ def test_files_that_are_no_table(tmp_path):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from('clipabe,;\t\n\r"\0 9²\ud800'.replace("\ud800", "é")), max_size=60))
-def test_any_text_is_read_or_refused(tmp_path_factory, text):
+def test_random_text_is_read_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("csv", numbered=True) / "t.csv"
     path.write_text("clip,label,start,end\n" + text, encoding="utf-8", newline="")
     try:
@@ -403,15 +405,15 @@ def test_any_text_is_read_or_refused(tmp_path_factory, text):
     except InputError:
         return
     assert rows
-    assert all(isinstance(row, Row) and row.clip and row.label for row in rows)
+    assert all(isinstance(row, LabelRow) and row.clip and row.label for row in rows)
 
 
 @given(st.lists(st.integers(0, 10**6).map(str) | st.sampled_from(["01", "1"]), min_size=1))
 def test_numbers_are_ordered_by_value(names):
-    ordered, place = numbered(names)
+    ordered, place = index_names(names)
     assert [ordered[i] for i in place] == names
     assert [int(name) for name in ordered] == sorted(int(name) for name in set(names))
-    assert numbered(["9", "10", "x"])[0] == ["10", "9", "x"]
+    assert index_names(["9", "10", "x"])[0] == ["10", "9", "x"]
 
 
 # --- folders and tables that do not fit together --------------------------------------------------
@@ -420,7 +422,7 @@ def test_numbers_are_ordered_by_value(names):
 @pytest.mark.parametrize(
     ("lines", "options", "expected"),
     [
-        (["c,x"], {}, "line 2: no file or folder 'c' in {poses}, which has a, b"),
+        (["c,x"], {}, "line 2: no file or folder 'c' in {poses}, which contains a, b"),
         (["a,x", "a.mp4,y"], {}, "line 3: clip 'a' again, as in line 2; expected one row for each"),
         (["a,x"], {"window": 0}, "source.window=0: expected a whole number from 1"),
         (["a,x"], {"stride": -1}, "source.stride=-1: expected a whole number from 1"),
@@ -429,7 +431,7 @@ def test_numbers_are_ordered_by_value(names):
         (["a,x"], {"skeleton": "ntu25", "window": 4}, "a.json: 17 joints, but skeleton ntu25 has"),
         (["a,x,40,"], {}, "line 2: no such frames; those of {poses}/a.json are 0 to 11"),
         (["a,x,0,8", "a,x,4,12"], {"window": 4}, "lines 2 and 3 share frames of clip"),
-        (["a,x", "b,y"], {}, "2 recordings to train and 2 to test on, which is too little"),
+        (["a,x", "b,y"], {}, "2 recordings to train and 2 to test on are too few"),
     ],
 )
 def test_sources_that_are_refused(tmp_path, lines, options, expected):
@@ -452,20 +454,20 @@ def test_the_first_clip_may_be_a_broken_one(tmp_path):
     assert len(source.skeleton) == source[1].keypoint.shape[2]
 
 
-def test_two_files_of_one_name(tmp_path):
+def test_two_files_of_one_clip_are_refused(tmp_path):
     folder = folder_of(tmp_path, {"a": 12, "a.mp4": 12})
     with pytest.raises(InputError, match=r"poses: a\.json and a\.mp4\.json are both clip 'a'"):
         PosesSource(folder, csv_of(tmp_path, "clip,label", "a,x"))
 
 
-def test_a_clip_that_cannot_be_used_is_named(tmp_path):
+def test_unusable_clip_is_named(tmp_path):
     clips = dict.fromkeys("abcd", 12)
     source = source_of(tmp_path, clips, "clip,label,start", "a,x,", "b,x,", "c,x,90", "d,x,5")
     (tmp_path / "poses/b.json").write_text("[[")
     (tmp_path / "poses/d.json").write_text(json.dumps([]))
     for index, expected in {
         1: "b.json: not JSON, or cut short",
-        2: "c.json: clip 'c@90-' has nobody in it; the frames of the file are 0 to 11",
+        2: "c.json: clip 'c@90-' shows nobody; the frames of the file are 0 to 11",
         3: "d.json: no person in any of its 1 frames",
     }.items():
         with pytest.raises(InputError) as error:
@@ -474,8 +476,7 @@ def test_a_clip_that_cannot_be_used_is_named(tmp_path):
     assert source[0].name == "a"
 
 
-def test_a_column_split_gives_way_to_a_division_that_is_asked_for(tmp_path):
-    """Kind: there was no way to divide clips anew, by subject or by name."""
+def test_requested_division_replaces_column_split(tmp_path):
     clips = {f"{name}_{i}": 8 for name in ("jump", "wave") for i in range(4)}
     rows = [f"{name},{name[:-2]},train,p{name[-1]}" for name in clips]
 
@@ -488,9 +489,7 @@ def test_a_column_split_gives_way_to_a_division_that_is_asked_for(tmp_path):
         name[-1] for name in drawn.splits["train"]
     )
     assert {split: len(names) for split, names in drawn.splits.items()} == {"train": 4, "test": 4}
-    assert any("which is not used: 4 of 8 rows were drawn" in note for note in drawn.notes)
+    assert any("is ignored; 4 of 8 rows were drawn" in note for note in drawn.notes)
     assert {split: len(names) for split, names in source(by="none").splits.items()} == {"all": 8}
-    with pytest.raises(
-        InputError, match="test_share= and split_seed= are for clips without splits"
-    ):
+    with pytest.raises(InputError, match="test_share= and split_seed= have no effect"):
         source(share=0.5)

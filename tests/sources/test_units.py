@@ -1,4 +1,4 @@
-"""What the numbers of a file mean: recognized by the values, converted, or refused."""
+"""Coordinate formats are detected from the values, converted, or refused."""
 
 import pickle
 import re
@@ -40,7 +40,7 @@ def body(seed: int, frames: int = 12) -> np.ndarray:
     return rest + sway + (WIDTH / 2 + rng.uniform(-90, 90), HEIGHT / 2)
 
 
-def right() -> list[dict]:
+def in_pixels() -> list[dict]:
     """Annotations of pyskl: pixels, image size, scores."""
     result = []
     for seed in range(CLIPS):
@@ -53,9 +53,9 @@ def right() -> list[dict]:
     return result
 
 
-def in_space() -> list[dict]:
+def in_meters() -> list[dict]:
     """Annotations of 3D joints in metres, as a depth camera sees them."""
-    result = right()
+    result = in_pixels()
     for one in result:
         del one["img_shape"], one["keypoint_score"]
         xy = (one["keypoint"] - (320, 240)) / 120 * (1, -1)
@@ -65,7 +65,7 @@ def in_space() -> list[dict]:
 
 
 def changed(annotations: list[dict], form: str) -> list[dict]:
-    """The same clips as people have them."""
+    """Convert the clips to another format that occurs in practice."""
     for one in annotations:
         keypoint = one["keypoint"]
         if "fractions" in form:
@@ -122,44 +122,44 @@ def assert_same(one: Store, other: Store, tolerance: float) -> None:
 @pytest.mark.parametrize(
     ("form", "line"),
     [
-        ("fractions", "coordinates are fractions of the image: stored as pixels"),
+        ("fractions", "coordinates are fractions of the image: converted to pixels"),
         ("with score", "the third channel is read as the score of (x, y)"),
         ("fractions with score", "as the score of (x, y); coordinates are fractions"),
-        ("frames first", "axes are (frames, persons, joints): exchanged"),
-        ("fractions with score, frames first", "exchanged; the third channel is read"),
+        ("frames first", "axes are (frames, persons, joints): swapped"),
+        ("fractions with score, frames first", "swapped; the third channel is read"),
     ],
 )
-def test_forms_of_the_same_poses_give_the_same_store(tmp_path, capsys, form, line):
-    """Units that were silently stored as pixels or metres; on 15b7e28 all of these differ."""
-    path = saved(tmp_path / "data.pkl", changed(right(), form))
-    told = in_process(
+def test_formats_of_the_same_poses_give_the_same_store(tmp_path, capsys, form, line):
+    """Each format is converted, with one note."""
+    path = saved(tmp_path / "data.pkl", changed(in_pixels(), form))
+    output = in_process(
         *("prepare", "source=pyskl", f"input={path}", "output=s.h5", "skeleton=coco17"),
         cwd=tmp_path,
         capsys=capsys,
     )
-    assert line in told
-    assert told.count("note  ") == 1
-    assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, right()), SINGLE)
+    assert line in output
+    assert output.count("note: ") == 1
+    assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, in_pixels()), SINGLE)
 
 
-def test_right_files_are_stored_as_they_are_without_a_word(tmp_path, capsys):
+def test_pixels_and_meters_are_stored_unchanged_without_notes(tmp_path, capsys):
     """Pixels and metres pass unchanged, bit by bit."""
-    for number, annotations in enumerate((right(), in_space())):
+    for number, annotations in enumerate((in_pixels(), in_meters())):
         path = saved(tmp_path / f"{number}.pkl", annotations)
-        told = in_process(
+        output = in_process(
             *("prepare", "source=pyskl", f"input={path}", f"output={number}.h5", "skeleton=coco17"),
             cwd=tmp_path,
             capsys=capsys,
         )
-        assert "note  " not in told
+        assert "note: " not in output
         store = Store(tmp_path / f"{number}.h5")
         for row, one in enumerate(annotations):
             np.testing.assert_array_equal(store.recording(row).keypoint, one["keypoint"])
 
 
-def test_normalised_poses_look_the_same_to_a_model(tmp_path):
-    """MotionBERT's form needs no image size; on 15b7e28 it was refused with wrong advice."""
-    store, known = stored(tmp_path, changed(right(), "centred")), stored(tmp_path, right())
+def test_normalized_poses_look_the_same_to_a_model(tmp_path):
+    """MotionBERT's normalization needs no image size."""
+    store, known = stored(tmp_path, changed(in_pixels(), "centred")), stored(tmp_path, in_pixels())
     for row in range(CLIPS):
         here, there = store.recording(row), known.recording(row)
         assert here.frame_size is not None
@@ -171,34 +171,31 @@ def test_normalised_poses_look_the_same_to_a_model(tmp_path):
         )
 
 
-def test_cocos_flags_are_scores(tmp_path):
-    """(x, y, visibility) with 2 for a joint that is seen; on 15b7e28 these were metres."""
-    store = stored(tmp_path, changed(right(), "flags"))
+def test_coco_visibility_flags_are_scores(tmp_path):
+    """(x, y, visibility) with 2 for a visible joint."""
+    store = stored(tmp_path, changed(in_pixels(), "flags"))
     assert store.coordinates == "pixels"
     assert store.recording(0).score is not None
     assert (store.recording(0).score == 1).all()
 
 
-def test_fractions_without_an_image_size_are_refused_with_advice_that_is_right(tmp_path, capsys):
-    """The advice of 15b7e28, frame_size=, led to fractions stored as pixels."""
-    path = saved(tmp_path / "data.pkl", changed(right(), "bare fractions"))
+def test_fractions_without_image_size_are_refused(tmp_path, capsys):
+    path = saved(tmp_path / "data.pkl", changed(in_pixels(), "bare fractions"))
     command = ("prepare", "source=pyskl", f"input={path}", "output=s.h5", "skeleton=coco17")
     line = refused(*command, cwd=tmp_path, capsys=capsys)
-    assert "fractions of the image" in line
+    assert "fractions of an image of unknown size" in line
     assert line.endswith("pass frame_size=[HEIGHT,WIDTH] of the videos")
     in_process(*command, f"frame_size=[{HEIGHT},{WIDTH}]", cwd=tmp_path, capsys=capsys)
-    assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, right()), SINGLE)
+    assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, in_pixels()), SINGLE)
 
 
-def test_millimetres_become_metres(tmp_path):
-    """On 15b7e28 they were stored as metres."""
-    store = stored(tmp_path, changed(in_space(), "millimetres"))
-    assert_same(store, stored(tmp_path, in_space()), SINGLE)
+def test_millimeters_become_meters(tmp_path):
+    store = stored(tmp_path, changed(in_meters(), "millimetres"))
+    assert_same(store, stored(tmp_path, in_meters()), SINGLE)
 
 
 @pytest.mark.parametrize("form", ["millimetres", "fractions"])
-def test_real_sets_in_another_unit_give_the_same_store(tmp_path, form):
-    """Half of the Done-when: on 15b7e28 both were stored as they were."""
+def test_real_data_in_another_unit_give_the_same_poses(tmp_path, form):
     name = {"millimetres": "utd_mhad", "fractions": "penn_action"}[form]
     path = DATA / name / f"{name}.pkl"
     if not path.exists():
@@ -222,23 +219,23 @@ def test_real_sets_in_another_unit_give_the_same_store(tmp_path, form):
         np.testing.assert_allclose(found.keypoint, one.keypoint, rtol=SINGLE)
 
 
-def test_half_precision_stays_and_loses_no_more_than_its_rounding(tmp_path):
+def test_half_precision_is_kept(tmp_path):
     """Fractions in half precision are rounded twice, to 11 bits each: 2^-11 of the value."""
-    annotations = changed(right(), "fractions")
+    annotations = changed(in_pixels(), "fractions")
     for one in annotations:
         one["keypoint"] = one["keypoint"].astype(np.float16)
     store = stored(tmp_path, annotations)
     assert store.recording(0).keypoint.dtype == np.float16
-    for row, one in enumerate(right()):
+    for row, one in enumerate(in_pixels()):
         np.testing.assert_allclose(store.recording(row).keypoint, one["keypoint"], rtol=2**-10)
 
 
-# --- right data is never taken for something else -------------------------------------------------
+# --- pixels and meters are never misread -------------------------------------------------
 
 
 @st.composite
 def recordings(draw):
-    """Right recordings of many kinds: persons, frames, image sizes, places, origins of space."""
+    """Draw recordings in pixels or meters with varied persons, frames, image sizes and origins."""
     seed, persons = draw(st.integers(0, 10**6)), draw(st.sampled_from((1, 2, 10)))
     frames, flat = draw(st.sampled_from((1, 2, 5, 60))), draw(st.booleans())
     rng = np.random.default_rng(seed)
@@ -262,8 +259,8 @@ def recordings(draw):
 
 
 @given(recordings())
-def test_right_recordings_stay_as_they_are(recording):
-    """A recording alone must not be misread, in files of one clip."""
+def test_pixels_and_meters_are_not_converted(recording):
+    """A single recording must not be misread: files may have one clip."""
     form = detect_format([recording], "data.pkl")
     assert form.is_stored_format
     assert form.notes() == []
@@ -272,7 +269,7 @@ def test_right_recordings_stay_as_they_are(recording):
     assert found.score is recording.score
 
 
-def test_empty_recordings_and_those_of_one_joint_decide_nothing():
+def test_recordings_without_a_body_are_ignored():
     nobody = Recording("a", 0, np.zeros((1, 4, 17, 2), np.float32), None, (9, 9))
     assert detect_format([nobody] * 300, "x") == CoordinateFormat()
     point = np.zeros((1, 4, 17, 2), np.float32)
@@ -280,14 +277,14 @@ def test_empty_recordings_and_those_of_one_joint_decide_nothing():
     assert detect_format([replace(nobody, keypoint=point)], "x") == CoordinateFormat()
 
 
-def test_recordings_after_many_without_a_person_decide():
-    """Of whole files nothing is read ahead: beyond a thousand, the clip itself is refused."""
+def test_first_recordings_with_a_person_decide():
+    """At most a thousand recordings are read ahead; after that, the clip itself is refused."""
     nobody = Recording("a", 0, np.zeros((1, 1, 17, 2), np.float32), None, (HEIGHT, WIDTH))
     pose = np.float32(body(0)[None] / (WIDTH, HEIGHT))
     somebody = replace(nobody, keypoint=pose)
     assert detect_format([nobody] * 300 + [somebody], "x") == CoordinateFormat("fractions")
     form = detect_format([nobody] * 3000 + [somebody], "x")
-    with pytest.raises(InputError, match="are not the pixels that are expected; pass units="):
+    with pytest.raises(InputError, match=r"are not the expected pixels; .* pass units="):
         form.to_stored(somebody)
 
 
@@ -296,9 +293,9 @@ def test_recordings_after_many_without_a_person_decide():
 
 @pytest.mark.parametrize("form", ["fractions", "millimetres"])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_file_that_mixes_units_is_refused_and_the_clip_named(tmp_path, form, first):
-    """The decision is of a sample; each clip is checked against it."""
-    plain = right if form == "fractions" else in_space
+def test_mixed_units_are_refused(tmp_path, form, first):
+    """Each clip is checked against the format detected from a sample."""
+    plain = in_pixels if form == "fractions" else in_meters
     mixed = [*(changed(plain(), form) if first else plain()) * 10]
     odd = (plain() if first else changed(plain(), form))[0]
     mixed = [{**one, "frame_dir": f"m{i}"} for i, one in enumerate(mixed)]
@@ -309,15 +306,19 @@ def test_a_file_that_mixes_units_is_refused_and_the_clip_named(tmp_path, form, f
 @pytest.mark.parametrize(
     ("annotations", "units", "message"),
     [
-        (right(), "fractions", "units=fractions, but the coordinates .* can only be pixels"),
-        (right(), "metres", "two coordinates .* but units=metres has three"),
-        (changed(right(), "fractions"), "pixels", "can only be fractions .* leave out units="),
-        (in_space(), "millimetres", "cannot be millimetres"),
-        (in_space(), "pixels", "the third channel goes from .* pass units=metres"),
-        (right(), "inches", "units=inches: expected one of pixels, fractions, normalised, metres"),
+        (in_pixels(), "fractions", "units=fractions, but the coordinates .* can only be pixels"),
+        (in_pixels(), "metres", "two coordinates .* but units=metres needs three"),
+        (changed(in_pixels(), "fractions"), "pixels", "can only be fractions .* leave out units="),
+        (in_meters(), "millimetres", "cannot be millimetres"),
+        (in_meters(), "pixels", "the third channel goes from .* pass units=metres"),
+        (
+            in_pixels(),
+            "inches",
+            "units=inches: expected one of pixels, fractions, normalized, metres",
+        ),
     ],
 )
-def test_a_stated_unit_that_cannot_be_is_refused(tmp_path, annotations, units, message):
+def test_impossible_stated_unit_is_refused(tmp_path, annotations, units, message):
     source = PysklSource(saved(tmp_path / "data.pkl", annotations))
     with pytest.raises(InputError, match=message):
         detect_format((source[i] for i in range(len(source))), "data.pkl", units)
@@ -329,38 +330,37 @@ def space(size: float, low: float = 0.0, high: float = 1.0) -> Recording:
     return Recording("a", 0, np.float32(box + np.array([0, 0, low])))
 
 
-def test_pixels_with_a_depth_are_refused_unless_they_are_stated():
-    """MSR Action3D has x and y in pixels and a depth; on 15b7e28 these were metres."""
+def test_pixels_with_depth_are_refused_unless_stated():
+    """MSR Action3D has x and y in pixels and a depth."""
     recording = space(140, 1000, 1100)
     with pytest.raises(InputError, match=r"bodies 1\d\d large, expected metres .* units=metres to"):
         detect_format([recording], "data.pkl")
     form = detect_format([recording], "data.pkl", "metres")
     assert form.unit == "metres"
-    assert "stored as they are" in form.notes()[0]
+    assert "not scaled" in form.notes()[0]
     assert form.to_stored(recording).keypoint is recording.keypoint
 
 
-def test_a_score_or_a_depth_between_0_and_1_is_asked_for():
-    """Both readings are possible, and each can be stated."""
+def test_ambiguous_score_or_depth_is_refused():
+    """Both interpretations are possible, and either can be stated."""
     recording = space(0.9)
-    with pytest.raises(InputError, match=r"\(x, y, score\) of an image, or \(x, y, z\); pass"):
+    with pytest.raises(InputError, match=r"\(x, y, score\) of an image or \(x, y, z\); pass"):
         detect_format([recording], "data.pkl")
     assert detect_format([recording], "data.pkl", "metres") == CoordinateFormat("metres")
     sized = replace(recording, frame_size=(HEIGHT, WIDTH))
     assert detect_format([sized], "data.pkl") == CoordinateFormat("fractions", scored=True)
 
 
-def test_fractions_or_normalised_is_asked_for():
+def test_ambiguous_fractions_or_normalized_is_refused():
     pose = np.random.default_rng(0).uniform(-0.1, 0.8, (1, 20, 17, 2))
     recording = Recording("a", 0, np.float32(pose), None, (HEIGHT, WIDTH))
-    with pytest.raises(InputError, match="pass units=fractions or units=normalised"):
+    with pytest.raises(InputError, match="pass units=fractions or units=normalized"):
         detect_format([recording], "data.pkl")
-    assert detect_format([recording], "data.pkl", "normalised").unit == "normalised"
+    assert detect_format([recording], "data.pkl", "normalized").unit == "normalized"
 
 
-def test_check_reports_on_a_file_that_is_refused(tmp_path, capsys):
-    """On 15b7e28 such a check ended without a report."""
-    path = saved(tmp_path / "data.pkl", changed(right(), "bare fractions"))
+def test_check_reports_on_a_refused_file(tmp_path, capsys):
+    path = saved(tmp_path / "data.pkl", changed(in_pixels(), "bare fractions"))
     command = ("prepare", "source=pyskl", f"input={path}", "output=s.h5", "check=true")
     line = refused(*command, "skeleton=coco17", cwd=tmp_path, capsys=capsys)
     [report] = tmp_path.rglob("report.txt")
@@ -383,18 +383,17 @@ def test_check_reports_on_a_file_that_is_refused(tmp_path, capsys):
         ((480, 854), None),
     ],
 )
-def test_image_sizes_that_do_not_fit_are_noted(tmp_path, size, line):
-    """On 15b7e28 a wrong frame_size by hand was silent."""
-    store = stored(tmp_path, changed(right(), "bare pixels"), frame_size=size)
+def test_wrong_image_sizes_are_noted(tmp_path, size, line):
+    store = stored(tmp_path, changed(in_pixels(), "bare pixels"), frame_size=size)
     notes = image_size_notes(store)
     assert len(notes) == (line is not None)
     if line is not None:
         assert re.search(line, notes[0])
 
 
-def test_a_small_person_in_a_large_image_is_no_wrong_size(tmp_path):
+def test_small_person_in_a_large_image_is_accepted(tmp_path):
     """A tenth of a 4K image, somewhere in its upper left part."""
-    annotations = right()
+    annotations = in_pixels()
     for one in annotations:
         one["keypoint"] = one["keypoint"] + np.float32((700, 500))
         one["img_shape"] = (2160, 3840)
@@ -405,9 +404,9 @@ def test_a_small_person_in_a_large_image_is_no_wrong_size(tmp_path):
 
 
 @pytest.mark.parametrize("through", ["prepare", "old store"])
-def test_check_and_training_agree_on_missing_joints_of_3d_sets(tmp_path, through):
-    """On 15b7e28 a check counted by the scores and training by the zeros."""
-    annotations = in_space()
+def test_check_and_training_agree_on_missing_3d_joints(tmp_path, through):
+    """A joint with score 0 or at the origin is missing in both."""
+    annotations = in_meters()
     rng = np.random.default_rng(5)
     for one in annotations:
         shape = one["keypoint"].shape[:3]
@@ -433,12 +432,11 @@ def test_check_and_training_agree_on_missing_joints_of_3d_sets(tmp_path, through
 
 
 @pytest.mark.parametrize("form", ["fractions", "with score", "frames first", "centred"])
-def test_predict_reads_what_prepare_reads(tmp_path, form):
-    """A model trained on converted data is asked about converted data."""
-    path = saved(tmp_path / "other.pkl", changed(right(), form))
+def test_predict_converts_like_prepare(tmp_path, form):
+    path = saved(tmp_path / "other.pkl", changed(in_pixels(), form))
     how = ReadOptions(True, COCO)
     found = [one.read() for one in list_videos(path, how)]
-    store = stored(tmp_path, changed(right(), form))
+    store = stored(tmp_path, changed(in_pixels(), form))
     assert len(found) == CLIPS
     for row, video in enumerate(found):
         assert isinstance(video, ArrayVideo)
@@ -446,21 +444,24 @@ def test_predict_reads_what_prepare_reads(tmp_path, form):
         assert len(video.notes) == 1
 
 
-def test_stores_of_earlier_versions_are_doubted(tmp_path):
-    """Fractions as pixels and millimetres as metres, as 15b7e28 wrote them."""
+def test_wrong_units_in_old_stores_are_detected(tmp_path):
+    """Earlier versions stored fractions as pixels and millimeters as meters."""
     for number, (annotations, word) in enumerate(
-        ((changed(right(), "fractions"), "fractions"), (changed(in_space(), "millimetres"), "mill"))
+        (
+            (changed(in_pixels(), "fractions"), "fractions"),
+            (changed(in_meters(), "millimetres"), "mill"),
+        )
     ):
         source = PysklSource(saved(tmp_path / "data.pkl", annotations))
         store = write_store(tmp_path / f"{number}.h5", list(source), skeleton=COCO, splits={})
         assert word in find_format_problem(store)
         assert inspect_store(store).remarks == (find_format_problem(store),)
-    assert find_format_problem(stored(tmp_path, right())) == ""
+    assert find_format_problem(stored(tmp_path, in_pixels())) == ""
 
 
 @pytest.mark.parametrize("name", ["sbu", "ui_prmd", "gtu3d", "custom16_hrnet"])
-def test_real_sets_are_not_misread(name):
-    """Normalized 3D, half-precision metres around the hip, single persons: as they are."""
+def test_real_data_are_not_misread(name):
+    """Normalized 3D, half-precision meters around the hip and single persons are unchanged."""
     files = sorted((DATA / name).glob("*.pkl"))
     if not files:
         pytest.skip(f"no {name} in {DATA}")

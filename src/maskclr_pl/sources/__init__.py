@@ -1,4 +1,4 @@
-"""Readers of the forms in which data sets are published; each yields recordings for the store."""
+"""Readers of published data sets and pose files; each yields recordings for the store."""
 
 from maskclr_pl.sources.base import Source
 

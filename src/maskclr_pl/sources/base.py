@@ -1,4 +1,4 @@
-"""What a source is: a data set in the form in which people have it."""
+"""Interface of a source: a data set in its published format."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -9,30 +9,30 @@ from maskclr_pl.skeletons.skeleton import Skeleton
 
 @runtime_checkable
 class Source(Protocol):
-    """Recordings by number; making one looks at names and tables, not at the poses."""
+    """Recordings by index; the constructor reads names and tables, not the poses."""
 
     hash: str
     """SHA-256 of the content, or, for a folder, of the names and sizes of its files."""
     splits: dict[str, list[str]]
-    """Split name -> recording names, as the files give them; empty if they do not."""
+    """Split name -> recording names, as the files define them; empty if they do not."""
     class_names: Sequence[str] | None
-    """One name per class where the files give them."""
+    """One name per class if the files define them."""
     skeleton: Skeleton | None
-    """Joint layout where the files tell it."""
+    """Joint layout if the files define it."""
     notes: Sequence[str]
-    """What its user should know, a line each: files left out on purpose, values assumed."""
+    """One line each for files left out on purpose and assumed values."""
     units: str | None
-    """Unit of the coordinates, one of `units.UNITS`, where the format says it; None: their values
-    tell."""
+    """Unit of the coordinates, one of `units.UNITS`, if the format defines it; None to detect it
+    from the values."""
     parallel: bool
-    """Whether reading a recording takes long enough to be worth a process of its own. Such a
-    source is sent to other processes, so it must be picklable and hold no open file."""
+    """True if reading a recording is slow enough for worker processes. Such a source must be
+    picklable and hold no open file."""
 
     def __len__(self) -> int:
-        """Number of recordings."""
+        """Return the number of recordings."""
 
     def name(self, index: int) -> str:
-        """Name of a recording, unique in the source."""
+        """Return the name of a recording, unique in the source."""
 
     def __getitem__(self, index: int) -> Recording:
         """Read one recording.

@@ -1,4 +1,4 @@
-"""From a source to a store: several recordings at a time, and on from where it was interrupted."""
+"""Conversion of a source to a store: in several processes, and resumable after an interruption."""
 
 import contextlib
 import json
@@ -37,22 +37,22 @@ def convert(
     form: CoordinateFormat | None = None,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, done: items,
 ) -> Store:
-    """Write what a source yields to a store; a call that was interrupted is continued.
+    """Write the recordings of a source to a store; an interrupted call is resumed.
 
-    So is one that stopped at an unusable recording, with `on_error="skip"` or if it can be used by
-    then.
+    A call that stopped at an unusable recording is resumed with `on_error="skip"`, or once the
+    recording can be used.
 
     Args:
-        source: What to read.
+        source: Recordings to read.
         path: The store to write.
         skeleton: Joint layout of the recordings.
         splits: See `write_store`.
         class_names: One name per class; by default the class numbers.
         first_label: Label of the first class in the source.
         on_error: See `write_store`.
-        workers: Processes that read, for sources where that is worth it.
-        settings: What else the result depends on; a call with other settings starts anew.
-        form: What the numbers of the source mean; by default the first recordings tell.
+        workers: Processes that read a `parallel` source.
+        settings: Everything else that affects the result; a call with other settings restarts.
+        form: Coordinate format of the source; by default detected from the first recordings.
         progress: Wraps the items, given how many of them are done already.
 
     Raises:
@@ -60,12 +60,17 @@ def convert(
     """
     names = [source.name(i) for i in range(len(source))]
     if not callable(splits):
-        split_indices(names, splits, skip=on_error == "skip")  # found before anything is read
+        split_indices(names, splits, skip=on_error == "skip")  # fails before anything is read
     form = form or detect_source_format(source, path)
     key = [source.hash, skeleton.to_dict(), class_names, settings, first_label, asdict(form)]
+
+    def recordings(done: int) -> Iterable[Recording | Unusable]:
+        items = _read(_UsableSource(source, form), done, workers)
+        return progress((_finish(item, first_label) for item in items), done)
+
     return write_store(
         path,
-        lambda done: progress(_completed(_read(source, form, done, workers), first_label), done),
+        recordings,
         skeleton=skeleton,
         splits=splits,
         class_names=class_names,
@@ -78,31 +83,31 @@ def convert(
 def detect_source_format(
     source: Source, path: Any, units: str | None = None, flat: bool | None = None
 ) -> CoordinateFormat:
-    """What the numbers of a source mean: it says so itself, or its first recordings tell.
+    """Return the coordinate format that a source defines, or detect it from the first recordings.
 
     Args:
-        source: What to read.
+        source: Recordings to read.
         path: Its name, for errors.
-        units: The unit as the user states it.
-        flat: Whether 2D poses are expected, where that is known.
+        units: Unit stated by the user.
+        flat: True if 2D poses are expected, False for 3D, None if unknown.
 
     Raises:
         InputError: See `detect_format`.
     """
-    known = getattr(source, "units", None)  # sources from outside may not have it
-    if known is not None:
-        return CoordinateFormat(known)
-    return detect_format(_readable(source), path, units, flat)
+    units_of_source = getattr(source, "units", None)  # third-party sources may not have it
+    if units_of_source is not None:
+        return CoordinateFormat(units_of_source)
+    return detect_format(_usable_recordings(source), path, units, flat)
 
 
-def _readable(source: Source) -> Iterator[Recording]:
+def _usable_recordings(source: Source) -> Iterator[Recording]:
     for index in range(len(source)):
-        with contextlib.suppress(InputError):  # raised again when it is its turn
+        with contextlib.suppress(InputError):  # raised again when it is converted
             yield source[index]
 
 
-class _Safely(Dataset[Recording | Unusable]):
-    """A source whose unusable recordings do not end the reading, in units of the store."""
+class _UsableSource(Dataset[Recording | Unusable]):
+    """Recordings of a source in units of the store; errors become `Unusable` items."""
 
     def __init__(self, source: Source, form: CoordinateFormat):
         self.source, self.form = source, form
@@ -117,43 +122,36 @@ class _Safely(Dataset[Recording | Unusable]):
             return Unusable(self.source.name(index), str(error))
 
 
-def _read(
-    source: Source, form: CoordinateFormat, done: int, workers: int
-) -> Iterator[Recording | Unusable]:
-    """The recordings from number `done` on, in order."""
-    safely = _Safely(source, form)
-    rest = range(done, len(source))
-    if not workers or not source.parallel or len(rest) < 2:
-        yield from (safely[index] for index in rest)
+def _read(dataset: _UsableSource, done: int, workers: int) -> Iterator[Recording | Unusable]:
+    """Yield the recordings from index `done` on, in order."""
+    remaining = range(done, len(dataset))
+    if not workers or not dataset.source.parallel or len(remaining) < 2:
+        yield from (dataset[index] for index in remaining)
     else:
         yield from DataLoader(
-            safely,
+            dataset,
             batch_size=None,
-            sampler=rest,
+            sampler=remaining,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             worker_init_fn=leave_signals_to_the_parent,
         )
 
 
-def _completed(
-    items: Iterable[Recording | Unusable], first_label: int
-) -> Iterator[Recording | Unusable]:
-    """Count classes from 0, and give a clip of no persons one who is never seen."""
-    for item in items:
-        if isinstance(item, Recording) and first_label:
-            label = item.label
-            if label < first_label:
-                why = f"its label is {label}, but first_label={first_label}"
-                item = Unusable(item.name, f"clip {item.name!r}: {why}")
-            else:
-                item = replace(item, label=label - first_label)
-        if isinstance(item, Recording) and np.ndim(item.keypoint) == 4 and not len(item.keypoint):
-            nobody = np.zeros((1, *item.keypoint.shape[1:]), item.keypoint.dtype)
-            score = None if item.score is None else np.zeros(nobody.shape[:3], item.score.dtype)
-            item = replace(item, keypoint=nobody, score=score)
-        yield item
+def _finish(item: Recording | Unusable, first_label: int) -> Recording | Unusable:
+    """Count classes from 0, and add an invisible person to a clip without any."""
+    if isinstance(item, Unusable):
+        return item
+    if first_label and item.label < first_label:
+        reason = f"its label is {item.label}, but first_label={first_label}"
+        return Unusable(item.name, f"clip {item.name!r}: {reason}")
+    item = replace(item, label=item.label - first_label) if first_label else item
+    if np.ndim(item.keypoint) == 4 and not len(item.keypoint):
+        empty = np.zeros((1, *item.keypoint.shape[1:]), item.keypoint.dtype)
+        score = None if item.score is None else np.zeros(empty.shape[:3], item.score.dtype)
+        item = replace(item, keypoint=empty, score=score)
+    return item
 
 
-def _as_it_is(item: T) -> T:
+def _identity(item: T) -> T:
     return item

@@ -1,4 +1,4 @@
-"""Recognition of what the numbers of a file mean, from its first recordings."""
+"""Detection of the coordinate format of a file from its first recordings."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,170 +8,164 @@ from typing import Any
 import numpy as np
 
 from maskclr_pl.data.store.reader import Recording, Store
-from maskclr_pl.sources.statistics import Values, measure, pooled
+from maskclr_pl.sources.statistics import CoordinateStats, measure, pool
 from maskclr_pl.sources.units import BODY, SMALL, UNITS, CoordinateFormat, check_unit, is_score
 from maskclr_pl.types import InputError
 
-_FLAT = UNITS[:3]
-_SAMPLE, _SEARCHED = 32, 1024  # recordings that decide, and in how many somebody is looked for
-_PIXELS = 10.0  # bodies from here on are no metres
-_FULL = 0.8  # scores come near 1 somewhere
-_LARGEST_BODY = 10 * BODY[1]  # in metres, of poses that are merely noisy
-_MILLIMETRES = (700.0, 3000.0)  # of a body, from a child that sits
-_NEGATIVE = (0.05, 0.2)  # share of x and y: fractions hardly have any, normalised poses many
+_IMAGE_UNITS = UNITS[:3]
+_SAMPLED, _SEARCHED = 32, 1024  # recordings with a person that decide; recordings searched
+_MIN_PIXELS = 10.0  # larger bodies are not in meters
+_HIGH_SCORE = 0.8  # some scores of a file exceed it
+_MAX_METERS = 10 * BODY[1]  # bodies of noisy poses
+_MILLIMETERS = (700.0, 3000.0)  # bodies, from a sitting child
+_NEGATIVE = (0.05, 0.2)  # share of x and y: fractions have fewer, normalized poses more
 
 
 def detect_format(
-    recordings: Iterable[Recording], path: Any, stated: str | None = None, flat: bool | None = None
+    recordings: Iterable[Recording], path: Any, unit: str | None = None, flat: bool | None = None
 ) -> CoordinateFormat:
-    """Decide what the numbers of a file mean, from its first recordings.
+    """Detect the coordinate format of a file from its first recordings.
 
     Args:
-        recordings: In the order of the file; the first 32 with somebody in them decide.
+        recordings: In the order of the file; the first 32 that show a person decide.
         path: Name of the file, for errors.
-        stated: The unit as the user states it; None: the values tell.
-        flat: Whether 2D poses are expected (a model of such), where that is known.
+        unit: Unit stated by the user; None to detect it.
+        flat: True if 2D poses are expected, False for 3D, None if unknown.
 
     Raises:
-        InputError: If the numbers cannot be understood, or contradict the stated unit; the message
-            says what to pass.
+        InputError: If the format is ambiguous, or contradicts the stated unit; the message names
+            the option to pass.
     """
-    check_unit(stated)
-    sample = _sample(recordings)
+    check_unit(unit)
+    stats_of_all = (measure(recording) for recording in islice(recordings, _SEARCHED))
+    sample = list(islice((stats for stats in stats_of_all if stats is not None), _SAMPLED))
     if not sample:
-        return CoordinateFormat(stated)
+        return CoordinateFormat(unit)
     channels = sample[0].points.shape[1]
-    values = pooled([one for one in sample if one.points.shape[1] == channels])
-    form = (_form_2d if channels == 2 else _form_3d)(values, path, stated, flat)
-    if form.unit == "fractions" and not values.sized:
+    stats = pool([item for item in sample if item.points.shape[1] == channels])
+    if channels == 3:
+        result = _detect_3d(stats, path, unit, flat)
+    elif unit in ("metres", "millimetres"):
         raise InputError(
-            f"{path}: its coordinates ({values.ranges()}) are fractions of the image, whose size "
-            "is not known; pass frame_size=[HEIGHT,WIDTH] of the videos"
+            f"{path}: two coordinates ({stats.ranges()}), but units={unit} needs three; pass "
+            "units=pixels, fractions or normalized"
         )
-    return replace(form, turned=values.turned)
-
-
-def _sample(recordings: Iterable[Recording]) -> list[Values]:
-    """Values of the first recordings with somebody in them."""
-    looked_at = map(measure, islice(recordings, _SEARCHED))
-    return list(islice((one for one in looked_at if one is not None), _SAMPLE))
+    else:
+        result = CoordinateFormat(_detect_image_unit(stats, path, unit))
+    if result.unit == "fractions" and not stats.has_frame_size:
+        raise InputError(
+            f"{path}: its coordinates ({stats.ranges()}) are fractions of an image of unknown "
+            "size; pass frame_size=[HEIGHT,WIDTH] of the videos"
+        )
+    return replace(result, turned=stats.frames_first)
 
 
 def find_format_problem(store: Store) -> str:
-    """Why the numbers in a store cannot be the pixels or metres that it says; empty if they can.
+    """Explain why a store cannot hold the pixels or meters that it claims; empty if it can.
 
-    Stores of earlier versions may hold fractions as pixels and millimetres as metres.
+    Stores of earlier versions may hold fractions as pixels and millimeters as meters.
     """
     try:
-        form = detect_format((store.recording(row) for row in range(len(store))), store.path)
-    except InputError:  # unusual numbers, which may have been stated
+        actual = detect_format((store.recording(row) for row in range(len(store))), store.path)
+    except InputError:  # unusual numbers, whose unit the user may have stated
         return ""
-    if form.is_stored_format:
+    if actual.is_stored_format:
         return ""
-    if form.turned or form.scored or form.flat:
-        return f"{form.notes()[0]} by prepare now, but not in this store; make it again"
-    return f"its coordinates are {form.unit}, not {store.coordinates}; make it again with prepare"
+    if actual.turned or actual.scored or actual.flat:
+        note = actual.notes()[0]
+        return f"{note}, but not in this store of an earlier version; run prepare again"
+    return f"its coordinates are {actual.unit}, not {store.coordinates}; run prepare again"
 
 
-def _form_2d(values: Values, path: Any, stated: str | None, _: bool | None) -> CoordinateFormat:
-    if stated in ("metres", "millimetres"):
+def _detect_image_unit(stats: CoordinateStats, path: Any, unit: str | None) -> str:
+    """Return the unit of x and y in an image."""
+    small = stats.extent <= SMALL
+    if unit is not None and (unit == "pixels") == small:
+        possible = "fractions of the image or normalized" if small else "pixels"
         raise InputError(
-            f"{path}: two coordinates ({values.ranges()}), but units={stated} has three; pass "
-            "units=pixels, fractions or normalised"
-        )
-    return CoordinateFormat(_flat_unit(values, path, stated))
-
-
-def _flat_unit(values: Values, path: Any, stated: str | None) -> str:
-    """The unit of x and y in an image."""
-    small = values.far <= SMALL
-    if stated is not None and (stated == "pixels") == small:
-        seen = "pixels" if not small else "fractions of the image or normalised"
-        raise InputError(
-            f"{path}: units={stated}, but the coordinates ({values.ranges()}) can only be {seen}; "
+            f"{path}: units={unit}, but the coordinates ({stats.ranges()}) can only be {possible}; "
             "leave out units=, or correct the file"
         )
-    if stated is not None:
-        return stated
+    if unit is not None:
+        return unit
     if not small:
         return "pixels"
     few, many = _NEGATIVE
-    if few < values.negative < many:
+    if few < stats.negative_share < many:
         raise InputError(
-            f"{path}: coordinates ({values.ranges()}), {values.negative:.0%} of them negative: "
-            "fractions of the image, or normalised to -1..1; pass units=fractions or "
-            "units=normalised"
+            f"{path}: coordinates ({stats.ranges()}), {stats.negative_share:.0%} of them negative, "
+            "may be fractions of the image or normalized to -1..1; pass units=fractions or "
+            "units=normalized"
         )
-    return "normalised" if values.negative >= many else "fractions"
+    return "normalized" if stats.negative_share >= many else "fractions"
 
 
-def _form_3d(values: Values, path: Any, stated: str | None, flat: bool | None) -> CoordinateFormat:
-    if stated in _FLAT:
-        if not is_score(values.third):
-            raise InputError(
-                f"{path}: units={stated} of (x, y, score), but the third channel goes from "
-                f"{values.third.min():g} to {values.third.max():g}; pass units=metres or "
-                "millimetres, or give x and y alone"
-            )
-        return _scored(values, path, stated)
-    if stated is None and _is_flat(values, path, flat):
-        return _scored(values, path, None)
+def _detect_3d(
+    stats: CoordinateStats, path: Any, unit: str | None, flat: bool | None
+) -> CoordinateFormat:
+    if unit in _IMAGE_UNITS and not is_score(stats.third):
+        raise InputError(
+            f"{path}: units={unit} needs (x, y, score), but the third channel goes from "
+            f"{stats.third.min():g} to {stats.third.max():g}; pass units=metres or millimetres, or "
+            "store x and y alone"
+        )
+    if unit in _IMAGE_UNITS or (unit is None and _has_score_channel(stats, path, flat)):
+        return _detect_scored(stats, path, unit)
     use = "none"
-    if values.score is not None:
-        use = "zeros" if values.score.any() else "all zero"
-    unit, remark = _metric_unit(values, path, stated)
-    return CoordinateFormat(unit, score_use=use, remark=remark)
+    if stats.score is not None:
+        use = "zeros" if stats.score.any() else "all zero"
+    metric_unit, remark = _detect_metric_unit(stats, path, unit)
+    return CoordinateFormat(metric_unit, score_use=use, remark=remark)
 
 
-def _is_flat(values: Values, path: Any, flat: bool | None) -> bool:
-    """Whether three channels are (x, y, score) rather than (x, y, z)."""
-    if not is_score(values.third):
+def _has_score_channel(stats: CoordinateStats, path: Any, flat: bool | None) -> bool:
+    """Decide if three channels are (x, y, score) rather than (x, y, z)."""
+    if not is_score(stats.third):
         return False
-    if values.body > _PIXELS:
+    if stats.body_2d > _MIN_PIXELS:
         return True
     if flat is False:
         return False
-    unclear = values.far <= 2 and values.third.max() >= _FULL and values.score is None
-    if not unclear or flat or values.sized:
-        return unclear
+    ambiguous = stats.extent <= 2 and stats.third.max() >= _HIGH_SCORE and stats.score is None
+    if not ambiguous or flat or stats.has_frame_size:
+        return ambiguous
     raise InputError(
-        f"{path}: three coordinates ({values.ranges()}): (x, y, score) of an image, or (x, y, z); "
-        "pass units=fractions or units=normalised for a score, units=metres for z"
+        f"{path}: three coordinates ({stats.ranges()}) may be (x, y, score) of an image or "
+        "(x, y, z); pass units=fractions or units=normalized for a score, units=metres for z"
     )
 
 
-def _scored(values: Values, path: Any, stated: str | None) -> CoordinateFormat:
-    unit = _flat_unit(values, path, stated)
-    if not values.third.any():
-        return CoordinateFormat(unit, flat=True)
-    if values.score is not None and not np.allclose(values.score, values.third, atol=2e-3):
+def _detect_scored(stats: CoordinateStats, path: Any, unit: str | None) -> CoordinateFormat:
+    image_unit = _detect_image_unit(stats, path, unit)
+    if not stats.third.any():
+        return CoordinateFormat(image_unit, flat=True)
+    if stats.score is not None and not np.allclose(stats.score, stats.third, atol=2e-3):
         raise InputError(
-            f"{path}: a third channel from {values.third.min():g} to {values.third.max():g} beside "
-            "scores that differ from it; give x and y alone"
+            f"{path}: a third channel from {stats.third.min():g} to {stats.third.max():g} differs "
+            "from the scores; store x and y alone"
         )
-    return CoordinateFormat(unit, scored=True)
+    return CoordinateFormat(image_unit, scored=True)
 
 
-def _metric_unit(values: Values, path: Any, stated: str | None) -> tuple[str, str]:
-    """Metres or millimetres, and what is odd about them."""
-    body, (low, high) = values.body3, BODY
-    size = f"{path}: three coordinates ({values.ranges()}) and bodies {body:.3g} large"
-    if stated == "millimetres":
+def _detect_metric_unit(stats: CoordinateStats, path: Any, unit: str | None) -> tuple[str, str]:
+    """Return meters or millimeters, and a remark if the bodies have an unusual size."""
+    body, (low, high) = stats.body_3d, BODY
+    size = f"{path}: three coordinates ({stats.ranges()}) and bodies {body:.3g} large"
+    if unit == "millimetres":
         if body < 10 * high:
             raise InputError(
                 f"{size} cannot be millimetres; leave out units=, or pass units=metres"
             )
-        return stated, ""
+        return unit, ""
     if low <= body <= high:
         return "metres", ""
-    text = f"bodies are {body:.3g} large, expected {low:g} to {high:g} m: stored as they are"
-    if stated == "metres" or body < _LARGEST_BODY:  # of another unit, they would be far from it
-        return "metres", text
-    shortest, longest = _MILLIMETRES
+    if unit == "metres" or body < _MAX_METERS:  # in other units bodies would be far larger
+        return "metres", f"bodies are {body:.3g} large, expected {low:g} to {high:g} m: not scaled"
+    smallest, largest = _MILLIMETERS
     # a camera has its origin in the middle, an image in the corner: pixels are not negative
-    if shortest <= body <= longest and values.negative >= 0.01:
+    if smallest <= body <= largest and stats.negative_share >= 0.01:
         return "millimetres", ""
     raise InputError(
         f"{size}, expected metres (bodies of {low:g} to {high:g}); pass units=millimetres if they "
-        "are, units=metres to store them as they are (pixels with a depth), or divide them first"
+        "are, units=metres to store them without scaling (pixels with a depth), or scale them first"
     )

@@ -1,1 +1,1 @@
-"""Files from strangers, read within bounds."""
+"""Bounded reading of files of unknown origin."""

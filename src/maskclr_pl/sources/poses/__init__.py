@@ -1,1 +1,1 @@
-"""Files of pose estimators."""
+"""Readers of files written by pose estimators."""

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maskclr_pl.reading import check_no_device
 from maskclr_pl.types import InputError
@@ -15,17 +16,17 @@ _COLUMNS = ("clip", "label", "split", "subject", "start", "end")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row: a clip, or a part of one, and what is known about it.
+class LabelRow:
+    """A row of the file: a clip, or a segment of one.
 
     Args:
-        line: Line of the file.
+        line: Line number in the file.
         clip: Name of a file or folder.
         label: Class name.
-        split: Name of a split, "" if there is no such column; likewise `subject`.
-        subject: Who is seen.
-        start: First frame of the part; None is the first of the clip.
-        end: Last frame of the part + 1; None is the last of the clip + 1.
+        split: Name of a split, "" without such a column.
+        subject: Person in the clip, "" if unknown.
+        start: First frame of the segment; None for the first of the clip.
+        end: Last frame of the segment + 1; None for the last of the clip + 1.
     """
 
     line: int
@@ -37,16 +38,12 @@ class Row:
     end: int | None = None
 
 
-def read_labels(path: str | Path) -> list[Row]:
-    """Read the columns clip, label and, if there are any, split, subject, start and end.
-
-    The first line names the columns, in any case and order; others are ignored. Cells are separated
-    by commas, semicolons or tabs, whichever the first line has most of.
+def open_csv(path: Path) -> Any:  # csv._reader, which has no public name
+    """Open a CSV file separated by commas, semicolons or tabs, whichever its first line has most.
 
     Raises:
-        InputError: If the file is no such table; the message names the line.
+        InputError: If the file cannot be read.
     """
-    path = Path(path)
     check_no_device(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -55,18 +52,30 @@ def read_labels(path: str | Path) -> list[Row]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    return csv.reader(io.StringIO(text), delimiter=delimiter)
+
+
+def read_labels(path: str | Path) -> list[LabelRow]:
+    """Read the columns clip, label and, if present, split, subject, start and end.
+
+    The first line names the columns, in any case and order; others are ignored.
+
+    Raises:
+        InputError: If the file is malformed; the message names the line.
+    """
+    path = Path(path)
+    reader = open_csv(path)
     columns: list[str] = []
-    rows: list[Row] = []
+    rows: list[LabelRow] = []
     try:
         for values in reader:
             cells = [value.strip() for value in values]
             if not any(cells):
                 continue
             if columns:
-                rows.append(_row(path, reader.line_num, columns, cells))
+                rows.append(_parse_row(path, reader.line_num, columns, cells))
             else:
-                columns = _header(path, cells)
+                columns = _parse_header(path, cells)
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     if not rows:
@@ -76,7 +85,7 @@ def read_labels(path: str | Path) -> list[Row]:
     return rows
 
 
-def _header(path: Path, cells: Sequence[str]) -> list[str]:
+def _parse_header(path: Path, cells: Sequence[str]) -> list[str]:
     columns = [cell.lower() for cell in cells]
     for column in ("clip", "label"):
         if column not in columns:
@@ -88,61 +97,65 @@ def _header(path: Path, cells: Sequence[str]) -> list[str]:
         if columns.count(column) > 1:
             raise InputError(f"{path}: two columns {column!r}")
     for column in columns:
-        close = difflib.get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
-        if column not in _COLUMNS and close and close[0] not in columns:
-            raise InputError(f"{path}: column {column!r} is not known; is it {close[0]!r}?")
+        similar = difflib.get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
+        if column not in _COLUMNS and similar and similar[0] not in columns:
+            raise InputError(f"{path}: unknown column {column!r}; did you mean {similar[0]!r}?")
     return columns
 
 
-def _row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str]) -> Row:
+def _parse_row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str]) -> LabelRow:
+    place = f"{path}, line {line}"
     if len(cells) > len(columns):
         raise InputError(
-            f"{path}, line {line}: {len(cells)} cells, but {len(columns)} columns; put a name with "
-            "a comma in quotes"
+            f"{place}: {len(cells)} cells, but {len(columns)} columns; put a name with a comma in "
+            "quotes"
         )
-    given = {name: cell for name, cell in zip(columns, cells, strict=False) if name in _COLUMNS}
+    values = {name: cell for name, cell in zip(columns, cells, strict=False) if name in _COLUMNS}
     for column in ("clip", "label", "split"):
-        if column in columns and not given.get(column):
-            raise InputError(f"{path}, line {line}: no {column}")
-    times: dict[str, int | None] = {}
-    for column in ("start", "end"):
-        cell = given.pop(column, "")
-        if cell and not (cell.isascii() and cell.isdigit() and len(cell) < 16):
-            raise InputError(
-                f"{path}, line {line}: {column} is {cell[:60]!r}, expected the number of a frame"
-            )
-        times[column] = int(cell) if cell else None
-    start, end = times["start"], times["end"]
+        if column in columns and not values.get(column):
+            raise InputError(f"{place}: no {column}")
+    frames: dict[str, int | None] = {"start": None, "end": None}
+    for column in frames:
+        cell = values.pop(column, "")
+        if cell and not _is_number(cell):
+            raise InputError(f"{place}: {column} is {cell[:60]!r}, expected a frame number")
+        frames[column] = int(cell) if cell else None
+    start, end = frames["start"], frames["end"]
     if end is not None and end <= (start or 0):
         raise InputError(
-            f"{path}, line {line}: end {end} is not after start {start or 0}; `end` is the number "
-            "of the first frame that no longer belongs to the clip"
+            f"{place}: end {end} is not after start {start or 0}; `end` is the number of the first "
+            "frame after the clip"
         )
-    return Row(line, start=start, end=end, **given)
+    return LabelRow(line, start=start, end=end, **values)
 
 
-def check_overlaps(path: str | Path, rows: Sequence[Row]) -> None:
-    """Parts of one clip that share frames could come to be on both sides of a drawn split.
+def check_overlaps(path: str | Path, rows: Sequence[LabelRow]) -> None:
+    """Refuse segments that share frames: a drawn split could train and test on them.
 
     Raises:
-        InputError: If there are any, and no column says what split they are in.
+        InputError: If two segments overlap and no column defines their splits.
     """
     ordered = sorted(rows, key=lambda row: (row.clip, row.start or 0))
-    for one, other in itertools.pairwise(ordered):
-        after = one.end is not None and (other.start or 0) >= one.end
-        if one.clip == other.clip and not after and not one.split:
+    for row, following in itertools.pairwise(ordered):
+        disjoint = row.end is not None and (following.start or 0) >= row.end
+        if row.clip == following.clip and not disjoint and not row.split:
             raise InputError(
-                f"{path}: lines {one.line} and {other.line} share frames of clip {one.clip!r}, "
-                "which could be trained and tested on; add a column split, or change start and end"
+                f"{path}: lines {row.line} and {following.line} share frames of clip "
+                f"{row.clip!r}, which could be trained and tested on; add a column split, or "
+                "change start and end"
             )
 
 
-def numbered(names: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The different names in order, and the place of each of the given ones in it.
+def index_names(names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the distinct names in order, and the index of each name among them.
 
-    Numbers are ordered by value, anything else by the alphabet.
+    Whole numbers are ordered by value, anything else alphabetically.
     """
-    whole = all(name.isascii() and name.isdigit() and len(name) < 16 for name in names)
-    ordered = sorted(set(names), key=(lambda name: (int(name), name)) if whole else None)
-    place = {name: i for i, name in enumerate(ordered)}
-    return ordered, [place[name] for name in names]
+    numeric = all(map(_is_number, names))
+    ordered = sorted(set(names), key=(lambda name: (int(name), name)) if numeric else None)
+    index = {name: i for i, name in enumerate(ordered)}
+    return ordered, [index[name] for name in names]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16

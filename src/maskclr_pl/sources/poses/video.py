@@ -1,4 +1,4 @@
-"""The poses of one video: joints in pixels, and persons followed through the frames."""
+"""The poses of one video: joints in pixels, and persons tracked through the frames."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from maskclr_pl.sources.units import CoordinateFormat, fill_frame_size
 from maskclr_pl.types import InputError
 
 ESTIMATOR_LAYOUTS = {17: "coco17", 18: "openpose18", 25: "body25", 26: "halpe26"}
-"""The layout that pose estimators mean by a number of joints."""
+"""Joint layout of pose estimators by number of joints."""
 GAP = 30
-"""Frames after which a person that was not found is no longer waited for: a second of video."""
+"""Frames after which a lost track ends: a second of video."""
 REACH = 0.5
-"""How far a person may move between two detections, as a part of its own size."""
-_FARTHEST = 1e6
+"""Largest movement of a person between two detections, as a share of its size."""
+_MAX_COORDINATE = 1e6
 
 
 @dataclass(frozen=True)
 class PoseVideo:
-    """The persons that were found in a video, a row for each person in each frame.
+    """The persons in a video, a row for each person in each frame.
 
     Args:
         frame: (R,) frame number, never decreasing.
-        track: (R,) which person of the video it is, from 0.
-        keypoint: (R, V, 2) float32 pixels, zeros for a joint that was not found.
-        score: (R, V) float32 confidence in [0, 1], 0 for a joint that was not found.
+        track: (R,) track number of the person.
+        keypoint: (R, V, 2) float32 pixels, zeros for a missing joint.
+        score: (R, V) float32 confidence in [0, 1], 0 for a missing joint.
         skeleton: Joint layout.
         frame_size: (height, width) in pixels.
         first: Number of the first frame.
         end: Number of the last frame + 1.
-        form: What the numbers of its file mean.
+        form: Coordinate format of its file.
     """
 
     frame: np.ndarray
@@ -54,7 +54,7 @@ class PoseVideo:
     def clip(
         self, start: int | None = None, end: int | None = None, max_persons: int = 4
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The frames from `start` up to, not including, `end`; by default all.
+        """Return the frames [start, end), by default all, as arrays.
 
         Args:
             start: Number of the first frame, as in the file.
@@ -62,8 +62,8 @@ class PoseVideo:
             max_persons: Tracks that are kept, those with the largest summed score.
 
         Returns:
-            keypoint: (M, T, V, 2) float32 pixels, a track a slot, the best first; zeros where a
-                person or a joint was not found. M is 0 if nobody was found.
+            keypoint: (M, T, V, 2) float32 pixels, one track per slot, the best first; zeros for
+                missing persons and joints. M is 0 without any person.
             score: (M, T, V) float32.
         """
         start = self.first if start is None else max(start, self.first)
@@ -79,7 +79,7 @@ class PoseVideo:
         return keypoint, score
 
     def best_tracks(self, start: int, end: int, max_persons: int) -> np.ndarray:
-        """Tracks in the frames [start, end) with the largest summed score, the best first."""
+        """Return the tracks in [start, end) with the largest summed score, the best first."""
         rows = slice(*np.searchsorted(self.frame, (start, end)))
         tracks, slot = np.unique(self.track[rows], return_inverse=True)
         total = np.bincount(slot, self.score[rows].sum(axis=1), len(tracks))
@@ -93,49 +93,47 @@ def read_poses(
     video: str | None = None,
     units: str | None = None,
 ) -> PoseVideo:
-    """Read what a pose estimator found in one video.
+    """Read the output of a pose estimator for one video.
 
-    A file of OpenPifPaf (JSON lines), AlphaPose (also with PoseFlow), MMPose, COCO keypoints,
-    st-gcn or tf-openpose; a folder with a file for each image (OpenPose, OpenPifPaf, MMPose); or a
-    CSV table (see `pose_tables`).
-    The format is recognised by the content, the order of the images by the last number in their
-    names. A joint counts as found if its score is above 0, wherever it is, and its numbers are
-    finite; in a file where all scores are 0, if it is not at (0, 0). Scores are cut to [0, 1]: some
-    tools give the height of a heat map, which may be above.
+    Supported are files of OpenPifPaf (JSON lines), AlphaPose (also with PoseFlow), MMPose, COCO
+    keypoints, st-gcn and tf-openpose; folders with a file for each image (OpenPose, OpenPifPaf,
+    MMPose); and CSV tables (see `poses.tables`). The format is recognized by the content, the order
+    of the images by the last number in their names. A joint is visible if its score is above 0 and
+    its numbers are finite; in a file where all scores are 0, if it is not at (0, 0). Scores are
+    clipped to [0, 1]: some tools write heat map maxima, which may be above.
 
-    Track numbers of the file are used if every person has one and no frame has one twice;
-    otherwise persons are linked by distance, see `link`.
+    Track ids of the file are used if every person has one and no frame has one twice; otherwise
+    persons are linked by distance, see `link`.
 
     Args:
         path: File or folder.
-        frame_size: (height, width) for files that do not say. Most do not, and it matters little,
-            since clips are moved to the person anyway: by default it is the smallest image that
-            holds all joints. Coordinates that are fractions of the image do need it.
-        skeleton: Name or YAML file of the joint layout; by default that of the estimators with
-            this number of joints (`ESTIMATOR_LAYOUTS`), or what the columns of a table say.
+        frame_size: (height, width) for files without it, as most are. By default the smallest image
+            that holds all joints, which is enough since clips are normalized to the person; only
+            coordinates that are fractions of the image require it.
+        skeleton: Name or YAML file of the joint layout; by default that of the table, or that of
+            pose estimators with this number of joints (`ESTIMATOR_LAYOUTS`).
         video: Name of the video, in a table of several.
-        units: Unit of the coordinates, see `detect_format`; None: the values tell.
+        units: Unit of the coordinates, see `detect_format`; None to detect it.
 
     Raises:
-        InputError: If it cannot be read, or the joint layout or the image size is not known.
+        InputError: If it cannot be read, or the joint layout or a required image size is unknown.
     """
-    known = None
+    layout = None
     if is_table(path):
-        found, known = read_table(path, video)
+        detections, layout = read_table(path, video)
     else:
-        found = read_detections(path)
-    named = known if skeleton is None else load_skeleton(skeleton)
-    layout = resolve_layout(path, found.pose.shape[1], named)
-    keypoint, score = _cleaned(path, found.pose)
-    size = found.frame_size or parse_frame_size(frame_size)
-    detected = Recording(str(path), 0, keypoint[None], score[None], size)
-    form = detect_format([detected], path, units)
-    detected = fill_frame_size(form.to_stored(detected))
-    assert detected.frame_size is not None
-    keypoint, there = detected.keypoint[0], score > 0
-    kept = there.any(axis=1)
-    frame, keypoint, score = found.frame[kept], keypoint[kept], score[kept]
-    identity = found.identity[kept]
+        detections = read_detections(path)
+    layout = layout if skeleton is None else load_skeleton(skeleton)
+    layout = resolve_layout(path, detections.pose.shape[1], layout)
+    keypoint, score = _clean(path, detections.pose)
+    size = detections.frame_size or parse_frame_size(frame_size)
+    recording = Recording(str(path), 0, keypoint[None], score[None], size)
+    form = detect_format([recording], path, units)
+    recording = fill_frame_size(form.to_stored(recording))
+    assert recording.frame_size is not None
+    rows = (score > 0).any(axis=1)
+    frame, identity = detections.frame[rows], detections.identity[rows]
+    keypoint, score = recording.keypoint[0][rows], score[rows]
     track = identity if _are_tracks(frame, identity) else link(frame, keypoint, score)
     return PoseVideo(
         frame,
@@ -143,29 +141,29 @@ def read_poses(
         keypoint.astype(np.float32),
         score.astype(np.float32),
         layout,
-        detected.frame_size,
-        found.first,
-        found.end,
+        recording.frame_size,
+        detections.first,
+        detections.end,
         form,
     )
 
 
-def _cleaned(path: str | Path, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates and scores of (R, V, 3) poses; zeros for what was not found."""
+def _clean(path: str | Path, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates and scores of (R, V, 3) poses, zeros for missing joints."""
     keypoint, score = pose[..., :2], np.clip(pose[..., 2], 0, 1)
-    if not score.any():  # some st-gcn files give no scores
+    if not score.any():  # some st-gcn files have no scores
         score = keypoint.any(axis=-1).astype(np.float64)
-    there = np.isfinite(pose).all(axis=-1) & (score > 0)
-    if not there.any():
-        raise InputError(f"{path}: no joint was found in any frame (all scores are 0)")
-    farthest = np.abs(keypoint[there]).max()
-    if farthest > _FARTHEST:
-        raise InputError(f"{path}: coordinates up to {farthest:g}, expected pixels of an image")
-    return np.where(there[..., None], keypoint, 0.0), np.where(there, score, 0.0)
+    visible = np.isfinite(pose).all(axis=-1) & (score > 0)
+    if not visible.any():
+        raise InputError(f"{path}: no visible joint in any frame (all scores are 0)")
+    largest = np.abs(keypoint[visible]).max()
+    if largest > _MAX_COORDINATE:
+        raise InputError(f"{path}: coordinates up to {largest:g}, expected pixels of an image")
+    return np.where(visible[..., None], keypoint, 0.0), np.where(visible, score, 0.0)
 
 
 def resolve_layout(path: str | Path, joints: int, skeleton: Skeleton | None) -> Skeleton:
-    """The layout of poses with this number of joints; that of pose estimators if none is given.
+    """Return the layout of poses with this number of joints, by default that of pose estimators.
 
     Raises:
         InputError: If no estimator has so many, or the given layout has another number.
@@ -173,20 +171,20 @@ def resolve_layout(path: str | Path, joints: int, skeleton: Skeleton | None) -> 
     if skeleton is None and joints not in ESTIMATOR_LAYOUTS:
         known = ", ".join(f"{count} ({name})" for count, name in ESTIMATOR_LAYOUTS.items())
         raise InputError(
-            f"{path}: {joints} joints, not one of {known}; type skeleton=NAME, or a YAML file with "
+            f"{path}: {joints} joints, expected {known}; pass skeleton=NAME, or a YAML file with "
             "joints and edges"
         )
     layout = skeleton or load_skeleton(ESTIMATOR_LAYOUTS[joints])
     if len(layout) != joints:
         raise InputError(
-            f"{path}: {joints} joints, but skeleton {layout.name} has {len(layout)}; type the "
-            "skeleton=... of this pose estimator"
+            f"{path}: {joints} joints, but skeleton {layout.name} has {len(layout)}; pass the "
+            "skeleton= of this pose estimator"
         )
     return layout
 
 
 def _are_tracks(frame: np.ndarray, identity: np.ndarray) -> bool:
-    """Whether the numbers can be tracks: AlphaPose without tracker numbers everybody 0."""
+    """Check that ids are unique in each frame: AlphaPose without tracker writes 0 for all."""
     pairs = np.stack([frame, identity])
     return bool(identity.min() >= 0) and np.unique(pairs, axis=1).shape[1] == len(frame)
 
@@ -198,39 +196,39 @@ def link(
     gap: int = GAP,
     reach: float = REACH,
 ) -> np.ndarray:
-    """Follow persons through the frames by distance.
+    """Track persons through the frames by distance.
 
-    In each frame the nearest pair of a known person and a new detection is linked, then the next
-    nearest, and so on; what is left over starts a new track. The distance is the mean over the
-    joints found in both, in units of the larger of the two persons (the longer side of the box of
-    the joints found, at least a pixel).
+    In each frame the nearest pair of a track and a new detection is linked, then the next nearest,
+    and so on; each remaining detection starts a track. The distance is the mean over the joints
+    visible in both, in units of the larger of the two persons (the longer side of the box around
+    its visible joints, at least a pixel).
 
     Args:
         frame: (R,) frame numbers, never decreasing.
         keypoint: (R, V, 2) pixels.
-        score: (R, V) confidence; joints with 0 do not count.
-        gap: Frames after which a track ends that found no successor.
+        score: (R, V) confidence; joints with 0 are ignored.
+        gap: Frames after which a track without a detection ends.
         reach: Largest distance of a link.
 
     Returns:
         (R,) track numbers from 0, in the order of appearance.
     """
     track = np.full(len(frame), -1)
-    there = score > 0
-    low = np.where(there[..., None], keypoint, np.inf).min(axis=1)
-    high = np.where(there[..., None], keypoint, -np.inf).max(axis=1)
+    visible = score > 0
+    low = np.where(visible[..., None], keypoint, np.inf).min(axis=1)
+    high = np.where(visible[..., None], keypoint, -np.inf).max(axis=1)
     size = np.maximum((high - low).max(axis=1), 1.0)
     tails = np.empty(0, dtype=np.int64)  # newest row of each track
     tracks = 0
     for rows in np.split(np.arange(len(frame)), np.flatnonzero(np.diff(frame)) + 1):
         tails = tails[frame[rows[0]] - frame[tails] <= gap]
-        both = there[tails][:, None] & there[rows][None]
+        both = visible[tails][:, None] & visible[rows][None]  # (tails, rows, V)
         step = keypoint[tails][:, None] - keypoint[rows][None]
         total = (np.hypot(step[..., 0], step[..., 1]) * both).sum(axis=-1)
         count = both.sum(axis=-1)
         scale = np.maximum(size[tails][:, None], size[rows][None])
         cost = np.where(count > 0, total / np.maximum(count, 1) / scale, np.inf)
-        for tail, row in _nearest(cost, reach):
+        for tail, row in _nearest_pairs(cost, reach):
             track[rows[row]] = track[tails[tail]]
             tails[tail] = -1
         new = rows[track[rows] < 0]
@@ -240,8 +238,8 @@ def link(
     return track
 
 
-def _nearest(cost: np.ndarray, reach: float) -> Iterator[tuple[int, int]]:
-    """(row, column) of the smallest costs, no row or column twice."""
+def _nearest_pairs(cost: np.ndarray, reach: float) -> Iterator[tuple[int, int]]:
+    """Yield (row, column) of the smallest costs, each row and column once; `cost` is modified."""
     while cost.size and cost.min() <= reach:
         row, column = np.unravel_index(int(cost.argmin()), cost.shape)
         yield int(row), int(column)
