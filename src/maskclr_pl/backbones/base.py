@@ -55,7 +55,7 @@ class Backbone(nn.Module, ABC):
         Args:
             x: Person sequences; N may be 0.
             mask: True where the embedding of a token is replaced by a learned mask token, before
-                positional embeddings are added (MaskCLR, figure 2).
+                positional embeddings are added, as in MaskCLR's figure.
             with_importance: Also return importance (N, T, V). The tokens are bit-identical with
                 and without it.
         """

@@ -1,4 +1,4 @@
-"""The contract of a loss term, and their weighted sum."""
+"""The interface of a loss term, and the weighted sum of terms."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
@@ -11,19 +11,19 @@ from maskclr_pl.types import Prediction
 
 @runtime_checkable
 class LossTerm(Protocol):
-    """One term of the loss; an nn.Module."""
+    """A term of the loss; an nn.Module."""
 
     uses_masked: bool
-    """True for a term that has no value without the masked pathway."""
+    """Whether the term needs the masked pathway."""
 
     def __call__(
         self, standard: Prediction, masked: Prediction | None, label: Int[Tensor, " B"]
     ) -> Float[Tensor, ""]:
-        """A finite scalar in float32."""
+        """Compute a finite scalar in float32."""
 
 
 class WeightedSum(nn.Module):
-    """sum of weight * term. Terms that need the masked pathway are left out while there is none.
+    """Sum of weight * term. Without a masked pathway, terms that need it are skipped.
 
     Args:
         terms: Name -> term.
@@ -31,6 +31,16 @@ class WeightedSum(nn.Module):
 
     Raises:
         ValueError: If a weight has no term.
+
+    Example:
+        >>> from maskclr_pl.losses import CrossEntropy, SampleContrast
+        >>> from maskclr_pl.types import Prediction
+        >>> loss = WeightedSum({"ce": CrossEntropy(), "sample": SampleContrast()}, {"sample": 0.1})
+        >>> standard, masked = (Prediction(torch.zeros(4, 5), torch.rand(4, 8)) for _ in range(2))
+        >>> sorted(loss(standard, masked, torch.arange(4)))
+        ['loss', 'loss_ce', 'loss_sample']
+        >>> sorted(loss(standard, None, torch.arange(4)))
+        ['loss', 'loss_ce']
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None):
@@ -44,18 +54,18 @@ class WeightedSum(nn.Module):
 
     @property
     def uses_masked(self) -> bool:
-        """Whether a term has no value without the masked pathway."""
+        """Whether any term needs the masked pathway."""
         return any(term.uses_masked for term in self.terms.values())
 
     def forward(
         self, standard: Prediction, masked: Prediction | None, label: Int[Tensor, " B"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """{"loss": total, "loss_<name>": unweighted term, ...}."""
+        """Return {"loss": total, "loss_<name>": unweighted term, ...}."""
         values = {
             name: term(standard, masked, label)
             for name, term in self.terms.items()
             if masked is not None or not term.uses_masked
         }
-        zero = 0.0 * standard.logits.float().sum()  # a total even if every term is left out
+        zero = 0.0 * standard.logits.float().sum()  # a differentiable total without any term
         total = sum((self.weights[name] * value for name, value in values.items()), zero)
         return {"loss": total, **{f"loss_{name}": value for name, value in values.items()}}

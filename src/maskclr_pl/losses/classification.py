@@ -10,12 +10,21 @@ from maskclr_pl.types import Prediction
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy on the logits of both pathways (their mean), as in the paper's figure.
+    """Cross-entropy, averaged over clips and pathways as in MaskCLR's figure.
 
     Args:
-        pathways: `both`, or `standard` for the default of the released code. Without a
-            masked pathway the two are the same.
+        pathways: `both`, or `standard` as the released code by default. The two are equal without a
+            masked pathway.
         label_smoothing: In [0, 1).
+
+    Raises:
+        ValueError: If `pathways` is unknown.
+
+    Example:
+        >>> from maskclr_pl.types import Prediction
+        >>> standard = Prediction(logits=torch.zeros(4, 5), embedding=torch.zeros(4, 8))
+        >>> CrossEntropy()(standard, None, torch.arange(4))  # log 5
+        tensor(1.6094)
     """
 
     uses_masked = False
@@ -31,10 +40,12 @@ class CrossEntropy(nn.Module):
     def forward(
         self, standard: Prediction, masked: Prediction | None, label: Int[Tensor, " B"]
     ) -> Float[Tensor, ""]:
-        """Mean over clips (and pathways)."""
-        views = [standard] if masked is None or self.pathways == "standard" else [standard, masked]
+        """See `LossTerm`."""
+        pathways = [standard]
+        if masked is not None and self.pathways == "both":
+            pathways.append(masked)
         losses = [
-            F.cross_entropy(view.logits.float(), label, label_smoothing=self.label_smoothing)
-            for view in views
+            F.cross_entropy(pathway.logits.float(), label, label_smoothing=self.label_smoothing)
+            for pathway in pathways
         ]
         return sum(losses[1:], losses[0]) / len(losses)

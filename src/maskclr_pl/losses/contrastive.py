@@ -1,6 +1,7 @@
-"""Contrast between the two pathways of a clip, and between the classes.
+"""Contrastive losses between the two pathways of a clip, and between classes.
 
-All are computed in float32 with log-sum-exp, over the clips of all ranks, with gradient to each.
+All are computed in float32 with log-sum-exp over the clips of all ranks, and differentiable with
+respect to each.
 """
 
 import functools
@@ -22,7 +23,7 @@ _EPS = 1e-4
 
 
 def in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
-    """Under autocast, the products inside a loss would be rounded to 8 bits."""
+    """Disable autocast, which would round the matrix products inside a loss to 8 bits."""
 
     @functools.wraps(loss)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
@@ -37,16 +38,26 @@ def in_float32(loss: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
 def nt_xent(
     a: Float[Tensor, "B E"], b: Float[Tensor, "B E"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Normalised temperature-scaled cross-entropy (SimCLR): the other view of a clip among all.
+    """Normalized temperature-scaled cross-entropy (SimCLR, Chen et al., ICML 2020, equation 1).
 
-    For each of the 2B rows, -log of exp(cos / temperature) of its pair over the sum of those of all
-    rows but itself; the mean. 0 for B = 1; B = 0 gives 0.
+    Mean over the 2B rows of -log of exp(cos / temperature) of its pair, relative to the sum over
+    all other rows. 0 for B = 1 and B = 0.
+
+    Args:
+        a: Embeddings of one view.
+        b: Embeddings of the other view of the same clips.
+        temperature: > 0.
+
+    Example:
+        >>> x = torch.eye(3)  # equal pairs, orthogonal to all others
+        >>> nt_xent(x, x, temperature=0.1)
+        tensor(0.0002)
     """
     count = len(a)
     if count == 0:
         return a.sum() + b.sum()
     rows = F.normalize(torch.cat((a, b)).float(), dim=-1, eps=_EPS)
-    similarity = rows @ rows.T / temperature
+    similarity = rows @ rows.T / temperature  # (2B, 2B)
     similarity.fill_diagonal_(-math.inf)
     pair = torch.arange(2 * count, device=a.device).roll(count)
     return F.cross_entropy(similarity, pair)
@@ -60,37 +71,37 @@ def class_nt_xent(
     temperature: float,
     normalise: bool = True,
 ) -> Float[Tensor, ""]:
-    """NT-Xent between the class averages of the two views (the paper's class contrast).
+    """NT-Xent between the class means of two views (MaskCLR's class contrast).
 
-    With c_k^p the mean of the rows of class k in view p and h = exp(cos / temperature), the mean
-    over the classes k that are there and p of
+    With c_k^p the mean of class k in view p and h = exp(cos / temperature), the mean over the
+    classes k in the batch and views p of
     -log h(c_k^a, c_k^b) / (h(c_k^a, c_k^b) + sum over l != k, q of h(c_k^p, c_l^q)).
-    One class only gives 0. The form of TCL's group contrast (Singh et al., CVPR 2021) with
-    true labels; no code for it was released with MaskCLR.
+    0 for a single class. This is TCL's group contrast (Singh et al., CVPR 2021) with true labels;
+    no code for it was released with MaskCLR.
 
     Args:
-        a: Features of one view.
-        b: Features of the other, row by row the same clips.
+        a: Embeddings of one view.
+        b: Embeddings of the other view of the same clips.
         label: Classes.
         temperature: > 0.
-        normalise: Average unit vectors rather than raw features.
+        normalise: Average unit vectors rather than raw embeddings.
     """
     if len(a) == 0:
         return a.sum() + b.sum()
-    # every clip stands for its class with weight 1 / (clips of the class): no class list is
-    # needed, and none has to be brought to the host
-    same = label.unsqueeze(0) == label.unsqueeze(1)
-    share = 1 / same.sum(1, dtype=torch.float32)  # also where the default type is bfloat16
-    views = torch.stack((a, b)).float()
+    # each clip represents its class with weight 1 / (clips of the class), so that no list of
+    # classes is needed, which would synchronize with the host
+    same = label.unsqueeze(0) == label.unsqueeze(1)  # (B, B)
+    share = 1 / same.sum(1, dtype=torch.float32)  # float32 even if the default type is bfloat16
+    views = torch.stack((a, b)).float()  # (2, B, E)
     if normalise:
         views = F.normalize(views, dim=-1, eps=_EPS)
-    means = F.normalize((same * share) @ views, dim=-1, eps=_EPS)
-    positive = (means[0] * means[1]).sum(-1) / temperature
-    similarity = torch.einsum("pie,qje->pijq", means, means) / temperature
+    means = F.normalize((same * share) @ views, dim=-1, eps=_EPS)  # (2, B, E), by clip
+    positive = (means[0] * means[1]).sum(-1) / temperature  # (B,)
+    similarity = torch.einsum("pie,qje->pijq", means, means) / temperature  # (2, B, B, 2)
     similarity = similarity + share.log().view(1, 1, -1, 1)
     similarity = similarity.masked_fill(same.view(1, *same.shape, 1), -math.inf).flatten(2)
     candidates = torch.cat((positive.expand(2, -1).unsqueeze(-1), similarity), dim=-1)
-    terms = candidates.logsumexp(-1) - positive
+    terms = candidates.logsumexp(-1) - positive  # (2, B)
     return (terms.mean(0) * share).sum() / share.sum()
 
 
@@ -102,47 +113,39 @@ def supervised_contrast(
     temperature: float,
     base_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """`supervised_contrastive_loss` both views of the clips: a clip's other view is of its class.
-
-    Args:
-        a: Features of one view.
-        b: Features of the other.
-        label: Classes.
-        temperature: > 0.
-        base_temperature: See `supervised_contrastive_loss`.
-    """
+    """Compute `supervised_contrastive_loss` over both views of the clips."""
     rows, labels = torch.cat((a, b)), torch.cat((label, label))
     return supervised_contrastive_loss(rows, labels, temperature, base_temperature)
 
 
 @in_float32
 def supervised_contrastive_loss(
-    rows: Float[Tensor, "n E"],
+    embedding: Float[Tensor, "n E"],
     label: Int[Tensor, " n"],
     temperature: float,
     base_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
-    """Supervised contrastive loss (Khosla et al. 2020, L_out) with every row as an anchor.
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, L_out).
 
-    The mean over anchors of -mean over the other rows of the same class of their log-probability.
-    A row without another of its class is no anchor; 0 if there is no anchor. Unlike the released
+    The mean over anchors of the negative mean log-probability of the other rows of the class. Rows
+    without another row of their class are no anchors; 0 without anchors. Unlike the released
     MaskCLR code, rows are not divided by their maximum, which would cancel the temperature.
 
     Args:
-        rows: Features.
+        embedding: Embeddings.
         label: Classes.
         temperature: > 0.
-        base_temperature: The loss is scaled by temperature / base_temperature; by default not.
+        base_temperature: Scales the loss by temperature / base_temperature; by default no scaling.
     """
-    if len(rows) < 2:
-        return rows.sum() * 0.0
-    rows = F.normalize(rows.float(), dim=-1, eps=_EPS)
-    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
-    similarity = (rows @ rows.T / temperature).masked_fill(itself, -math.inf)
-    log_probability = similarity.log_softmax(-1).masked_fill(itself, 0.0)
-    positive = (label.unsqueeze(0) == label.unsqueeze(1)) & ~itself
+    if len(embedding) < 2:
+        return embedding.sum() * 0.0
+    rows = F.normalize(embedding.float(), dim=-1, eps=_EPS)
+    diagonal = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    similarity = (rows @ rows.T / temperature).masked_fill(diagonal, -math.inf)  # (n, n)
+    log_probability = similarity.log_softmax(-1).masked_fill(diagonal, 0.0)
+    positive = (label.unsqueeze(0) == label.unsqueeze(1)) & ~diagonal
     count = positive.sum(1)
-    loss = -(log_probability * positive).sum(1) / count.clamp_min(1)
+    loss = -(log_probability * positive).sum(1) / count.clamp_min(1)  # (n,)
     mean = loss.sum() / (count > 0).sum().clamp_min(1)
     return mean * (temperature / (base_temperature or temperature))
 
@@ -160,10 +163,19 @@ class _Contrast(nn.Module):
 
 
 class SampleContrast(_Contrast):
-    """NT-Xent between the pathways of each clip (the paper's sample contrast).
+    """NT-Xent between the pathways of each clip (MaskCLR's sample contrast).
 
     Args:
         temperature: > 0.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+
+    Example:
+        >>> from maskclr_pl.types import Prediction
+        >>> standard, masked = (Prediction(torch.zeros(3, 5), torch.eye(3)) for _ in range(2))
+        >>> SampleContrast(temperature=0.1)(standard, masked, torch.arange(3))
+        tensor(0.0002)
     """
 
     def __init__(self, temperature: float = 0.5):
@@ -177,11 +189,20 @@ class SampleContrast(_Contrast):
 
 
 class ClassContrast(_Contrast):
-    """NT-Xent between the class averages of the pathways (the paper's class contrast).
+    """NT-Xent between the class means of the pathways (MaskCLR's class contrast).
 
     Args:
         temperature: > 0.
-        normalise: Average unit vectors rather than raw features.
+        normalise: Average unit vectors rather than raw embeddings.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+
+    Example:
+        >>> from maskclr_pl.types import Prediction
+        >>> standard, masked = (Prediction(torch.zeros(4, 5), torch.rand(4, 8)) for _ in range(2))
+        >>> ClassContrast()(standard, masked, torch.tensor([2, 2, 2, 2]))  # a single class
+        tensor(0.)
     """
 
     def __init__(self, temperature: float = 0.5, normalise: bool = True):
@@ -206,6 +227,15 @@ class SupervisedContrast(_Contrast):
 
     Args:
         temperature: > 0.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+
+    Example:
+        >>> from maskclr_pl.types import Prediction
+        >>> standard, masked = (Prediction(torch.zeros(3, 5), torch.eye(3)) for _ in range(2))
+        >>> SupervisedContrast(temperature=0.1)(standard, masked, torch.arange(3))
+        tensor(0.0002)
     """
 
     def __init__(self, temperature: float = 0.1):
@@ -214,7 +244,7 @@ class SupervisedContrast(_Contrast):
     def forward(
         self, standard: Prediction, masked: Prediction, label: Int[Tensor, " B"]
     ) -> Float[Tensor, ""]:
-        """See `supervised_contrast`."""
+        """See `supervised_contrastive_loss`."""
         return supervised_contrast(
             gather(standard.embedding), gather(masked.embedding), gather(label), self.temperature
         )

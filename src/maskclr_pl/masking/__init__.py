@@ -1,7 +1,7 @@
-"""What to hide: masking strategies over the tokens of a person's sequence.
+"""Masking strategies over the tokens of a person's sequence.
 
-A strategy says what to hide, never when (`callbacks.MaskingCallback` does). In every mask True
-means hidden. Sequences are independent of each other.
+In every mask, True means masked. Sequences are masked independently. A strategy decides what to
+mask; `callbacks.MaskingCallback` decides when.
 """
 
 from maskclr_pl.masking.attention import AttentionGuidedMasking, PartMasking, TopMasking

@@ -1,4 +1,4 @@
-"""Masks guided by what a first pass attended to: MaskCLR, and its controls that are not drawn."""
+"""Attention-guided masks: MaskCLR and its deterministic and part-wise variants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,31 @@ from maskclr_pl.masking.base import PooledMasking, draw_mask, relative_to_max, s
 
 @dataclass(frozen=True)
 class AttentionGuidedMasking(PooledMasking):
-    """Attention-guided probabilistic masking (AGPM): the more attended, the likelier hidden.
+    """Attention-guided probabilistic masking (AGPM): attended items are more likely to be masked.
 
-    Items are drawn without replacement with odds softmax(z / temperature), where z is the
+    Items are drawn without replacement with probabilities softmax(z / temperature), where z is the
     importance of an item relative to its pool. With `normalise=max`, z = importance / max, as
-    published; the most attended item is then at most exp(1 / temperature) times as likely to be
-    drawn first as the least (3.8 at 0.75), and nearly as likely as any other while attention is
-    flat. With `normalise=zscore`, z = (importance - mean) / standard deviation, which guides as
-    strongly whether attention is flat or peaked.
+    published: the most attended item is at most exp(1 / temperature) times as likely to be drawn
+    first as the least attended (3.8 at 0.75), and nearly as likely as others while attention is
+    flat. With `normalise=zscore`, z = (importance - mean) / standard deviation: guidance is
+    independent of how peaked attention is.
 
     Args:
-        ratio: See `PooledMasking`; likewise `scope` and `tube_length`.
-        scope: The released code pools per joint over the whole batch instead, which hides every
-            joint equally often; the paper's figure has one pool per clip.
-        tube_length: Steps per stretch with scope=tube.
+        ratio: See `PooledMasking`, likewise `scope` and `tube_length`.
+        scope: The released code pools per joint over the whole batch, which masks all joints
+            equally often; the paper's figure has one pool per clip.
+        tube_length: Steps per tube with scope=tube.
         temperature: > 0; small is nearly deterministic, large nearly uniform.
-        normalise: What importance is relative to.
+        normalise: `max` or `zscore`.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    Example:
+        >>> masking = AttentionGuidedMasking(ratio=0.25, scope="clip")
+        >>> x, importance = torch.rand(2, 8, 17, 3), torch.rand(2, 8, 17)
+        >>> masking(x, importance, stride=1).sum((1, 2))  # 25 % of 136 tokens
+        tensor([34, 34])
     """
 
     temperature: float = 0.75
@@ -55,17 +64,17 @@ class AttentionGuidedMasking(PooledMasking):
         return self.to_tokens(mask, x.shape[1] // stride, x.shape[2])
 
     def logits(self, importance: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
-        """Unnormalised log-probabilities of the items of each pool."""
+        """Compute unnormalized log-probabilities of the items of each pool."""
         pools = self.to_pools(importance, stride)
         if self.normalise == "zscore":
-            spread, mean = torch.std_mean(pools, dim=-1, correction=0, keepdim=True)
-            return (pools - mean) / (self.temperature * spread).clamp_min(1e-12)
+            std, mean = torch.std_mean(pools, dim=-1, correction=0, keepdim=True)
+            return (pools - mean) / (self.temperature * std).clamp_min(1e-12)
         return relative_to_max(pools, self.temperature)
 
     def sampling_steps(
         self, importance: Float[Tensor, "N T V"], stride: int, generator: Generator | None = None
     ) -> "MaskingSteps":
-        """A draw with what it was drawn from, each on the tokens: for figures."""
+        """Draw a mask and return its scores and probabilities, too, for figures."""
         logits = self.logits(importance, stride)
         steps, joints = importance.shape[1] // stride, importance.shape[2]
         mask = draw_mask(logits, round(self.ratio * logits.shape[-1]), generator)
@@ -74,18 +83,29 @@ class AttentionGuidedMasking(PooledMasking):
 
 
 class MaskingSteps(NamedTuple):
-    """Attention-guided masking step by step."""
+    """Steps of attention-guided masking, as values of the tokens."""
 
     scores: Float[Tensor, "N S V"]
-    """Importance, mean over each item (a token, or a joint over a stretch of time)."""
+    """Mean importance of the token's item (a token, or a joint over a tube)."""
     probabilities: Float[Tensor, "N S V"]
-    """Of the token's item to be drawn first from its pool; of a pool's items they sum to 1."""
+    """Probability that the token's item is drawn first; the items of a pool sum to 1."""
     mask: Bool[Tensor, "N S V"]
 
 
 @dataclass(frozen=True)
 class TopMasking(PooledMasking):
-    """Hide the most attended items, deterministically."""
+    """Mask the most attended items, deterministically.
+
+    Args:
+        ratio: See `PooledMasking`, likewise `scope` and `tube_length`.
+        scope: `clip`, `frame` or `tube`.
+        tube_length: Steps per tube with scope=tube.
+
+    Example:
+        >>> importance = torch.tensor([[[0.1, 0.6, 0.3]]])  # one frame, three joints
+        >>> TopMasking(ratio=0.34)(torch.rand(1, 1, 3, 3), importance, stride=1)
+        tensor([[[False,  True, False]]])
+    """
 
     uses_importance: ClassVar[bool] = True
 
@@ -104,16 +124,21 @@ class TopMasking(PooledMasking):
 
 @dataclass(frozen=True)
 class PartMasking:
-    """Hide whole body parts over the whole clip, the more attended the likelier.
+    """Mask body parts over the whole clip; attended parts are more likely to be masked.
 
     Args:
         parts: Joint indices of each part (`Skeleton.parts`).
-        ratio: Share of the parts to hide; `round(ratio * parts)` are.
-        temperature: As for `AttentionGuidedMasking`, over the mean importance of the parts;
-            `inf` hides parts at random.
+        ratio: Share of the parts to mask, rounded to `round(ratio * parts)`.
+        temperature: As for `AttentionGuidedMasking`, over the mean importance of the parts; `inf`
+            masks parts at random.
 
     Raises:
         ValueError: If a value is out of range.
+
+    Example:
+        >>> masking = PartMasking(parts=[[0, 1], [2, 3]], ratio=0.5)  # one of two parts
+        >>> masking(torch.rand(1, 2, 4, 3), torch.rand(1, 2, 4), stride=1).sum()
+        tensor(4)
     """
 
     parts: Sequence[Sequence[int]]
@@ -131,7 +156,7 @@ class PartMasking:
             )
 
     def num_masked(self, steps: int, joints: int) -> int | None:
-        """See `Masking`; parts differ in their number of joints."""
+        """See `Masking`: varies, as parts differ in size."""
         return None
 
     def __call__(
@@ -142,12 +167,12 @@ class PartMasking:
         generator: Generator | None = None,
     ) -> Bool[Tensor, "N S V"]:
         """See `Masking`."""
-        member = torch.zeros(len(self.parts), x.shape[2])
-        for row, part in enumerate(self.parts):
-            member[row, list(part)] = 1
+        member = torch.zeros(len(self.parts), x.shape[2])  # (parts, V)
+        for index, part in enumerate(self.parts):
+            member[index, list(part)] = 1
         member = member.to(x.device, non_blocking=True)
-        attended = importance.float().mean(1) @ (member / member.sum(1, keepdim=True)).T
-        logits = relative_to_max(attended, self.temperature)
-        hidden = draw_mask(logits, round(self.ratio * len(self.parts)), generator)
-        joints = (hidden.to(member) @ member) > 0
+        scores = importance.float().mean(1) @ (member / member.sum(1, keepdim=True)).T  # (N, parts)
+        logits = relative_to_max(scores, self.temperature)
+        masked = draw_mask(logits, round(self.ratio * len(self.parts)), generator)
+        joints = (masked.to(member) @ member) > 0  # (N, V)
         return joints.unsqueeze(1).expand(-1, x.shape[1] // stride, -1)

@@ -1,4 +1,4 @@
-"""Masks drawn at random, whatever the clip shows."""
+"""Random masks, independent of the clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,25 @@ from maskclr_pl.masking.base import PooledMasking, sample_mask
 
 
 def uniform(shape: Sequence[int], device: torch.device, generator: Generator | None) -> Tensor:
-    """Uniform numbers for the sequences of the first axis."""
+    """Draw uniform numbers in [0, 1) for the sequences of the first axis."""
     return draw_for_persons(shape, device, lambda x, g: x.uniform_(generator=g), generator)
 
 
 @dataclass(frozen=True)
 class RandomMasking(PooledMasking):
-    """Hide items uniformly at random: the control for every guided strategy."""
+    """Mask items uniformly at random: the control for guided strategies.
+
+    Args:
+        ratio: See `PooledMasking`, likewise `scope` and `tube_length`.
+        scope: `clip`, `frame` or `tube`.
+        tube_length: Steps per tube with scope=tube.
+
+    Example:
+        >>> masking = RandomMasking(ratio=0.5, scope="tube")  # the same joints in all frames
+        >>> mask = masking(torch.rand(1, 8, 4, 3), None, stride=1)
+        >>> mask.sum((1, 2)), bool((mask == mask[:, :1]).all())
+        (tensor([16]), True)
+    """
 
     uses_importance: ClassVar[bool] = False
 
@@ -32,7 +44,7 @@ class RandomMasking(PooledMasking):
     ) -> Bool[Tensor, "N S V"]:
         """See `Masking`."""
         draws = uniform(x.shape[:3], x.device, generator)
-        # the mean of uniform draws is exchangeable, so that its order is uniform as well
+        # means of uniform draws are exchangeable, so that their order is uniform as well
         pools = self.to_pools(draws, stride)
         mask = sample_mask(pools, round(self.ratio * pools.shape[-1]))
         return self.to_tokens(mask, x.shape[1] // stride, x.shape[2])
@@ -40,18 +52,23 @@ class RandomMasking(PooledMasking):
 
 @dataclass(frozen=True)
 class FrameJointMasking:
-    """SkeletonMAE: hide whole frames, then joints of each frame that is left.
+    """SkeletonMAE's masking: whole frames, then joints of the remaining frames.
 
     Wu et al., "SkeletonMAE: Spatial-Temporal Masked Autoencoders for Self-supervised Skeleton
-    Action Recognition", 2023. Both draws are uniform, the joints drawn anew for each frame. (A
-    frame is a token step where tokens span several frames.)
+    Action Recognition", 2023. Both draws are uniform, with new joints for each frame. If tokens
+    span several frames, a frame is a token step.
 
     Args:
-        ratio: Share of the joints to hide in the frames that are left.
-        frame_ratio: Share of the frames to hide.
+        ratio: Share of the joints to mask in the remaining frames.
+        frame_ratio: Share of the frames to mask.
 
     Raises:
         ValueError: If a ratio is out of range.
+
+    Example:
+        >>> masking = FrameJointMasking(ratio=0.5, frame_ratio=0.4)
+        >>> masking(torch.rand(1, 10, 4, 3), None, stride=1).sum()  # 4 frames, 2 joints in 6 others
+        tensor(28)
     """
 
     ratio: float = 0.5
