@@ -39,16 +39,16 @@ def effective(sequence: list[list[float]]) -> float:
 
 
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 25), st.integers(0, 999))
-def test_activated_joints_against_a_loop(n, frames, joints, seed):
+def test_activated_joints_match_a_loop(n, frames, joints, seed):
     x = importances(n, frames, joints, seed)
-    found = activated_joints(x)
-    assert found.tolist() == pytest.approx([effective(one) for one in x.tolist()], rel=ROUNDING)
-    assert (found > 1 - ROUNDING).all()
-    assert (found < joints * (1 + ROUNDING)).all()
+    result = activated_joints(x)
+    assert result.tolist() == pytest.approx([effective(one) for one in x.tolist()], rel=ROUNDING)
+    assert (result > 1 - ROUNDING).all()
+    assert (result < joints * (1 + ROUNDING)).all()
 
 
 @given(st.integers(2, 25), st.integers(0, 999), st.floats(1e-6, 1e6))
-def test_activated_joints_does_not_depend_on_scale_or_order(joints, seed, scale):
+def test_activated_joints_are_invariant_to_scale_and_order(joints, seed, scale):
     x = importances(1, 4, joints, seed)
     rng = torch.Generator().manual_seed(seed)
     mixed = x[:, torch.randperm(4, generator=rng)][..., torch.randperm(joints, generator=rng)]
@@ -69,11 +69,11 @@ def test_limits_of_activated_joints(joints):
         assert activated_joints(part).item() == pytest.approx(k, rel=ROUNDING)
 
 
-def test_red_joints_against_a_loop():
+def test_red_joints_match_a_loop():
     x = importances(5, 4, 6, 0)
     x[3] = 0
     clip_index = torch.tensor([0, 0, 2, 2, 3])
-    found = red_joints(x, clip_index, batch_size=4)
+    result = red_joints(x, clip_index, batch_size=4)
     for n, one in enumerate(x.tolist()):
         clip = [
             value
@@ -84,12 +84,12 @@ def test_red_joints_against_a_loop():
         ]
         third = max(clip) / 3
         red = [sum(value >= third and value > 0 for value in frame) for frame in one]
-        assert found[n].item() == pytest.approx(sum(red) / 4)
-    assert found[3] == 0
-    assert 0 < found[0] < 6
+        assert result[n].item() == pytest.approx(sum(red) / 4)
+    assert result[3] == 0
+    assert 0 < result[0] < 6
 
 
-class Told(Backbone):
+class AttentionStub(Backbone):
     """Attends to joint v of frame t by its first coordinate."""
 
     stride, dim = 1, 3
@@ -122,14 +122,14 @@ def batch_of(present: list[list[bool]], seed: int = 0) -> Batch:
 
 
 @pytest.mark.parametrize("persons", ["packed", "padded"])
-def test_clips_against_a_loop(persons):
+def test_clip_attention_matches_a_loop(persons):
     """One or two persons in any place; a clip without any is left out; absent ones never count."""
     present = [[True, True], [False, False], [False, True], [True, False]]
     batches = [batch_of(present), batch_of(present[::-1], seed=1)]
-    method = knn(Told(), persons=persons)
+    method = knn(AttentionStub(), persons=persons)
     method.train()
     state = torch.get_rng_state()
-    found = clip_attention(method, batches)
+    result = clip_attention(method, batches)
     assert method.training
     assert torch.equal(torch.get_rng_state(), state), "dropout must be off"
     activated, share = [], []
@@ -140,26 +140,26 @@ def test_clips_against_a_loop(persons):
                 mean = sum(effective(one.tolist()) for one in people) / len(people)
                 activated.append(mean)
                 share.append(sum(one.sum(0) for one in people) / len(people))
-    assert found.activated.tolist() == pytest.approx(activated, rel=ROUNDING)
-    assert len(found.red) == len(activated) == 6
-    torch.testing.assert_close(found.share, torch.stack(share))
-    torch.testing.assert_close(found.share.sum(1), torch.ones(6))
+    assert result.activated.tolist() == pytest.approx(activated, rel=ROUNDING)
+    assert len(result.red) == len(activated) == 6
+    torch.testing.assert_close(result.share, torch.stack(share))
+    torch.testing.assert_close(result.share.sum(1), torch.ones(6))
 
 
-def test_who_tells_nothing_and_clips_of_nobody():
+def test_missing_attention_and_empty_clips_are_refused():
     with pytest.raises(InputError, match=r"^Coordinates has no attention to read; .*dstfor"):
         clip_attention(knn(Coordinates()), [batch_of([[True]])])
     with pytest.raises(InputError, match="no clip shows a person"):
-        clip_attention(knn(Told()), [batch_of([[False]])])
+        clip_attention(knn(AttentionStub()), [batch_of([[False]])])
 
 
 def test_the_file(tmp_path):
-    method = knn(Told())
-    found = clip_attention(method, [batch_of([[True, True], [True, False]])])
-    values = write_attention(tmp_path, method, found)
+    method = knn(AttentionStub())
+    result = clip_attention(method, [batch_of([[True, True], [True, False]])])
+    values = write_attention(tmp_path, method, result)
     assert json.loads((tmp_path / "attention.json").read_text()) == values
-    assert values["activated_joints"] == pytest.approx(found.activated.mean().item(), abs=1e-4)
-    spread = (found.activated - found.activated.mean()).square().mean().sqrt().item()
+    assert values["activated_joints"] == pytest.approx(result.activated.mean().item(), abs=1e-4)
+    spread = (result.activated - result.activated.mean()).square().mean().sqrt().item()
     assert values["activated_joints_std"] == pytest.approx(spread, abs=1e-4)
     assert (values["joints"], values["clips"]) == (3, 2)
     assert tuple(values["share"]) == CHAIN.joints
@@ -167,7 +167,7 @@ def test_the_file(tmp_path):
     assert "entropy" in values["definition"]
 
 
-def test_what_was_read_is_said():
+def test_importance_source_names_layers():
     small = {"dim": 8, "depth": 1, "heads": 2, "joints": 3}
     assert importance_source(DSTformer(**small, rep_dim=8)) == "DSTformer, st_spatial, last layer"
     both = {"importance": ("st_spatial", "ts_spatial"), "importance_layers": "all"}

@@ -30,7 +30,7 @@ def said(classes: int, clips: int, seed: int = 0, missing: int | None = None):
 
 
 @given(st.integers(1, 7), st.integers(1, 40), st.integers(0, 99))
-def test_the_matrix_and_the_table_against_loops(classes, clips, seed):
+def test_confusion_and_class_table_match_loops(classes, clips, seed):
     label, logits = said(classes, clips, seed)
     counts = confusion(label, logits)
     loop = np.zeros((classes, classes), int)
@@ -53,15 +53,17 @@ def test_the_matrix_and_the_table_against_loops(classes, clips, seed):
             assert row["confused"] == pytest.approx(most, abs=0.005)
 
 
-def test_of_equal_logits_the_first_counts():
+def test_first_of_equal_logits_counts():
     counts = confusion(np.array([0, 1]), np.ones((2, 3), np.float32))
     assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
 
 
-def test_pairs_are_in_order():
+def test_confused_pairs_are_sorted():
     counts = np.array([[5, 5, 0], [1, 9, 0], [1, 1, 0]])
-    found = [(pair.true, pair.predicted, pair.clips, pair.share) for pair in confused_pairs(counts)]
-    assert found == [(0, 1, 5, 0.5), (2, 0, 1, 0.5), (2, 1, 1, 0.5), (1, 0, 1, 0.1)]
+    result = [
+        (pair.true, pair.predicted, pair.clips, pair.share) for pair in confused_pairs(counts)
+    ]
+    assert result == [(0, 1, 5, 0.5), (2, 0, 1, 0.5), (2, 1, 1, 0.5), (1, 0, 1, 0.1)]
 
 
 def test_the_file(tmp_path):
@@ -96,7 +98,7 @@ def labels(axis) -> list[str]:
 
 
 @pytest.mark.parametrize(("classes", "named"), [(1, 1), (2, 2), (20, 20), (21, 21), (150, 150)])
-def test_cells_hold_what_was_counted(drawn, classes, named):
+def test_cells_show_percentages(drawn, classes, named):
     counts = draw_matrix(classes, 300)
     axes = drawn[0].axes[0]
     percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -108,7 +110,7 @@ def test_cells_hold_what_was_counted(drawn, classes, named):
     assert numbers == (cells if classes <= 20 else set())
 
 
-def test_many_classes_have_numbers_and_the_worst_their_names(drawn):
+def test_many_classes_are_numbered(drawn):
     counts = draw_matrix(400, 3000)
     axes, _, pairs = drawn[0].axes
     assert len(labels(axes.yaxis)) < 20
@@ -120,13 +122,13 @@ def test_many_classes_have_numbers_and_the_worst_their_names(drawn):
     assert pairs.patches[0].get_width() == pytest.approx(100 * first.share)
 
 
-def test_a_class_without_clips_is_hatched(drawn):
+def test_classes_without_clips_are_hatched(drawn):
     draw_matrix(5, 60, missing=3)
     hatched = [patch for patch in drawn[0].axes[0].patches if patch.get_hatch()]
     assert [patch.get_y() for patch in hatched] == [2.5]
 
 
-def test_nothing_confused(drawn):
+def test_perfect_predictions_have_no_list(drawn):
     counts = np.diag([3, 2])
     confusion_matrix(counts, ["a", "b"], confused_pairs(counts), Path("x.png"))
     assert len(drawn[0].axes) == 2  # the matrix and its scale
@@ -136,7 +138,7 @@ def test_nothing_confused(drawn):
 ODD = ["$x_1^{", "日本", "a\nb", "\\frac", "x" * 300]
 
 
-def test_names_are_written_as_they_stand(tmp_path):
+def test_unusual_names_are_drawn(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         draw_matrix(5, 40, names=ODD, path=tmp_path / "m.png")
@@ -145,7 +147,7 @@ def test_names_are_written_as_they_stand(tmp_path):
         assert (tmp_path / file).stat().st_size > 5000
 
 
-def test_bars_of_classes(drawn):
+def test_class_bars_are_sorted(drawn):
     counts = np.array([[1, 3, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]])
     rows = class_table(counts, ["low", "high", "none", "half"])
     class_bars(rows, Path("x.png"))
@@ -159,7 +161,7 @@ def test_bars_of_classes(drawn):
     assert sum(len(labels(axes.yaxis)) for axes in drawn[1].axes) == 150
 
 
-def test_wilson():
+def test_wilson_interval_inverts_the_score_test():
     """The limits are where the normal test of Wilson just rejects; (0, 1) for nothing."""
     share, count = np.array([0.0, 0.3, 1.0, 0.5]), np.array([10, 10, 10, 0])
     low, high = wilson_interval(share, count)

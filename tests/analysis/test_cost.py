@@ -35,24 +35,24 @@ def by_hand(tokens=6, dim=8, depth=2, patch=6, classes=3):
     return 2 * (tokens * patch * dim + depth * block + dim * classes)
 
 
-def test_operations_by_hand(data):
+def test_flops_match_a_manual_count(data):
     """Two token steps of three joints; a clip of one person whatever the data hold."""
     assert flops_per_clip(recognizer(), data.test) == by_hand()
     assert flops_per_clip(recognizer(persons="padded"), data.test) == by_hand()
 
 
-def test_a_compiled_method_costs_the_same(data):
+def test_compiled_methods_have_the_same_flops(data):
     method = recognizer()
     method.compile_backbone()
     assert flops_per_clip(method, data.test) == by_hand()
 
 
-def test_a_method_without_classes(data):
+def test_flops_of_a_method_without_classes(data):
     method = Method(Transformer(**TINY), **shared())
     assert flops_per_clip(method, data.test) == by_hand(classes=0)
 
 
-def test_counting_changes_nothing(data):
+def test_estimation_has_no_side_effects(data):
     method = recognizer().train()
     before, random = state_of(method), torch.get_rng_state()
     flops_per_clip(method, data.test)
@@ -84,19 +84,19 @@ def cost_of(data, slow, **options):
     return callback.cost
 
 
-def test_the_rate_is_that_of_the_steps(data):
+def test_rate_excludes_warmup_and_pauses(data):
     """Neither a slow first step nor pauses count; a step of 5 clips takes 20 ms and its work."""
     steps = len(data.train_dataloader())
     clips = len(data.train)
-    found = cost_of(data, Slow(0.02, first=0.8, pause=0.3), warmup_steps=1)
+    result = cost_of(data, Slow(0.02, first=0.8, pause=0.3), warmup_steps=1)
     # at least the sleep; at most what a busy machine may add to it
     longest = 5 / 0.02
-    assert 0.2 * longest < found["train/samples_per_second"] < 1.01 * longest
+    assert 0.2 * longest < result["train/samples_per_second"] < 1.01 * longest
     assert steps == clips // 5
-    assert 50 < found["train/peak_memory_mb"] < 100_000
+    assert 50 < result["train/peak_memory_mb"] < 100_000
 
 
-def test_the_device_is_waited_for_at_the_ends_of_an_epoch_only(data, monkeypatch):
+def test_device_is_synchronized_once_per_epoch_end(data, monkeypatch):
     waits = []
     clock = cost._now
     monkeypatch.setattr(cost, "_now", lambda device: waits.append(device) or clock(device))
@@ -105,26 +105,26 @@ def test_the_device_is_waited_for_at_the_ends_of_an_epoch_only(data, monkeypatch
     assert len(waits) == 2 * 2  # epochs, ends
 
 
-def test_no_rate_of_steps_that_were_not_timed(data):
-    found = cost_of(data, Slow(0.0), warmup_steps=1000)
-    assert "train/samples_per_second" not in found
-    assert "train/peak_memory_mb" in found
+def test_no_rate_without_timed_steps(data):
+    result = cost_of(data, Slow(0.0), warmup_steps=1000)
+    assert "train/samples_per_second" not in result
+    assert "train/peak_memory_mb" in result
 
 
-def test_the_memory_of_the_process_is_its_resident_size(data):
+def test_cpu_memory_is_the_resident_size(data):
     held = np.ones(60 * 2**20, np.uint8)
-    found = cost_of(data, Slow(0.0))
-    assert found["train/peak_memory_mb"] > held.nbytes / 2**20
+    result = cost_of(data, Slow(0.0))
+    assert result["train/peak_memory_mb"] > held.nbytes / 2**20
 
 
-def test_a_second_run_starts_anew(data):
+def test_second_fit_restarts_the_count(data):
     callback = CostCallback(warmup_steps=0)
     for _ in range(2):
         trainer(epochs=1, callbacks=[callback]).fit(recognizer(), data)
         assert callback._steps == len(data.train_dataloader())
 
 
-def test_negative_warmup():
+def test_negative_warmup_is_refused():
     with pytest.raises(ValueError, match="warmup_steps must not be negative, got -1"):
         CostCallback(warmup_steps=-1)
 
@@ -140,7 +140,7 @@ def time_lines(data, monkeypatch, **options):
     return lines, len(waits)
 
 
-def test_the_time_of_an_epoch_after_its_first_steps(data, monkeypatch):
+def test_epoch_time_is_logged_after_the_first_steps(data, monkeypatch):
     """Kind: a training whose length is known at its end. A step sleeps 0.2 s."""
     steps = len(data.train_dataloader())
     assert steps == 3

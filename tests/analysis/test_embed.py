@@ -20,23 +20,23 @@ def test_features_of_a_run(tmp_path, toy_run, capsys):
     command = partial(in_process, cwd=toy_run, capsys=capsys)
     fixed = ["ckpt_path=run", "device=cpu", f"output={tmp_path / 'f.h5'}", "data.batch_size=3"]
     command("embed", *fixed)
-    found = read_features(tmp_path / "f.h5")
+    result = read_features(tmp_path / "f.h5")
     store = Store(toy_run / "poses.h5")
     rows = store.rows("test")
-    assert found.name == [store.name(int(row)) for row in rows]
-    assert found.label.tolist() == store.label[rows].tolist()
-    assert found.features.dtype == np.float32
-    assert found.attributes["split"] == "test"
-    assert found.attributes["source_sha256"] == store.source_hash
-    assert found.attributes["class_names"] == ["0", "1"]
-    assert found.attributes["run"] == "run"
+    assert result.name == [store.name(int(row)) for row in rows]
+    assert result.label.tolist() == store.label[rows].tolist()
+    assert result.features.dtype == np.float32
+    assert result.attributes["split"] == "test"
+    assert result.attributes["source_sha256"] == store.source_hash
+    assert result.attributes["class_names"] == ["0", "1"]
+    assert result.attributes["run"] == "run"
     method, info = load_run(toy_run / "run/checkpoints/best.ckpt")
     data = restore_data(info, {"path": str(toy_run / "poses.h5")})
     [batch] = data.test_dataloader()
     x, clip_index = method.pack(method.preprocess(batch["clip"]), batch)
     with torch.no_grad():
         tokens = method.encode(x).tokens.numpy()
-    for clip, features in enumerate(found.features):
+    for clip, features in enumerate(result.features):
         expected = tokens[clip_index.numpy() == clip].mean((0, 1, 2))
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     # an earlier file is kept; other splits
@@ -44,7 +44,7 @@ def test_features_of_a_run(tmp_path, toy_run, capsys):
     assert "kept " in printed
     assert (tmp_path / "f.1.h5").is_file()
     trained = read_features(tmp_path / "f.h5")
-    assert set(trained.name).isdisjoint(found.name)
+    assert set(trained.name).isdisjoint(result.name)
     told = refused("embed", *fixed, "split=dev", cwd=toy_run, capsys=capsys)
     assert "expected test, train, val, or a split of poses.h5: test, train" in told
 
@@ -63,10 +63,10 @@ def test_features_of_a_method_without_classes(tmp_path, toy_run, capsys):
     out = tmp_path / "mamp"
     command("train", *data, *model, "debug=fast", f"output_dir={out}")
     command("embed", f"ckpt_path={out}", "which=last", "device=cpu")
-    found = read_features(out / "features.h5")
-    assert found.attributes["method"] == MaskedAutoencoder.__name__
-    assert found.features.shape == (8, 16)
-    assert np.ptp(found.features, axis=0).max() > 0
+    result = read_features(out / "features.h5")
+    assert result.attributes["method"] == MaskedAutoencoder.__name__
+    assert result.features.shape == (8, 16)
+    assert np.ptp(result.features, axis=0).max() > 0
 
 
 def test_files(tmp_path):
@@ -75,9 +75,13 @@ def test_files(tmp_path):
         np.arange(6, dtype=np.float32).reshape(3, 2), np.array([1, 0, 1]), names, {"run": "x"}
     )
     write_features(tmp_path / "deep/f.h5", there)
-    found = read_features(tmp_path / "deep/f.h5")
-    np.testing.assert_array_equal(found.features, there.features)
-    assert (found.name, found.label.tolist(), found.attributes) == (names, [1, 0, 1], {"run": "x"})
+    result = read_features(tmp_path / "deep/f.h5")
+    np.testing.assert_array_equal(result.features, there.features)
+    assert (result.name, result.label.tolist(), result.attributes) == (
+        names,
+        [1, 0, 1],
+        {"run": "x"},
+    )
     assert [one.name for one in (tmp_path / "deep").iterdir()] == ["f.h5"]
     with pytest.raises(InputError, match=r"no such file; run python -m maskclr_pl\.embed"):
         read_features(tmp_path / "g.h5")

@@ -86,7 +86,7 @@ def measured(method, batch, masking, half):
 
 
 @pytest.mark.parametrize("case", [*map(_marked, CASES)])
-def test_the_estimate_is_what_a_step_takes(case):
+def test_estimate_matches_a_real_step(case):
     """Kind: memory that is only known when it is exhausted.
 
     Beyond tensors, kernels take scratch space of their own, up to 2 MB here.
@@ -99,7 +99,7 @@ def test_the_estimate_is_what_a_step_takes(case):
     assert -0.01 * real < real - estimate.peak < 0.02 * real + 2e6
 
 
-def test_counting_changes_nothing():
+def test_estimation_has_no_side_effects():
     cfg, source, made, masking = composed(*CASES["recognizer sttformer"], "clip.frames=24")
     before, random = state_of(made), torch.get_rng_state()
     training_memory(made, batch_of(cfg, source, 10, "meta"), masking)
@@ -120,7 +120,7 @@ def test_recipes_fit_a_card_of_80_gb(recipe):
     assert 1e8 < training_memory(made, batch, masking).peak < 80e9
 
 
-def test_checkpoints_are_as_large_as_stated(tmp_path):
+def test_checkpoint_size_is_exact(tmp_path):
     method = Method(Transformer(**TINY), **shared())
     method.training_step = lambda batch, batch_idx: {"loss": method.embed(batch).square().sum()}
     one = trainer(epochs=1)
@@ -135,8 +135,8 @@ def test_checkpoints_are_as_large_as_stated(tmp_path):
 TOY = ("experiment=demo", "source.clips=120", "clip.frames=8", "data.batch_size=8", "seed=3")
 
 
-def test_a_check_trains_nothing(tmp_path, capsys):
-    """Kind: what a training needs, found out by starting it."""
+def test_debug_check_does_not_train(tmp_path, capsys):
+    """Kind: what a training needs, result out by starting it."""
     shown = in_process("train", *TOY, "debug=check", cwd=tmp_path, capsys=capsys)
     lines = dict(line.split(maxsplit=1) for line in shown.splitlines())
     assert re.match(r"about \d+ MiB \(\d+ MiB weights", lines["memory"])
@@ -147,7 +147,7 @@ def test_a_check_trains_nothing(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_machine_that_is_too_small(tmp_path, capsys, monkeypatch):
+def test_insufficient_memory_is_a_warning(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(preflight, "free_memory", lambda device: 1_000_000)
     shown = in_process("train", *TOY, "debug=check", cwd=tmp_path, capsys=capsys)
     [warning] = [line for line in shown.splitlines() if line.startswith("warning: ")]

@@ -28,9 +28,9 @@ def blobs(classes: int = 3, each: int = 8, spread: float = 0.05, seed: int = 0):
 
 @settings(max_examples=8)
 @given(st.integers(2, 4), st.floats(0.05, 2), st.integers(0, 99))
-def test_agreement_and_silhouette_against_loops(classes, spread, seed):
+def test_agreement_and_silhouette_match_loops(classes, spread, seed):
     features, label = blobs(classes, 7, spread, seed)
-    found = project(features, label, "pca")
+    result = project(features, label, "pca")
     unit = [row / np.linalg.norm(row) for row in features.astype(float)]
     distance = np.array([[np.linalg.norm(a - b) for b in unit] for a in unit])
     shares, widths = [], []
@@ -40,22 +40,22 @@ def test_agreement_and_silhouette_against_loops(classes, spread, seed):
         own = np.mean([row[j] for j in range(len(row)) if label[j] == label[i] and j != i])
         next_ = min(row[label == k].mean() for k in range(classes) if k != label[i])
         widths.append((next_ - own) / max(next_, own))
-    assert found.agreement == pytest.approx(np.mean(shares))
-    assert found.silhouette == pytest.approx(np.mean(widths), abs=1e-5)
+    assert result.agreement == pytest.approx(np.mean(shares))
+    assert result.silhouette == pytest.approx(np.mean(widths), abs=1e-5)
 
 
-def test_principal_components():
-    """Projections on the two right singular vectors of the centred unit features."""
+def test_pca_matches_svd():
+    """Projections on the two right singular vectors of the centered unit features."""
     features, label = blobs()
-    found = project(features, label, "pca")
+    result = project(features, label, "pca")
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     u, s, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
-    assert np.allclose(np.abs(found.points), np.abs(u[:, :2] * s[:2]), atol=1e-4)
+    assert np.allclose(np.abs(result.points), np.abs(u[:, :2] * s[:2]), atol=1e-4)
     share = 100 * s[0] ** 2 / (s**2).sum()
-    assert found.axes[0] == f"component 1 ({share:.0f} % of variance)"
+    assert result.axes[0] == f"component 1 ({share:.0f} % of variance)"
 
 
-def test_tsne_is_the_same_twice_and_keeps_groups_together():
+def test_tsne_is_deterministic_and_preserves_clusters():
     features, label = blobs()
     first, again = (project(features, label, "tsne", seed=3) for _ in range(2))
     assert np.array_equal(first.points, again.points)
@@ -64,7 +64,7 @@ def test_tsne_is_the_same_twice_and_keeps_groups_together():
     assert (label[distance.argmin(1)] == label).all()
 
 
-def test_what_cannot_be_laid_out():
+def test_invalid_features_are_refused():
     features, label = blobs(3, 3)
     with pytest.raises(
         InputError, match="features of 9 clips: expected finite features of at least 10"
@@ -85,7 +85,7 @@ def drawn(monkeypatch) -> list[Figure]:
 
 
 @pytest.mark.parametrize("classes", [2, 20])
-def test_each_class_has_a_look_of_its_own(drawn, classes):
+def test_classes_have_unique_styles(drawn, classes):
     runs = {"a$": blobs(classes, 6), "b": blobs(classes, 6, 0.5)}
     names = [f"${k}" for k in range(classes)]
     draw_features(runs, names, Path("x.png"), "pca")
@@ -103,7 +103,7 @@ def test_each_class_has_a_look_of_its_own(drawn, classes):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
 
 
-def test_of_many_classes_the_largest_are_in_colour(drawn):
+def test_only_the_largest_classes_are_colored(drawn):
     features, label = blobs(26, 2)
     more = np.repeat(np.arange(3, 23), 2)  # these 20 have four clips each
     extra = blobs(26, 2, seed=1)[0][6:46]
@@ -112,8 +112,8 @@ def test_of_many_classes_the_largest_are_in_colour(drawn):
     [figure] = drawn
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [f"c{k}" for k in range(3, 23)]
     assert "26 classes (20 of 26 in color)" in figure.get_suptitle()
-    grey = figure.axes[0].collections[0]
-    assert len(grey.get_offsets()) == 12
+    gray = figure.axes[0].collections[0]
+    assert len(gray.get_offsets()) == 12
 
 
 def test_files_are_written(tmp_path):

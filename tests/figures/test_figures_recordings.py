@@ -42,9 +42,9 @@ def pixels(path):
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def near(image, colour):
-    """(x, y) of the pixels of about this colour."""
-    y, x = np.nonzero(np.abs(image - colour).max(-1) < 12)
+def near(image, color):
+    """(x, y) of the pixels of about this color."""
+    y, x = np.nonzero(np.abs(image - color).max(-1) < 12)
     return x, y
 
 
@@ -58,7 +58,7 @@ def sheet(tmp_path, clips, *, y_down=True, columns=1, names=("sit",), skeleton=L
 
 
 @pytest.mark.parametrize("y_down", [True, False])
-def test_bodies_stand_upright_with_their_sides_in_colour(tmp_path, y_down):
+def test_bodies_are_upright_with_colored_sides(tmp_path, y_down):
     one = clip()
     if not y_down:
         one.keypoint[..., 1] *= -1
@@ -72,7 +72,7 @@ def test_bodies_stand_upright_with_their_sides_in_colour(tmp_path, y_down):
     assert np.corrcoef(*right)[0, 1] > 0.99
 
 
-def test_a_joint_that_is_not_visible_is_not_drawn(tmp_path):
+def test_invisible_joints_are_not_drawn(tmp_path):
     one = clip()
     one.score[..., 1] = 0
     one.keypoint[..., 1, :] = 0
@@ -81,7 +81,7 @@ def test_a_joint_that_is_not_visible_is_not_drawn(tmp_path):
     assert len(near(image, ORANGE)[0]) > 50
 
 
-def test_missing_joints_in_metres_are_zeros(tmp_path):
+def test_missing_3d_joints_are_not_drawn(tmp_path):
     points = np.zeros((1, 3, 3, 3), np.float32)
     points[..., :2] = POSE / -100
     points[..., 2] = 2
@@ -91,21 +91,21 @@ def test_missing_joints_in_metres_are_zeros(tmp_path):
     assert len(near(image, BLUE)[0]) > 50
 
 
-def test_another_person_is_paler():
+def test_other_persons_are_paler():
     placed, visible = np.zeros((4, 2, 3, 2)), np.zeros((4, 2, 3), bool)
     visible[[0, 1, 2, 3], 1] = True
     visible[0, 1, 0] = False  # so the first person has two dots, the others three and two bones
-    segments, colours = figures._segments(placed, visible, LIMB)
+    segments, colors = figures._segments(placed, visible, LIMB)
     assert segments.shape == (2 + 3 * 5, 2, 2)
     own = np.array([BLUE, ORANGE, GREY]) / 255
     expected = {tuple(one.round(3)) for one in own[:2]}
     for white in (0.55, 0.75):
         expected |= {tuple((white + (1 - white) * one).round(3)) for one in own}
-    assert {tuple(one.round(3)) for one in colours} == expected
-    assert np.array_equal(colours[7:12], colours[12:])  # the third and the fourth person
+    assert {tuple(one.round(3)) for one in colors} == expected
+    assert np.array_equal(colors[7:12], colors[12:])  # the third and the fourth person
 
 
-def test_the_torso_is_closed_if_there_is_no_spine(tmp_path):
+def test_torso_is_closed_without_a_spine(tmp_path):
     def edges(name):
         skeleton = SKELETONS[name]
         named = [{skeleton.joints[i] for i in edge} for edge in torso(skeleton)]
@@ -129,7 +129,7 @@ def test_size_of_the_sheet_and_the_cells(tmp_path, rows, frames):
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1), st.booleans())
-def test_poses_keep_their_proportions_and_stay_in_the_square(persons, frames, seed, y_down):
+def test_poses_keep_their_proportions_in_the_square(persons, frames, seed, y_down):
     rng = np.random.default_rng(seed)
     points = rng.normal(0, 10.0 ** rng.integers(-3, 4), (persons, frames, 3, 2)).astype(np.float32)
     score = rng.integers(0, 2, points.shape[:3]).astype(np.float16)
@@ -153,7 +153,7 @@ def test_values_that_are_not_finite_are_not_drawn(tmp_path):
     assert len(near(sheet(tmp_path, [one]), BLUE)[0]) == 0
 
 
-def test_odd_names_are_written_as_they_are(tmp_path):
+def test_unusual_names_are_drawn(tmp_path):
     name = "$x_1$ {" + 300 * "long "
     assert sheet(tmp_path, [clip(name)], names=["a\\frac$ b"], columns=8).min() < 100
 
@@ -175,7 +175,7 @@ def test_frames_of_the_animation(tmp_path, frames, expected):
     assert path.stat().st_size < 1_500_000
 
 
-def test_the_animation_moves_and_starts_again(tmp_path):
+def test_animation_moves_and_repeats(tmp_path):
     clips = [clip("long", frames=40), clip("short", frames=10)]
     animation(clips, LIMB, ["sit"], tmp_path / "x.gif", y_down=True)
     places = []
@@ -186,7 +186,7 @@ def test_the_animation_moves_and_starts_again(tmp_path):
             halves = dark[:, :176].sum(0), dark[:, 176:].sum(0)
             places.append([np.average(np.arange(176), weights=half) for half in halves])
     long, short = np.array(places).T
-    # pixels per frame: the way of all frames and the body, 80 wide, fill 160; colours are rounded
+    # pixels per frame: the way of all frames and the body, 80 wide, fill 160; colors are rounded
     np.testing.assert_allclose(np.diff(long), 160 / (80 + 39), atol=0.3)
     np.testing.assert_allclose(np.diff(short[:10]), 160 / (80 + 9), atol=0.3)
     np.testing.assert_allclose(short, np.tile(short[:10], 4), atol=0.3)
@@ -254,7 +254,7 @@ def test_overview(tmp_path):
         assert image.size[0] == 4 * 176
 
 
-def test_of_the_folds_of_a_cross_validation_the_first_is_shown(tmp_path, monkeypatch):
+def test_only_the_first_fold_is_shown(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(figures, "class_counts", lambda counts, *_: shown.append(counts))
     splits = {f"fold{i}_{part}": ["a"] for i in (1, 2) for part in ("test", "train")}

@@ -35,7 +35,7 @@ def run(clean: float) -> dict[str, dict[float, tuple[float, float]]]:
     return {"clean": {0.0: (clean, 0.0)}, **values, "second_store": {0.0: (clean, 0), 1.0: (9, 0)}}
 
 
-def test_every_corruption_has_its_place(drawn: list[Figure]) -> None:
+def test_corruptions_have_panels_or_bars(drawn: list[Figure]) -> None:
     robustness_curves({"a": run(80), "b": run(60)}, UNITS, Path("x.png"))
     [figure] = drawn
     shown = [axes for axes in figure.axes if axes.axison]
@@ -59,7 +59,7 @@ def test_every_corruption_has_its_place(drawn: list[Figure]) -> None:
     assert texts[-1] == "second store\n(1)"
 
 
-def test_panels_are_alike(drawn: list[Figure]) -> None:
+def test_panels_have_the_same_size(drawn: list[Figure]) -> None:
     """Kind: panels of one figure in several sizes and fonts."""
     robustness_curves({"a": run(80), "b": run(60)}, UNITS, Path("x.png"))
     *panels, bars = drawn[0].axes
@@ -73,7 +73,7 @@ def test_panels_are_alike(drawn: list[Figure]) -> None:
     assert len({text.get_fontsize() for text in texts}) == 1
 
 
-def test_equal_scores_do_not_cover_each_other(drawn: list[Figure]) -> None:
+def test_equal_scores_do_not_overlap(drawn: list[Figure]) -> None:
     """Kind: points that lie on each other, so that one is not seen."""
     equal = {f"class {i}": 50.0 for i in range(20)}
     class_score_dots({"a": equal, "b": equal}, Path("x.png"), "t")
@@ -94,14 +94,14 @@ def test_runs_with_different_corruptions(drawn: list[Figure]) -> None:
     assert len(drawn) == 2  # nothing to draw of a clean run
 
 
-def test_published_lines_are_called_so(drawn: list[Figure]) -> None:
+def test_published_curves_are_labeled(drawn: list[Figure]) -> None:
     robustness_curves({"a": run(80)}, UNITS, Path("x.png"), published=published_noise())
     texts = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     published = ["MaskCLR (published, NTU60-XSub)", "MotionBERT (published, NTU60-XSub)"]
     assert sorted(texts) == sorted(["a", *published])
 
 
-def test_classes_are_in_the_order_of_their_loss(drawn: list[Figure], tmp_path: Path) -> None:
+def test_classes_are_sorted_by_loss(drawn: list[Figure], tmp_path: Path) -> None:
     first = {f"class {i}": 90.0 - i / 10 for i in range(119)} | {"$loss$": 90.0}
     last = {name: value - (50 if name == "$loss$" else 1) for name, value in first.items()}
     class_score_dots({"clean": first, "noise": last}, Path("x.png"), "t")

@@ -85,7 +85,7 @@ TABLES = {"per_class.csv", "attention.json"}
 
 @pytest.mark.figures
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_what_is_drawn_by_default(data, tmp_path, backbone):
+def test_default_figures(data, tmp_path, backbone):
     files = draw_model_figures(recognizer(backbone), data, CPU, tmp_path)
     assert {str(file.relative_to(tmp_path)) for file in files} == files_below(tmp_path)
     assert files_below(tmp_path) == BOTH | TABLES
@@ -104,7 +104,7 @@ def test_every_picture(data, tmp_path, backbone):
     assert len(files) == len(set(files)) == len(files_below(tmp_path))
 
 
-def test_a_method_without_classes_has_the_others(data, tmp_path):
+def test_methods_without_classes_have_other_figures(data, tmp_path):
     model = Method(backbone=small("transformer", joints=3), **shared())
     assert set(FIGURES) - set(available(model)) == {"confusion", "per_class"}
     draw_model_figures(model, data, CPU, tmp_path)
@@ -118,7 +118,7 @@ def test_a_method_without_classes_has_the_others(data, tmp_path):
         draw_model_figures(model, data, CPU, tmp_path, ["confusion"])
 
 
-def test_names_that_are_none(data, tmp_path):
+def test_unknown_figures_are_refused(data, tmp_path):
     listed = ", ".join(FIGURES)
     with pytest.raises(
         InputError,
@@ -137,7 +137,7 @@ def test_names_that_are_none(data, tmp_path):
     assert not draw_model_figures(recognizer(), data, CPU, tmp_path, [])
 
 
-def test_no_clips_of_a_split(data, tmp_path):
+def test_empty_splits_are_refused(data, tmp_path):
     whole = toy_data(data.store, frames=12, val_fraction=0)
     with pytest.raises(InputError, match="the val split has no clips"):
         draw_model_figures(recognizer(), whole, CPU, tmp_path, split="val")
@@ -160,8 +160,8 @@ class Shown(Recognizer):
         return prediction._replace(logits=torch.eye(3)[[2]].expand(len(clip), 3))
 
 
-def test_joints_are_coloured_by_what_they_receive(data, tmp_path, monkeypatch):
-    """Places, colours and sizes of the dots of a strip, from the model's own importance."""
+def test_joints_are_colored_by_attention(data, tmp_path, monkeypatch):
+    """Places, colors and sizes of the dots of a strip, from the model's own importance."""
     drawn = kept(monkeypatch, figures)
     model = recognizer()
     model.__class__ = Shown
@@ -198,7 +198,7 @@ def attended(visible: np.ndarray, importance: np.ndarray) -> AttendedClip:
     return AttendedClip("name$", "日本", None, points, visible, importance)
 
 
-def test_colours_and_sizes():
+def test_attention_colors_and_sizes():
     assert attention_colors(np.array([0, 0.25, 1.0])).tolist() == [
         [0, 0, 1],
         [0.25, 0, 0.75],
@@ -209,7 +209,7 @@ def test_colours_and_sizes():
     assert (np.diff(attention_sizes(np.linspace(0, 1, 9))) > 0).all()
 
 
-def test_joints_that_are_not_there_are_not_drawn(tmp_path, monkeypatch):
+def test_invisible_joints_are_not_drawn(tmp_path, monkeypatch):
     drawn = kept(monkeypatch, figures)
     visible = np.ones((2, 4, 3), bool)
     visible[1], visible[0, 2], visible[0, 3, 1] = False, False, False
@@ -221,7 +221,7 @@ def test_joints_that_are_not_there_are_not_drawn(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("frames", [1, 7, 250])
 def test_the_animation(tmp_path, frames):
-    """As many frames as the clip has, at most 100; the same colours as the strip."""
+    """As many frames as the clip has, at most 100; the same colors as the strip."""
     visible = np.ones((1, frames, 3), bool)
     importance = np.zeros((1, frames, 3))
     importance[:, :, 1] = 1
@@ -231,19 +231,19 @@ def test_the_animation(tmp_path, frames):
         assert getattr(image, "n_frames", 1) == min(frames, 84 if frames == 250 else frames)
         pixels = np.asarray(image.convert("RGB")).astype(int)
     assert (pixels[0, 0] == 255).all()
-    red, blue = (np.abs(pixels - colour).max(-1) < 30 for colour in ([255, 0, 0], [0, 0, 255]))
+    red, blue = (np.abs(pixels - color).max(-1) < 30 for color in ([255, 0, 0], [0, 0, 255]))
     assert red.sum() > 50
     assert blue.sum() > 3
 
 
-def test_nobody_and_nothing_attended(tmp_path):
+def test_empty_clips_and_zero_attention_are_drawn(tmp_path):
     nothing = np.zeros((2, 3, 3))
     clips = [attended(nothing.astype(bool), nothing), attended(nothing == 0, nothing)]
     assert len(attention_strip(clips, CHAIN, tmp_path / "x.png")) == 2
     assert attention_animation(clips, CHAIN, tmp_path / "x.gif")[0].stat().st_size > 1000
 
 
-def test_a_clip_of_nobody_is_not_an_example(tmp_path):
+def test_examples_show_a_person(tmp_path):
     keypoint = np.random.default_rng(0).uniform(1, 9, (1, 6, 3, 2)).astype(np.float32)
     clips = [Recording(f"c{i}", i % 2, keypoint * (i > 3), frame_size=(9, 9)) for i in range(8)]
     names = [clip.name for clip in clips]
@@ -257,7 +257,7 @@ def test_a_clip_of_nobody_is_not_an_example(tmp_path):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_metres_point_up_and_streams_are_no_poses(data, stream):
+def test_model_poses_skip_streams_and_point_up(data, stream):
     """The poses are those before a stream is made of them, with z left out."""
     batch = pictures.collate([data.test[0], data.test[1]])
     steps = [Stream(CHAIN, "bone", confidence=False)] if stream else []
@@ -272,7 +272,7 @@ def test_metres_point_up_and_streams_are_no_poses(data, stream):
     assert np.array_equal(example_pose(model, data.test), flat[0, 0, :, :2])
 
 
-def test_the_masking_of_a_run():
+def test_masking_of_a_run():
     model = recognizer()
     assert masking_of(model) == AttentionGuidedMasking()
     strategy = {
@@ -290,7 +290,7 @@ def test_the_masking_of_a_run():
 # --- a run folder, a training ---------------------------------------------------------------------
 
 
-def test_records_of_a_run_folder(tmp_path):
+def test_figures_of_a_run_folder(tmp_path):
     """Only what there is a record of."""
     assert draw_run_figures(tmp_path, ["a", "b"], CHAIN) == []
     logits = np.array([[2.0, 1], [2, 1], [0, 1]], np.float32)
@@ -308,7 +308,7 @@ def test_records_of_a_run_folder(tmp_path):
     assert {"masked_epochs.png", "masked_classes.svg"} <= names
 
 
-def test_pictures_of_a_training_do_not_change_it(data, tmp_path):
+def test_figures_do_not_change_a_training(data, tmp_path):
     def trained(*callbacks: FiguresCallback) -> Recognizer:
         torch.manual_seed(0)
         model = recognizer().train()
@@ -331,7 +331,7 @@ def test_pictures_of_a_training_do_not_change_it(data, tmp_path):
         assert sum(int(row["clips"]) for row in rows) == len(data.val), "validation clips"
 
 
-def test_pictures_that_a_training_cannot_have():
+def test_unavailable_figures_are_refused_by_the_callback():
     with pytest.raises(InputError, match="every_n_epochs=-1: expected 0"):
         FiguresCallback(-1)
     with pytest.raises(InputError, match="no figure named 'atention'"):
@@ -342,5 +342,5 @@ def test_pictures_that_a_training_cannot_have():
         FiguresCallback(1, ["confusion"]).setup(trainer(), model, "fit")
 
 
-def test_the_default_is_among_the_pictures():
+def test_default_figures_exist():
     assert set(DEFAULT) < set(FIGURES)

@@ -18,52 +18,52 @@ def outcomes(only_first, only_second, both, neither):
 def by_loop(first, second, resamples, seed):
     """The definition: draw clips, with replacement, and take the mean of their differences."""
     rng = np.random.default_rng(seed)
-    found = []
+    result = []
     for _ in range(resamples):
         drawn = rng.integers(0, len(first), len(first))
-        found.append(100 * np.mean([second[i] - first[i] for i in drawn]))
-    return np.array(found)
+        result.append(100 * np.mean([second[i] - first[i] for i in drawn]))
+    return np.array(result)
 
 
 @pytest.mark.parametrize("counts", [(5, 14, 30, 11), (0, 3, 20, 2), (10, 10, 10, 10)])
-def test_as_a_loop_over_drawn_clips(counts):
+def test_bootstrap_matches_a_loop(counts):
     first, second = outcomes(*counts)
     means = by_loop(first, second, 3000, seed=1)
-    found = paired_bootstrap(first, second, resamples=20_000)
-    assert found.points == pytest.approx(100 * (counts[1] - counts[0]) / len(first))
+    result = paired_bootstrap(first, second, resamples=20_000)
+    assert result.points == pytest.approx(100 * (counts[1] - counts[0]) / len(first))
     # means are multiples of 100/n; a quantile of 3,000 draws scatters by 0.05 of the spread
     near = 100 / len(first) + 4 * 0.05 * means.std()
     low, high = np.quantile(means, (0.025, 0.975))
-    assert found.low == pytest.approx(low, abs=near)
-    assert found.high == pytest.approx(high, abs=near)
+    assert result.low == pytest.approx(low, abs=near)
+    assert result.high == pytest.approx(high, abs=near)
     share = 2 * min((means <= 1e-9).mean(), (means >= -1e-9).mean())
     # four standard errors of twice a share of 3,000 draws
-    assert found.p == pytest.approx(min(1, share), abs=8 * 0.5 / 3000**0.5)
+    assert result.p == pytest.approx(min(1, share), abs=8 * 0.5 / 3000**0.5)
 
 
-def test_averages_of_seeds_as_a_loop():
+def test_bootstrap_of_averaged_seeds_matches_a_loop():
     rng = np.random.default_rng(0)
     first, second = (rng.integers(0, 4, 50) / 3 for _ in range(2))
     means = by_loop(first, second, 3000, seed=2)
-    found = paired_bootstrap(first, second)
+    result = paired_bootstrap(first, second)
     # means are multiples of 100 / 150; quantiles scatter by 0.06 of the spread (both draws)
     near = 100 / 150 + 4 * 0.06 * means.std()
     low, high = np.quantile(means, (0.025, 0.975))
-    assert found.low == pytest.approx(low, abs=near)
-    assert found.high == pytest.approx(high, abs=near)
-    assert found.points == pytest.approx(100 * (second - first).mean(), abs=1e-6)
+    assert result.low == pytest.approx(low, abs=near)
+    assert result.high == pytest.approx(high, abs=near)
+    assert result.points == pytest.approx(100 * (second - first).mean(), abs=1e-6)
 
 
-def test_the_interval_of_many_clips_is_the_normal_one():
+def test_interval_of_many_clips_is_normal():
     first, second = outcomes(900, 1100, 6000, 2000)
     clips = len(first)
     shares = np.array([900, 1100]) / clips
     error = 100 * np.sqrt((shares.sum() - (shares[1] - shares[0]) ** 2) / clips)
-    found = paired_bootstrap(first, second)
-    assert found.points == pytest.approx(2.0)
+    result = paired_bootstrap(first, second)
+    assert result.points == pytest.approx(2.0)
     # the 2.5 % quantile of 10,000 draws scatters by 0.03 standard errors
-    assert found.low == pytest.approx(2.0 - 1.96 * error, abs=0.12 * error)
-    assert found.high == pytest.approx(2.0 + 1.96 * error, abs=0.12 * error)
+    assert result.low == pytest.approx(2.0 - 1.96 * error, abs=0.12 * error)
+    assert result.high == pytest.approx(2.0 + 1.96 * error, abs=0.12 * error)
 
 
 def test_coverage():
@@ -72,8 +72,8 @@ def test_coverage():
     truth, held, trials = 10.0, 0, 400
     for trial in range(trials):
         case = rng.choice(3, 300, p=(0.1, 0.2, 0.7))
-        found = paired_bootstrap((case == 0) * 1.0, (case == 1) * 1.0, 1000, seed=trial)
-        held += found.low <= truth <= found.high
+        result = paired_bootstrap((case == 0) * 1.0, (case == 1) * 1.0, 1000, seed=trial)
+        held += result.low <= truth <= result.high
     # four standard errors: 4 sqrt(0.95 * 0.05 / 400)
     assert held / trials == pytest.approx(0.95, abs=0.044)
 
@@ -81,25 +81,25 @@ def test_coverage():
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_properties(cases):
     first, second = np.array(cases, float).T
-    found, back = paired_bootstrap(first, second, 500), paired_bootstrap(second, first, 500)
-    assert found == paired_bootstrap(first, second, 500)
-    assert back.points == pytest.approx(-found.points)
-    assert found.low - 1e-9 <= found.points <= found.high + 1e-9 or len(first) < 20
-    assert 0 < found.p <= 1
-    assert -100 <= found.low <= found.high <= 100
+    result, back = paired_bootstrap(first, second, 500), paired_bootstrap(second, first, 500)
+    assert result == paired_bootstrap(first, second, 500)
+    assert back.points == pytest.approx(-result.points)
+    assert result.low - 1e-9 <= result.points <= result.high + 1e-9 or len(first) < 20
+    assert 0 < result.p <= 1
+    assert -100 <= result.low <= result.high <= 100
     order = np.random.default_rng(0).permutation(len(first))
-    assert paired_bootstrap(first[order], second[order], 500) == found
+    assert paired_bootstrap(first[order], second[order], 500) == result
 
 
 def test_equal_models_do_not_differ():
     scores = np.array([1.0, 0.0, 1.0])
-    found = paired_bootstrap(scores, scores)
-    assert found[:4] == (0.0, 0.0, 0.0, 1.0)
-    assert not found.significant
+    result = paired_bootstrap(scores, scores)
+    assert result[:4] == (0.0, 0.0, 0.0, 1.0)
+    assert not result.significant
     assert paired_bootstrap(np.zeros(30), np.ones(30)).significant
 
 
-def test_large_test_sets_take_no_time():
+def test_large_test_sets_are_fast():
     rng = np.random.default_rng(0)
     first, second = (rng.random((9, 50_000)) < 0.7 for _ in range(2))
     start = time.perf_counter()

@@ -63,7 +63,7 @@ def kind(name):
     return f"maskclr_pl.methods.{name}"
 
 
-def test_what_a_run_learnt_from(tmp_path):
+def test_method_of_a_run(tmp_path):
     assert method_of() == "supervised"
     assert method_of(masking=AGPM, loss__terms=CONTRAST) == "MaskCLR"
     random = {"strategy": {"_target_": "maskclr_pl.masking.RandomMasking"}}
@@ -80,8 +80,8 @@ def test_what_a_run_learnt_from(tmp_path):
     for start in (started, started / "checkpoints" / "best.ckpt"):
         assert method_of(init_from=str(start)) == "SkeletonMAE"
     middle = run(tmp_path / "middle", init_from=str(started))
-    found = method_of(init_from=str(middle), method___target_=kind("KNN"))
-    assert found == "SkeletonMAE"
+    result = method_of(init_from=str(middle), method___target_=kind("KNN"))
+    assert result == "SkeletonMAE"
 
 
 def test_protocols():
@@ -118,7 +118,7 @@ def test_sizes_of_the_benchmarks():
     assert published_clips("K400") is None
 
 
-def test_published_figures_are_complete_and_known_settings():
+def test_published_rows_are_valid():
     rows = load_published()["rows"]
     assert len({(one["method"], one["backbone"], one["protocol"]) for one in rows}) == len(rows)
     assert len(load_published()["benchmarks"]) == 5
@@ -130,7 +130,7 @@ def test_published_figures_are_complete_and_known_settings():
         assert {key.split(".")[0] for key in one.get("settings", {})} <= known | {"loss", "masking"}
 
 
-def test_the_rows_of_the_paper():
+def test_published_accuracies_of_the_paper():
     """Figures that MaskCLR's table is known by, typed in a second time."""
     table = PaperTable([])
     for backbone, figures in (
@@ -142,7 +142,7 @@ def test_the_rows_of_the_paper():
         assert [table.published_top1(row, name) for name in table.benchmarks] == figures
 
 
-def test_no_run_no_figure_of_ours():
+def test_table_without_runs_has_only_published_rows():
     table = PaperTable([])
     assert {line["figures"] for line in table.display_rows()} == {"paper"}
     assert "ours" not in table.markdown().split("Top-1 on the test split")[0]
@@ -153,16 +153,16 @@ def lines_of(table, method):
     return {one["figures"]: one for one in table.display_rows() if one["method"] == method}
 
 
-def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
+def test_seeds_are_averaged(tmp_path):
     pre = run(tmp_path / "pre", method___target_=kind("MaskedAutoencoder"), method__target="motion")
     for seed, top1 in enumerate((80.0, 82.0, 87.0)):
         folder = tmp_path / f"seed{seed}"
         run(folder, top1, seed=seed, data__seed=seed, init_from=str(pre), output_dir=str(folder))
     table = PaperTable([read_run(tmp_path / f"seed{seed}") for seed in range(3)])
-    found = [
+    result = [
         one for one in table.display_rows() if one["method"] == "MAMP" and one["protocol"] == "full"
     ]
-    paper, ours = found
+    paper, ours = result
     assert (paper["figures"], paper["NTU60-XSub"]) == ("paper", "93.1")
     assert ours["figures"] == "ours"
     assert ours["NTU60-XSub"] == "83.0 ± 3.6 (3)"  # sqrt((9 + 1 + 16) / 2)
@@ -171,16 +171,16 @@ def test_seeds_are_averaged_beside_the_published_figure(tmp_path):
     assert (record["published"], record["ours_mean"]) == (93.1, "83.0000")
 
 
-def test_what_differs_is_said(tmp_path):
+def test_differences_from_published_settings_are_listed(tmp_path):
     changes = {"backbone__weights": "f.pth", "trainer__max_epochs": 3, "data__batch_size": 12}
     accumulate = {"trainer__accumulate_grad_batches": 2}
     one = read_run(run(tmp_path / "a", clips=100, **changes, **accumulate))
-    [found] = differences([one])
-    assert "100 test clips (published 16,487)" in found
-    assert "trainer.max_epochs 3 (published 100)" in found
-    assert "data.batch_size 24 (published 48)" in found
-    assert "monitor_split val (published test)" in found
-    assert not any(text.startswith(("optim.lr", "clip.frames")) for text in found)
+    [result] = differences([one])
+    assert "100 test clips (published 16,487)" in result
+    assert "trainer.max_epochs 3 (published 100)" in result
+    assert "data.batch_size 24 (published 48)" in result
+    assert "monitor_split val (published test)" in result
+    assert not any(text.startswith(("optim.lr", "clip.frames")) for text in result)
     assert "trainer.max_epochs 3 (published 100)" in PaperTable([one]).markdown()
 
 
@@ -216,7 +216,7 @@ def test_only_seeds_are_averaged(tmp_path):
     ]
 
 
-def test_the_same_seed_twice_is_no_second_seed(tmp_path):
+def test_repeated_seeds_do_not_count(tmp_path):
     """Kind: one seed counted several times, which makes the spread too small."""
     runs = [read_run(run(tmp_path / n, top1, seed=seed)) for n, top1, seed in REPEATED]
     assert ours(runs) == {"ours": "51.0 ± 1.4 (2)"}
@@ -227,7 +227,7 @@ def test_the_same_seed_twice_is_no_second_seed(tmp_path):
 REPEATED = (("first", 50.0, 0), ("again", 90.0, 0), ("other", 52.0, 1))
 
 
-def test_settings_that_change_no_result_do_not_part_seeds(tmp_path):
+def test_irrelevant_settings_do_not_separate_seeds(tmp_path):
     same = {"data__num_workers": 8, "output_dir": "there", "checkpointing": True, "logger": {}}
     runs = [read_run(run(tmp_path / "a")), read_run(run(tmp_path / "b", seed=1, **same))]
     assert list(ours(runs)) == ["ours"]
@@ -242,14 +242,14 @@ def test_settings_that_change_no_result_do_not_part_seeds(tmp_path):
         ((0, 0, 0), (0, 1, 2), [[0], [1], [2]]),
     ],
 )
-def test_the_seed_of_the_data(seeds, data_seeds, expected):
+def test_data_seeds_separate_groups(seeds, data_seeds, expected):
     """Kind: other held-out clips, averaged as if only the training had been another."""
     both = zip(seeds, data_seeds, strict=True)
     settings = [training_settings(config(seed=s, data__seed=d)) for s, d in both]
     assert group_seeds(seeds, settings) == expected
 
 
-def test_masking_that_never_began_is_no_maskclr():
+def test_masking_that_never_started_is_not_maskclr():
     """Kind: a run named after a method that it never came to."""
     masking = {**AGPM, "start_epoch": 300}
     named = {"masking": masking, "loss__terms": CONTRAST}
@@ -259,14 +259,14 @@ def test_masking_that_never_began_is_no_maskclr():
     assert method_of(masking={**AGPM, "start_epoch": 0.5}, loss__terms=CONTRAST) == "MaskCLR"
 
 
-def test_batches_of_classes_and_rates_as_they_took_effect(tmp_path):
+def test_effective_batch_size_and_learning_rate(tmp_path):
     one = read_run(run(tmp_path / "a", data__balanced={"classes": 16, "samples": 2}))
     assert one.value("data.batch_size") == 32
     assert one.value("optim.backbone_lr") == 0.0003
     assert one.value("no.such.key") is None
 
 
-def test_an_ensemble_is_a_row_of_its_own(tmp_path):
+def test_ensembles_have_their_own_row(tmp_path):
     streams = ("joint", "bone", "joint_motion")
     members = [run(tmp_path / name, clip__stream=name) for name in streams]
     both = run(tmp_path / "both")
@@ -287,7 +287,7 @@ def test_an_ensemble_is_a_row_of_its_own(tmp_path):
         read_run(both)
 
 
-def test_runs_from_other_starts_are_told_apart(tmp_path):
+def test_initial_weights_separate_groups(tmp_path):
     for name, epochs in (("short", 1), ("long", 3)):
         run(tmp_path / name, trainer__max_epochs=epochs)
     a, b = (
@@ -302,7 +302,7 @@ def test_runs_from_other_starts_are_told_apart(tmp_path):
     assert table_row(guided).method.endswith(" after supervised")
 
 
-def test_folders_that_are_no_runs(tmp_path):
+def test_invalid_run_folders_are_refused(tmp_path):
     one = run(tmp_path / "runs" / "a")
     assert find_runs(tmp_path) == find_runs(one) == [one]
     (one / "metrics.json").write_text('{"train/loss": 1.0}')
@@ -316,7 +316,7 @@ def test_folders_that_are_no_runs(tmp_path):
         find_runs(tmp_path / "empty")
 
 
-def test_the_text_is_a_table(tmp_path):
+def test_markdown_is_aligned(tmp_path):
     one = read_run(run(tmp_path / "a", data__test_split="test", clip__classes=9))
     text = PaperTable([one]).markdown()
     rows = [line for line in text.splitlines() if line.startswith("|")]

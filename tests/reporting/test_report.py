@@ -28,7 +28,7 @@ def report(tmp_path, capsys):
     return run
 
 
-def labelled(*labels):
+def label_option(*labels):
     return f"labels=[{','.join(labels)}]"
 
 
@@ -37,7 +37,7 @@ def two_models(folder, **options):
     for label, right in (("twin", 0.5), ("ours", 0.9)):
         for seed in (0, 1):
             run_folder(folder / f"{label}_{seed}", right + seed / 60, seed=seed, **options)
-    return "runs=[twin_0,twin_1,ours_0,ours_1]", labelled("twin", "twin", "ours", "ours")
+    return "runs=[twin_0,twin_1,ours_0,ours_1]", label_option("twin", "twin", "ours", "ours")
 
 
 def outline(folder):
@@ -46,46 +46,46 @@ def outline(folder):
 
 def check_page(folder):
     """Complete in itself, and with what a screen reader needs."""
-    found = outline(folder)
-    ids = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
+    result = outline(folder)
+    ids = [attrs["id"] for _, attrs in result.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    for tag, attrs in found.tags:
+    for tag, attrs in result.tags:
         assert tag != "script"
         assert not any(name.startswith("on") for name in attrs)
         for name in ("src", "href"):
             target = attrs.get(name) or "data:"
             assert target.startswith("data:") or target.removeprefix("#") in ids, target
-    assert all(attrs["alt"] for attrs in found.all("img"))
-    assert len(found.all("table")) == len(found.all("caption"))
-    assert all(attrs.get("scope") in ("col", "row") for attrs in found.all("th"))
-    assert found.all("html")[0]["lang"] == "en"
-    assert found.all("meta")[1]["name"] == "viewport"
+    assert all(attrs["alt"] for attrs in result.all("img"))
+    assert len(result.all("table")) == len(result.all("caption"))
+    assert all(attrs.get("scope") in ("col", "row") for attrs in result.all("th"))
+    assert result.all("html")[0]["lang"] == "en"
+    assert result.all("meta")[1]["name"] == "viewport"
     assert "url(" not in (folder / "report.html").read_text().split("</style>")[0]
-    return found
+    return result
 
 
-def headings(found):
-    return [attrs["id"] for attrs in found.all("h2") if "id" in attrs]
+def headings(result):
+    return [attrs["id"] for attrs in result.all("h2") if "id" in attrs]
 
 
-def test_two_models(tmp_path, report):
+def test_page_of_two_models(tmp_path, report):
     folder = report(*two_models(tmp_path))
-    found = check_page(folder)
-    assert headings(found) == [
+    result = check_page(folder)
+    assert headings(result) == [
         *("results", "configuration", "training", "robustness", "classes", "cost"),
         "environment-and-data",
     ]
     # 30 and 31, 54 and 55 of 60 clips: a standard deviation of 100 / 60 / sqrt(2)
-    assert "50.8 ± 1.2" in found.words
-    assert "90.8 ± 1.2" in found.words
-    assert "ours minus twin clean +40.00" in found.words
-    assert "No settings differ except seeds and folders." in found.words
-    assert "python -m maskclr_pl.train output_dir=ours_0" in found.words
-    assert "Before you read" not in found.words
+    assert "50.8 ± 1.2" in result.words
+    assert "90.8 ± 1.2" in result.words
+    assert "ours minus twin clean +40.00" in result.words
+    assert "No settings differ except seeds and folders." in result.words
+    assert "python -m maskclr_pl.train output_dir=ours_0" in result.words
+    assert "Before you read" not in result.words
     assert (folder / "report.html").stat().st_size < 2_000_000
 
 
-def test_every_table_in_three_forms(tmp_path, report):
+def test_tables_are_written_in_three_formats(tmp_path, report):
     folder = report(*two_models(tmp_path))
     names = {path.stem for path in folder.glob("*.csv")}
     assert names == {"comparison", "differences", "corruptions", "classes", "cost"}
@@ -111,7 +111,7 @@ def bold(folder):
     return html, markdown, [text.replace(r"$\pm$", "±") for text in tex]
 
 
-def test_best_only_where_the_paired_test_supports_it(tmp_path, report):
+def test_best_is_bold_only_if_significant(tmp_path, report):
     html, markdown, tex = bold(report(*two_models(tmp_path)))
     assert markdown == tex
     assert "90.8 ± 1.2" in markdown
@@ -123,7 +123,7 @@ def test_best_only_where_the_paired_test_supports_it(tmp_path, report):
     assert bold(report("runs=[near]", output="alone")) == ([], [], [])
 
 
-def test_best_of_three_has_to_beat_both(tmp_path, report):
+def test_best_of_three_must_beat_both(tmp_path, report):
     for name, right in (("a", 0.3), ("b", 0.88), ("c", 0.9)):
         run_folder(tmp_path / name, right)
     assert bold(report("runs=[a,b,c]", output="near")) == ([], [], [])
@@ -132,30 +132,30 @@ def test_best_of_three_has_to_beat_both(tmp_path, report):
     assert "90.0" in markdown
 
 
-def test_names_are_text(tmp_path, report):
+def test_names_are_escaped(tmp_path, report):
     """Classes, labels, settings and names of files that would be HTML."""
     names = {"classes": [EVIL, "\"quoted'", "&amp;"], "note": "</pre><img src=x onerror=alert(1)>"}
     for run in ("a", "b"):
         folder = run_folder(tmp_path / run, 0.7 if run == "a" else 0.5, **names)
         (folder / "figures").mkdir()
         (folder / "figures" / "<i>&.png").write_bytes(b"no picture")
-    folder = report("runs=[a,b]", labelled("'<b>bold'", "'x&y'"))
-    found = check_page(folder)
-    assert not found.all("b")
-    assert not found.all("i")
+    folder = report("runs=[a,b]", label_option("'<b>bold'", "'x&y'"))
+    result = check_page(folder)
+    assert not result.all("b")
+    assert not result.all("i")
     for text in (EVIL, "\"quoted'", "&amp;", "<b>bold", "x&y", "</pre><img src=x", "<i>&"):
-        assert text in found.words, text
+        assert text in result.words, text
     assert EVIL in (folder / "classes.csv").read_text()
     assert r"\textless{}script" in (folder / "classes.tex").read_text()
 
 
 def test_one_run(tmp_path, report):
     run_folder(tmp_path / "only", evaluated=False)
-    found = check_page(report("runs=[only]"))
-    assert "robustness" not in headings(found)
-    assert "only: one seed." in found.words
-    assert "minus" not in found.words
-    assert "confused with" in found.words
+    result = check_page(report("runs=[only]"))
+    assert "robustness" not in headings(result)
+    assert "only: one seed." in result.words
+    assert "minus" not in result.words
+    assert "confused with" in result.words
 
 
 def test_one_seed_is_called_one(tmp_path, report):
@@ -175,17 +175,17 @@ def test_runs_without_a_file(tmp_path, report, file):
     for name, right in (("a", 0.7), ("b", 0.5)):
         run_folder(tmp_path / name, right)
     (tmp_path / "a" / file).unlink()
-    found = check_page(report("runs=[a,b]"))
-    assert "70.0" in found.words
+    result = check_page(report("runs=[a,b]"))
+    assert "70.0" in result.words
     said = {
         "predictions.npz": "a: not all runs have a predictions.npz",
         "robustness_clips.npz": "a: no robustness_clips.npz",
         "environment.json": "a: no environment.json",
     }
-    assert said.get(file, "") in found.words
+    assert said.get(file, "") in result.words
 
 
-def test_runs_with_hardly_anything(tmp_path, report):
+def test_runs_with_minimal_files(tmp_path, report):
     for name in ("a", "b"):
         run = run_folder(tmp_path / name, evaluated=False)
         for file in ("predictions.npz", "metrics.csv", "environment.json"):
@@ -193,52 +193,52 @@ def test_runs_with_hardly_anything(tmp_path, report):
     assert headings(check_page(report("runs=[a,b]"))) == ["results", "configuration", "cost"]
 
 
-def test_a_pretraining(tmp_path, report):
+def test_pretraining_runs_have_no_results(tmp_path, report):
     """No labels, no test: curves, cost, settings."""
     run = run_folder(tmp_path / "pre", evaluated=False)
     (run / "predictions.npz").unlink()
     (run / "metrics.json").write_text(json.dumps({"train/loss": 0.5, "train/seconds": 9.0}))
     run_folder(tmp_path / "tested", 0.7)
-    found = check_page(report("runs=[pre,tested]"))
-    assert "Not compared with each other: pre | tested." in found.words
-    assert "pre, not tested" in found.words
+    result = check_page(report("runs=[pre,tested]"))
+    assert "Not compared with each other: pre | tested." in result.words
+    assert "pre, not tested" in result.words
     assert "results" not in headings(check_page(report("runs=[pre]", output="alone")))
 
 
 @pytest.mark.parametrize("other", [{"names": "other"}, {"poses": "bb"}, {"clips": 57}])
-def test_tests_on_other_clips_are_not_compared(tmp_path, report, other):
+def test_different_test_clips_are_not_compared(tmp_path, report, other):
     run_folder(tmp_path / "a", 0.5)
     run_folder(tmp_path / "b", 0.9, **other)
     folder = report("runs=[a,b]")
-    found = check_page(folder)
-    assert "Not compared with each other: a | b." in found.words
-    assert "minus" not in found.words
+    result = check_page(folder)
+    assert "Not compared with each other: a | b." in result.words
+    assert "minus" not in result.words
     assert not (folder / "differences.csv").exists()
     assert (folder / "robustness_2.png").is_file()
 
 
-def test_seeds_tested_on_other_clips_are_no_seeds(tmp_path, report):
+def test_seeds_with_different_test_clips_are_not_compared(tmp_path, report):
     run_folder(tmp_path / "a0", 0.5)
     run_folder(tmp_path / "a1", 0.5, names="other", seed=1)
     run_folder(tmp_path / "b", 0.9)
-    found = check_page(report("runs=[a0,a1,b]", labelled("a", "a", "b")))
-    assert "Not compared with each other: a | b." in found.words
-    assert "a: not all runs have a predictions.npz of the same clips" in found.words
+    result = check_page(report("runs=[a0,a1,b]", label_option("a", "a", "b")))
+    assert "Not compared with each other: a | b." in result.words
+    assert "a: not all runs have a predictions.npz of the same clips" in result.words
 
 
-def test_what_a_reader_has_to_know(tmp_path, report):
+def test_caveats(tmp_path, report):
     toy = {"_target_": "maskclr_pl.sources.synthetic.SyntheticSource"}
     run_folder(tmp_path / "toy", source=toy)
     run_folder(tmp_path / "chosen", monitor_split="test")
     run_folder(tmp_path / "again", monitor_split="test", loss={"weights": {"ce": 0.5}})
-    words = outline(report("runs=[toy,chosen,again]", labelled("toy", "seeds", "seeds"))).words
+    words = outline(report("runs=[toy,chosen,again]", label_option("toy", "seeds", "seeds"))).words
     assert "toy: synthetic data" in words
     assert "seeds: the checkpoint was selected on the test split (monitor_split=test)" in words
     assert "seeds: seeds 0, 0 are not all different" in words
     assert "seeds: runs under this label differ in more than the seed: loss.weights.ce" in words
 
 
-def test_an_evaluation_of_something_else_is_noticed(tmp_path, report):
+def test_inconsistent_clean_accuracy_is_a_caveat(tmp_path, report):
     run = run_folder(tmp_path / "a", 0.7)
     (run / "robustness.csv").write_text(
         (run / "robustness.csv").read_text().replace("70.0", "40.0")
@@ -247,7 +247,7 @@ def test_an_evaluation_of_something_else_is_noticed(tmp_path, report):
     assert "robustness.csv of a has a clean top-1 of 40.0, metrics.json of 70.0" in words
 
 
-def test_the_mean_over_corruptions_is_one_over_corruptions_only(tmp_path):
+def test_mean_over_corruptions_excludes_attacks_and_sensors(tmp_path):
     """What an attack or another sensor does stands for itself."""
     run = run_folder(tmp_path / "a", 0.8)
     rows = read_table(run / "robustness.csv")
@@ -262,14 +262,14 @@ def test_the_mean_over_corruptions_is_one_over_corruptions_only(tmp_path):
     assert set(model.scores) == {"clean", "joint_occlusion"}
 
 
-def test_settings_that_differ(tmp_path, report):
+def test_differing_settings_are_listed(tmp_path, report):
     run_folder(tmp_path / "a", loss={"weights": {"ce": 1.0}})
     run_folder(tmp_path / "b", loss={"weights": {"ce": 1.0, "class": 0.1}}, seed=3)
     rows = read_table(report("runs=[a,b]") / "settings.csv")
     assert [list(row.values()) for row in rows] == [["loss.weights.class", "—", "0.1"]]
 
 
-def test_classes_that_differ_most_come_first(tmp_path, report):
+def test_classes_are_sorted_by_difference(tmp_path, report):
     folder = report(*two_models(tmp_path))
     rows = read_table(folder / "classes.csv")
     changes = [abs(float(row["ours minus twin"])) for row in rows]
@@ -278,7 +278,7 @@ def test_classes_that_differ_most_come_first(tmp_path, report):
     assert sum(int(row["clips"]) for row in rows) == 60
 
 
-def test_damaged_files(tmp_path, capsys):
+def test_damaged_files_are_refused(tmp_path, capsys):
     run = run_folder(tmp_path / "a")
     fail = partial(refused, "report", "runs=[a]", cwd=tmp_path, capsys=capsys)
     (run / "robustness_clips.npz").write_bytes(b"PK")
@@ -302,7 +302,7 @@ def test_pictures(tmp_path):
     assert smallest_file(png) == png
 
 
-def test_a_page_has_a_limit(tmp_path, report):
+def test_page_size_is_limited(tmp_path, report):
     run = run_folder(tmp_path / "a")
     (run / "figures").mkdir()
     for name in "pqr":
@@ -318,7 +318,7 @@ needs_browser = pytest.mark.skipif(
 
 
 @needs_browser
-def test_in_a_browser(tmp_path, report):
+def test_browser_shows_the_page_without_requests(tmp_path, report):
     """No script, no error, no request; and what is written is what is shown."""
     evil = {"classes": [EVIL, "b", "c"]}
     seen = visit(report(*two_models(tmp_path, **evil)) / "report.html", tmp_path)
@@ -329,7 +329,7 @@ def test_in_a_browser(tmp_path, report):
 
 
 @needs_browser
-def test_that_the_browser_would_tell(tmp_path):
+def test_browser_detects_requests_and_scripts(tmp_path):
     """The same look at a page with all that ours must not have."""
     bad = '<img src="http://127.0.0.1:9/x.png"><script>undefined_function()</script>'
     (tmp_path / "bad.html").write_text(f"<!DOCTYPE html><body>{bad}</body>")

@@ -21,11 +21,11 @@ ROWS = [
         ("line\nbreak\x00", "linebreak"),
     ],
 )
-def test_special_characters(text, expected):
+def test_latex_escapes_special_characters(text, expected):
     assert latex_escape(text) == expected
 
 
-def test_a_table():
+def test_latex_table():
     lines = latex_table(ROWS, "Top-1 in %", "One\nnote.").splitlines()
     assert lines[0] == r"\begin{table}"
     assert lines[-1] == r"\end{table}"
@@ -38,11 +38,11 @@ def test_a_table():
     assert rules == [r"\toprule", r"\midrule", r"\bottomrule"]
 
 
-def test_bold_is_the_same_in_markdown():
+def test_best_cells_are_bold():
     bold = re.findall(r"\*\*(.*?)\*\*", markdown_table(ROWS))
     assert bold == ["80.1 ± 0.2"]
     assert latex_table(ROWS, "").count(r"\textbf{") == 1
 
 
-def test_a_bar_in_a_name_does_not_end_the_cell_in_markdown():
+def test_markdown_escapes_bars():
     assert r"a\|b" in markdown_table([{"run": "a|b", "clean": "1"}])
