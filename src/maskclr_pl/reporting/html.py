@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -27,7 +26,6 @@ class Text:
     """A paragraph."""
 
     text: str
-    kind: ClassVar[str] = "text"
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class Heading:
     """A heading inside of a section."""
 
     text: str
-    kind: ClassVar[str] = "heading"
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,6 @@ class Code:
     """Preformatted text."""
 
     text: str
-    kind: ClassVar[str] = "code"
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,6 @@ class Table:
 
     rows: Rows
     caption: str
-    kind: ClassVar[str] = "table"
 
     @property
     def columns(self) -> list[str]:
@@ -72,7 +67,6 @@ class Image:
     path: Path
     alt: str
     caption: str = ""
-    kind: ClassVar[str] = "image"
 
     @property
     def data_uri(self) -> str:
@@ -88,7 +82,6 @@ class Fold:
 
     summary: str
     blocks: Sequence["Block"]
-    kind: ClassVar[str] = "fold"
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,6 @@ class Grid:
     """Blocks side by side."""
 
     blocks: Sequence["Block"]
-    kind: ClassVar[str] = "grid"
 
 
 Block = Text | Heading | Code | Table | Image | Fold | Grid
@@ -123,6 +115,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.filters["kind"] = lambda block: type(block).__name__
     environment.tests["best"] = lambda value: isinstance(value, Best)
     environment.tests["long_word"] = lambda value: bool(_LONG_WORD.search(str(value)))
     return environment.get_template("page.html.jinja")

@@ -7,7 +7,6 @@
 * `robustness_second_store.npz`: the same for the clips of a second store, if there is one
 """
 
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.files import staging_folder, write_atomically
+from maskclr_pl.files import atomic_path, staging_folder
 from maskclr_pl.robustness.runner import (
     Passes,
     mean_over_levels,
@@ -140,17 +139,16 @@ def write_robustness(
 def write_passes(path: Path, passes: Passes) -> None:
     """Write name (n,), label (n,), correct (R, n), and corruption, level, draw (R,) as npz."""
     corruption, level, draw = (np.array(column) for column in zip(*passes.keys, strict=True))
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        name=passes.name,
-        label=passes.label,
-        correct=passes.correct,
-        corruption=corruption,
-        level=level,
-        draw=draw,
-    )
-    write_atomically(path, file.getvalue())
+    with atomic_path(path) as partial:
+        np.savez_compressed(
+            partial,
+            name=passes.name,
+            label=passes.label,
+            correct=passes.correct,
+            corruption=corruption,
+            level=level,
+            draw=draw,
+        )
 
 
 def back_up(folder: Path) -> Path | None:
