@@ -56,14 +56,14 @@ def check_figure_names(names: Sequence[str], method: Method | None = None) -> No
     Raises:
         InputError: If one is not.
     """
-    known = list(FIGURES) if method is None else available(method)
-    expected = ", ".join(known)
+    names_available = list(FIGURES) if method is None else available(method)
+    expected = ", ".join(names_available)
     for name in names:
         if name not in FIGURES:
-            close = difflib.get_close_matches(str(name), known, n=1)
+            close = difflib.get_close_matches(str(name), names_available, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise InputError(f"no figure named {name!r}{hint}; expected {expected}")
-        if name not in known:
+        if name not in names_available:
             kind = type(method).__name__
             raise InputError(f"figure {name}: {kind} is not a classifier; expected {expected}")
 

@@ -164,12 +164,12 @@ def _draw_class_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     top1 = np.array([float(row["top1"] or 0) for row in rows])
     clips = np.array([int(row["clips"]) for row in rows])
     low, high = wilson_interval(top1 / 100, clips)
-    known = clips > 0
+    has_clips = clips > 0
     axes.barh(places, top1, color=COLORS[4], label="top-1")
     axes.hlines(
-        places[known],
-        100 * low[known],
-        100 * high[known],
+        places[has_clips],
+        100 * low[has_clips],
+        100 * high[has_clips],
         color="0.25",
         linewidth=0.8,
         label="95 % interval of top-1",
@@ -177,7 +177,7 @@ def _draw_class_bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     dots = [(float(row["precision"]), i) for i, row in enumerate(rows) if row["precision"] != ""]
     if dots:
         axes.plot(*zip(*dots, strict=True), "o", color=COLORS[1], ms=3.2, label="precision")
-    for i in places[~known]:
+    for i in places[~has_clips]:
         axes.text(4, i, "no clips", size=6.5, va="center", color="0.35")
     names = [f"{shorten(row['class'], _NAME_LENGTH)} ({row['clips']})" for row in rows]
     axes.set_yticks(places, names, parse_math=False)

@@ -22,13 +22,13 @@ def _take_steps(
 
 
 def _stretch(
-    clip: Float[Tensor, "B M T V 3"], kept: Bool[Tensor, "B T"], frame: Int[Tensor, "B T"]
+    clip: Float[Tensor, "B M T V 3"], remaining: Bool[Tensor, "B T"], frame: Int[Tensor, "B T"]
 ) -> Float[Tensor, "B M T V 3"]:
-    """Stretch the kept frames (at least one per clip) to the length of the clip."""
-    order = (~kept).int().argsort(dim=1, stable=True)  # kept steps first
+    """Stretch the remaining frames (at least one per clip) to the length of the clip."""
+    order = (~remaining).int().argsort(dim=1, stable=True)  # remaining steps come first
     step = torch.arange(clip.shape[2], device=clip.device)
     length = (frame >= 0).sum(1, keepdim=True)
-    source = (step * kept.sum(1, keepdim=True) // length).clamp(max=clip.shape[2] - 1)
+    source = (step * remaining.sum(1, keepdim=True) // length).clamp(max=clip.shape[2] - 1)
     return _take_steps(clip, order.gather(1, source), frame)
 
 
@@ -56,8 +56,8 @@ class FrameDrop(Corruption):
         """Corrupt clips, see `Corruption`."""
         real = frame >= 0
         score = gather_frames(draws, frame).masked_fill(~real, -1)
-        kept = real & ((score >= level) | (score == score.amax(1, keepdim=True)))
-        return _stretch(clip, kept, frame)
+        remaining = real & ((score >= level) | (score == score.amax(1, keepdim=True)))
+        return _stretch(clip, remaining, frame)
 
 
 @dataclass(frozen=True)
