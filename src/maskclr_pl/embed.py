@@ -9,7 +9,6 @@ from maskclr_pl.checkpoint.load import checkpoint_path, load_run
 from maskclr_pl.checkpoint.restore import (
     iterate_batches,
     restore_data,
-    run_folder_of,
     select_device,
 )
 from maskclr_pl.cli import command, log
@@ -17,6 +16,7 @@ from maskclr_pl.command_line import shell_command
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.dataset import ClipDataset
+from maskclr_pl.runs.read import run_folder_of
 from maskclr_pl.types import InputError
 
 _PARTS = ("test", "train", "val")

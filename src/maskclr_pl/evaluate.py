@@ -20,7 +20,6 @@ from maskclr_pl.checkpoint.load import checkpoint_path, load_classifier
 from maskclr_pl.checkpoint.restore import (
     iterate_batches,
     restore_data,
-    run_folder_of,
     select_device,
 )
 from maskclr_pl.cli import command, log, refuse_links
@@ -42,6 +41,7 @@ from maskclr_pl.robustness.tables import (
     summary_rows,
     write_robustness,
 )
+from maskclr_pl.runs.read import run_folder_of
 from maskclr_pl.tracking.loggers import log_later_results, run_loggers
 from maskclr_pl.types import InputError
 from maskclr_pl.visibility import DIMENSIONS

@@ -5,7 +5,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint.load import checkpoint_path, load_classifier
-from maskclr_pl.checkpoint.restore import run_folder_of
 from maskclr_pl.cli import command, log
 from maskclr_pl.inference.exporter import (
     BATCH_SIZES,
@@ -14,6 +13,7 @@ from maskclr_pl.inference.exporter import (
     export,
     export_metadata,
 )
+from maskclr_pl.runs.read import run_folder_of
 from maskclr_pl.types import InputError
 
 

@@ -1,4 +1,7 @@
-"""Files that are there in full or not at all, and locks that end with their process."""
+"""Atomic writes, and locks that end with their process.
+
+At the bottom layer, since stores, figures and result files are all written through it.
+"""
 
 import errno
 import os
@@ -13,28 +16,28 @@ from maskclr_pl.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # on Windows two commands that write the same files are not noticed
+except ImportError:  # Windows: concurrent commands are not detected
     fcntl = None  # type: ignore[assignment]
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.partial(\.\w+)?")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of another when all of it is on the disk.
+    """Yield a temporary path that replaces `path` once it is complete and on the disk.
 
-    Whatever happens, `path` is the old file or the new one. What killed commands left half-written
-    in the folder is removed.
+    `path` always holds either the old file or the new one. Leftovers of killed commands in the
+    folder are removed.
 
     Args:
-        path: The file to write; its folder is made.
+        path: File to write; its folder is created.
 
     Yields:
-        A hidden path beside it, with the same suffix.
+        A hidden path in the same folder, with the same suffix.
 
     Raises:
-        InputError: If it cannot be written.
+        InputError: If the file cannot be written.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -53,10 +56,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside of another, for files that are to appear there together.
+    """Yield a hidden folder inside another, for files that appear there together.
 
     Raises:
-        InputError: If it cannot be made.
+        InputError: If it cannot be created.
     """
     stage = folder / f".stage.{os.getpid()}.partial"
     try:
@@ -70,7 +73,7 @@ def staging_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there in full or not at all.
+    """Write a file completely or not at all.
 
     Raises:
         InputError: If it cannot be written; an older file stays.
@@ -80,7 +83,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Append to a file, all of it or nothing.
+    """Append to a file completely or not at all.
 
     Raises:
         InputError: If it cannot be written.
@@ -100,17 +103,17 @@ def append(path: Path, data: bytes) -> None:
 
 
 def write_error(path: Path, error: OSError) -> InputError:
-    """The error of a file that could not be written, as a line."""
-    advice = "free some space" if error.errno in _FULL else "use a place that can be written"
+    """Describe a failed write in one line."""
+    advice = "free some space" if error.errno in _DISK_FULL else "use a writable place"
     return InputError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what `atomic_path` left in a folder when its process was killed."""
+    """Remove temporary files and folders of killed processes."""
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
-            found = _LEFTOVER.fullmatch(entry.name)
-            if not found or int(found[1]) == os.getpid() or is_running(int(found[1])):
+            match = _LEFTOVER.fullmatch(entry.name)
+            if not match or int(match[1]) == os.getpid() or is_running(int(match[1])):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
@@ -118,31 +121,31 @@ def remove_leftovers(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
-def is_running(process: int) -> bool:
-    """Whether another process of this machine has this number."""
-    if process == os.getpid():
+def is_running(pid: int) -> bool:
+    """True if another process of this machine has this id."""
+    if pid == os.getpid():
         return False
-    if os.name == "nt":  # where such a question would end the process
+    if os.name == "nt":  # os.kill would end the process
         return True
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # of another user; of no process at all
+    except (OSError, OverflowError):  # owned by another user; not a process id
         return True
     return True
 
 
 @contextmanager
 def locked_file(path: Path, busy: str) -> Iterator[None]:
-    """Keep a file locked, which is made for that and goes at the end.
+    """Create a file, hold a lock on it, and remove it at the end.
 
     Args:
-        path: The file.
-        busy: What to say if another process has it.
+        path: Lock file.
+        busy: Error message if another process holds the lock.
 
     Raises:
-        InputError: If another process has it, or it cannot be made.
+        InputError: If another process holds the lock, or the file cannot be created.
     """
     while True:
         try:
@@ -151,7 +154,7 @@ def locked_file(path: Path, busy: str) -> Iterator[None]:
             raise write_error(path, error) from error
         with file:
             lock_file(file, busy)
-            if not _is_file(path, file):  # its last owner removed it in between
+            if not _is_same_file(path, file):  # removed by the previous holder in between
                 continue
             try:
                 yield
@@ -161,8 +164,7 @@ def locked_file(path: Path, busy: str) -> Iterator[None]:
             return
 
 
-def _is_file(path: Path, file: IO[Any]) -> bool:
-    """Whether a path leads to an open file."""
+def _is_same_file(path: Path, file: IO[Any]) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
     except OSError:
@@ -170,12 +172,10 @@ def _is_file(path: Path, file: IO[Any]) -> bool:
 
 
 def lock_file(file: IO[Any], busy: str) -> None:
-    """Lock an open file until it is closed or this process ends, however it ends.
-
-    The lock is of this process alone: workers that outlive it do not keep it.
+    """Lock an open file until it is closed or this process ends; child processes do not inherit it.
 
     Raises:
-        InputError: If another process has it; the message is `busy`.
+        InputError: If another process holds the lock; the message is `busy`.
     """
     if fcntl is None:
         return
@@ -184,7 +184,7 @@ def lock_file(file: IO[Any], busy: str) -> None:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise InputError(busy) from None
-        # a file system without locks
+        # other errors: a file system without locks
 
 
 def _sync(path: Path) -> None:
@@ -195,7 +195,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # unsupported by the file system
             raise
     finally:
         os.close(descriptor)

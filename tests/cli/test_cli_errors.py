@@ -398,7 +398,7 @@ MISTAKES = {
     "report on nothing": (
         "report",
         ["runs=[gone]"],
-        r"gone: no metrics\.json; type the run folder",
+        r"gone: no metrics\.json; pass the run folder",
     ),
     "report without brackets": ("report", ["runs=WORLD/half"], r"runs=\[.*half"),
     "report on half a file": ("report", ["runs=[WORLD/half]"], r"metrics\.json: not JSON"),

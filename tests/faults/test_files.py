@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(tmp_path: P
     assert found is not None
     assert (found.path.name, len(found.notes)) == (BEST, 2)
     (checkpoints / BEST).write_bytes(b"")
-    with pytest.raises(InputError, match="no other to go on from; remove"):
+    with pytest.raises(InputError, match="no other checkpoint is intact; remove"):
         newest_checkpoint(tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_a_cut_row_is_left_out_and_the_row_of_the_checkpoint_comes_back(tmp_path
     path, row = tmp_path / "metrics.csv", {"epoch": 1, "step": 7, "train/loss": 1.25}
     path.write_text("epoch,step,train/loss,val/top1\n0,3,,50.0\n0,3,1.5,\n1,7,,60.0\n1,7,1.")
     [note] = rewind_history(tmp_path, 8, row)
-    assert note.endswith("metrics.csv: its last row was cut, and is left out")
+    assert note.endswith("metrics.csv: its last row was incomplete and is left out")
     rows, _ = read_rows(path)
     assert [(one["epoch"], one["train/loss"]) for one in rows] == [
         *(("0", ""), ("0", "1.5"), ("1", ""), ("1", "1.25"))

@@ -149,7 +149,7 @@ def test_damaged_files_of_a_run(
         "config.yaml is missing or damaged: the settings are those of run/checkpoints/" in printed
     )
     assert "last.ckpt: not a readable checkpoint" in printed
-    assert "the run goes on from run/checkpoints/last-1.ckpt" in printed
+    assert "the run continues from run/checkpoints/last-1.ckpt" in printed
     assert "best.ckpt: not a readable checkpoint" in printed
     assert "chosen anew from the epochs to come" in printed
     assert torch.load(best, weights_only=True)["epoch"] == 4

@@ -312,7 +312,7 @@ def test_invalid_run_folders_are_refused(tmp_path):
     (one / "config.yaml").write_text("- 1")
     with pytest.raises(InputError, match=r"config\.yaml: expected a mapping"):
         read_run(one)
-    with pytest.raises(InputError, match="no run folder, and none inside"):
+    with pytest.raises(InputError, match="not a run folder, and no run folder inside"):
         find_runs(tmp_path / "empty")
 
 

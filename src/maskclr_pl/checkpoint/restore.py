@@ -31,12 +31,6 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
-def run_folder_of(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint lies in."""
-    folder = checkpoint.parent
-    return folder.parent if folder.name == "checkpoints" else folder
-
-
 def restore_data(
     info: Mapping[str, Any], changes: Mapping[str, Any], run: Path | None = None
 ) -> SkeletonDataModule:

@@ -1,1 +1,1 @@
-"""The run folder: what is in it, written and read."""
+"""The run folder: its files, written and read."""

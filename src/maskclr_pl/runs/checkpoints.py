@@ -1,4 +1,4 @@
-"""Checkpoint files that survive a kill, a full disk and flipped bits."""
+"""Checkpoint files that survive kills, full disks and corruption."""
 
 import io
 import os
@@ -12,18 +12,15 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.command_line import override
+from maskclr_pl.errors import InputError
 from maskclr_pl.files import atomic_path
-from maskclr_pl.types import InputError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "last-1.ckpt", "best.ckpt"
-"""In `checkpoints/`: the last one that was written, the last one before it, the chosen epoch."""
+"""Files in `checkpoints/`: the last one written, the one before it, and the selected epoch."""
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """Writes beside the target and renames what is on the disk; keeps the last.ckpt before it.
-
-    What is read is compared with the checksums in the file.
-    """
+    """Writes atomically and keeps the previous last.ckpt; verifies checksums on read."""
 
     def save_checkpoint(
         self, checkpoint: Mapping[str, Any], path: str | Path, storage_options: Any = None
@@ -31,21 +28,21 @@ class DurableCheckpoints(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            InputError: If it cannot be written; the older ones stay.
+            InputError: If it cannot be written; older ones stay.
         """
         path = Path(path)
-        content = io.BytesIO()  # torch.save hides what is wrong with a file
+        content = io.BytesIO()  # torch.save hides the reason of failed file writes
         torch.save(dict(checkpoint), content)
         with atomic_path(path) as partial:
             partial.write_bytes(content.getbuffer())
             if path.name == LAST and path.is_file():
-                with atomic_path(path.with_name(PREVIOUS)) as before:
-                    os.link(path, before)
+                with atomic_path(path.with_name(PREVIOUS)) as previous:
+                    os.link(path, previous)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint, plain values only, to the CPU.
+        """Read a checkpoint of plain values to the CPU.
 
         Raises:
             InputError: If it is missing or damaged.
@@ -54,25 +51,25 @@ class DurableCheckpoints(TorchCheckpointIO):
 
 
 def use_durable_checkpoints(trainer: L.Trainer) -> None:
-    """Let a trainer write its checkpoints so, unless its strategy has a way of its own."""
+    """Use `DurableCheckpoints`, unless the strategy has its own checkpoint format."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = DurableCheckpoints()
 
 
 class SavedCheckpoint(NamedTuple):
-    """A checkpoint that a run can go on from."""
+    """A checkpoint from which a run can continue."""
 
     path: Path
     content: dict[str, Any]
     notes: list[str]
-    """Newer ones that are damaged, a line each."""
+    """One line for each newer checkpoint that is damaged."""
 
 
 def newest_checkpoint(folder: Path) -> SavedCheckpoint | None:
-    """The newest checkpoint of a run folder that can be read; None if there is none at all.
+    """Read the newest intact checkpoint of a run folder; None if there is no checkpoint.
 
     Raises:
-        InputError: If all of them are damaged.
+        InputError: If all checkpoints are damaged.
     """
     damaged: list[str] = []
     for name in (LAST, PREVIOUS, BEST):
@@ -82,23 +79,26 @@ def newest_checkpoint(folder: Path) -> SavedCheckpoint | None:
         try:
             content = read_weights(path)
         except InputError as error:
-            damaged.append(str(error).partition(";")[0])
+            damaged.append(_first_clause(error))
             continue
-        return SavedCheckpoint(
-            path, content, [f"{line}: the run goes on from {path}" for line in damaged]
-        )
+        notes = [f"{problem}: the run continues from {path}" for problem in damaged]
+        return SavedCheckpoint(path, content, notes)
     if damaged:
         raise InputError(
-            f"{damaged[0]}, and there is no other to go on from; remove {folder / 'checkpoints'} "
+            f"{damaged[0]}, and no other checkpoint is intact; remove {folder / 'checkpoints'} "
             f"and pass {override('resume', folder)} to train from the start"
         )
     return None
 
 
 def checkpoint_problem(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, if it is missing or damaged."""
+    """Describe what is wrong with a checkpoint file; None if it is intact."""
     try:
         read_weights(path)
     except InputError as error:
-        return str(error).partition(";")[0]
+        return _first_clause(error)
     return None
+
+
+def _first_clause(error: InputError) -> str:
+    return str(error).partition(";")[0]

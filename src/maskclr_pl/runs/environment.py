@@ -1,4 +1,4 @@
-"""environment.json: with what a run was made, so that it can be made again."""
+"""environment.json: versions, hardware and data of a run, to reproduce it."""
 
 import hashlib
 import json
@@ -13,30 +13,37 @@ import torch
 
 import maskclr_pl
 from maskclr_pl.data.datamodule import SkeletonDataModule
+from maskclr_pl.errors import InputError
 from maskclr_pl.files import write_atomically
 from maskclr_pl.reading import read_json
-from maskclr_pl.types import InputError
 
 PACKAGES = (
-    *("maskclr_pl", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics"),
-    *("numpy", "h5py", "matplotlib"),
+    "maskclr_pl",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "omegaconf",
+    "torchmetrics",
+    "numpy",
+    "h5py",
+    "matplotlib",
 )
-"""Whose versions are kept."""
+"""Packages whose versions are recorded."""
 
 
 def collect_environment(
     data: SkeletonDataModule, device: torch.device, devices: int, command: Sequence[str]
 ) -> dict[str, Any]:
-    """Versions, hardware, data and command of a run; no name of a host or user.
+    """Collect versions, hardware, data and command of a run, without names of hosts or users.
 
     Args:
-        data: What the run is trained and tested on.
-        device: Of the first process.
-        devices: How many there are.
-        command: Words of the command line.
+        data: Data of the training and the test.
+        device: Device of the first process.
+        devices: Number of devices.
+        command: The command line, split.
     """
     return {
-        "command": [shorten_home(word) for word in command],
+        "command": [shorten_home(argument) for argument in command],
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "code": _commit(Path(maskclr_pl.__file__).resolve().parents[2]),
@@ -50,14 +57,12 @@ def collect_environment(
 
 
 def write_environment(folder: Path, values: Mapping[str, Any], new: bool = False) -> None:
-    """Write `environment.json`; that of a run that is continued is kept, and added to.
-
-    Then `continued` lists the later ones.
+    """Write `environment.json`; a resumed run keeps its own and lists later ones as `continued`.
 
     Args:
-        folder: Of the run.
+        folder: Run folder.
         values: See `collect_environment`.
-        new: Whether a run begins here; what a killed start left is replaced.
+        new: True for a run that starts here; the file of an earlier, killed start is replaced.
     """
     first = {} if new else read_environment(folder)
     if first:
@@ -67,7 +72,7 @@ def write_environment(folder: Path, values: Mapping[str, Any], new: bool = False
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
-    """`environment.json` of a run; {} if there is none that can be read."""
+    """Read `environment.json`; {} if it is missing or damaged."""
     try:
         values = read_json(folder / "environment.json")
     except InputError:
@@ -76,24 +81,24 @@ def read_environment(folder: Path) -> dict[str, Any]:
 
 
 def shorten_home(text: str) -> str:
-    """A text without the path of the home folder, which names the user."""
+    """Replace the path of the home folder, which names the user, by ~."""
     home = Path.home()
     return text if home == Path(home.anchor) else text.replace(str(home), "~")
 
 
 def describe_data(data: SkeletonDataModule) -> dict[str, Any]:
-    """Where the clips of a run are, how many, and hashes of what they hold."""
+    """Describe the data of a run: path, hashes, joints, classes and numbers of clips."""
     store = data.store
-    poses = None
+    poses_sha256 = None
     if store.digest is not None:
         content = hashlib.sha256(store.digest.tobytes())
         content.update(store.label.tobytes())
-        poses = content.hexdigest()
+        poses_sha256 = content.hexdigest()
     return {
         "path": shorten_home(str(store.path)),
         "source_sha256": store.source_hash,
-        # of the poses and labels as they are stored, whatever file they came from
-        "poses_sha256": poses,
+        # hash of poses and labels, independent of the file they were read from
+        "poses_sha256": poses_sha256,
         "skeleton": store.skeleton.name,
         "coordinates": store.coordinates,
         "clips": len(store),
@@ -104,6 +109,23 @@ def describe_data(data: SkeletonDataModule) -> dict[str, Any]:
     }
 
 
+def device_name(device: torch.device) -> str:
+    """Model of a GPU or CPU, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = _cpu_name() if device.type == "cpu" else ""
+    return f"{device.type} ({name})" if name else device.type
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] else platform.processor().strip()
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -111,39 +133,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def device_name(device: torch.device) -> str:
-    """Name of a GPU or processor, where the system knows it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = ""
-    if device.type == "cpu":
-        try:
-            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        except OSError:
-            lines = []
-        name = next((line.split(":", 1)[1] for line in lines if line.startswith("model name")), "")
-        name = name or platform.processor()
-    return f"{device.type} ({name.strip()})" if name.strip() else device.type
-
-
 def _commit(checkout: Path) -> str | None:
-    """Commit of the checkout that the package lies in, and whether files differ from it."""
-    if not (checkout / ".git").exists():  # installed, perhaps inside of somebody's repository
+    """Commit of the package's checkout, and whether it has uncommitted changes."""
+    if not (checkout / ".git").exists():  # installed, perhaps inside another repository
         return None
     try:
-        commit, changes = (
-            subprocess.run(
-                ["git", "-C", str(checkout), *words],
-                capture_output=True,
-                text=True,
-                timeout=5,
-                check=True,
-            ).stdout.strip()
-            for words in (
-                ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "--untracked-files=no"],
-            )
-        )
-    except (OSError, subprocess.SubprocessError):  # no git, or not the owner: nothing to say
+        commit = _git(checkout, "rev-parse", "HEAD")
+        changes = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):  # no git, or a checkout of another user
         return None
     return f"{commit}, with uncommitted changes" if changes else commit
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""metrics.csv: what a run has logged, a row at a time, kept whatever ends the run."""
+"""metrics.csv: the logged values of a run, one row at a time, kept through kills and full disks."""
 
 import csv
 import io
@@ -11,21 +11,20 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.files import append, write_atomically
-from maskclr_pl.types import InputError
 
 EPOCH_ROW = "metrics_row"
-"""In a checkpoint that was written at the end of an epoch: the row of the epoch, which is logged
-right after."""
+"""Checkpoint key for the row of the epoch, which Lightning logs right after the checkpoint."""
 
 Row = Mapping[str, Any]
 
 
 class MetricsTable(CSVLogger):
-    """Lightning's CSV logger, whose file outlives kills and full disks.
+    """Lightning's CSV logger with a file that survives kills and full disks.
 
-    Rows are appended whole; for a new column the file is written anew and then exchanged. A file
-    that is there is added to.
+    Rows are appended whole; for a new column the file is rewritten atomically. An existing file is
+    continued.
     """
 
     @property
@@ -33,37 +32,34 @@ class MetricsTable(CSVLogger):
     def experiment(self) -> ExperimentWriter:
         """Writer of the rows."""
         if self._experiment is None:
-            self._experiment = _Rows(self.log_dir)
+            self._experiment = _RowWriter(self.log_dir)
         return self._experiment  # type: ignore[return-value]
 
 
-class _Rows(ExperimentWriter):
-    """Keeps the rows that are to be written, and writes them."""
-
+class _RowWriter(ExperimentWriter):
     def __init__(self, log_dir: str) -> None:
         self._path = Path(log_dir) / self.NAME_METRICS_FILE
         super().__init__(log_dir)
 
     def _check_log_dir_exists(self) -> None:
-        """Keep what is there, which Lightning would remove."""
+        """Keep an existing file, which Lightning would remove."""
 
     def save(self) -> None:
-        """Write the rows that are waiting, all of them or none."""
+        """Write the pending rows, all or none."""
         if not self.metrics:
             return
-        columns = _columns(self._path)
-        new = {key for row in self.metrics for key in row}.difference(columns)
-        if new:
-            write_rows(self._path, [*read_rows(self._path)[0], *self.metrics])
+        columns = _read_header(self._path)
+        if all(key in columns for row in self.metrics for key in row):
+            append(self._path, _format_rows(columns, self.metrics).encode())
         else:
-            append(self._path, _text(columns, self.metrics).encode())
+            write_rows(self._path, [*read_rows(self._path)[0], *self.metrics])
         self.metrics = []
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, str]], bool]:
-    """The rows of metrics.csv, and whether a last row was left out because it is cut.
+    """Read metrics.csv; the flag is True if an incomplete row was left out.
 
-    A file that is missing has no rows. So has one without a header.
+    A missing file, or one without a header, has no rows.
 
     Raises:
         InputError: If it cannot be read as a table.
@@ -72,55 +68,57 @@ def read_rows(path: Path) -> tuple[list[dict[str, str]], bool]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return [], False
-    whole, line_break, cut = text.rpartition("\n")
+    complete, line_break, rest = text.rpartition("\n")
     try:
-        rows = list(csv.DictReader(io.StringIO(whole + line_break, newline="")))
+        rows = list(csv.DictReader(io.StringIO(complete + line_break, newline="")))
     except csv.Error as error:
-        raise InputError(f"{path}: not a table ({error}); remove it to go on without it") from None
-    good = [row for row in rows if None not in row and None not in row.values()]
-    return good, bool(cut) or len(good) < len(rows)
+        raise InputError(f"{path}: not a table ({error}); remove it to continue") from None
+    valid = [row for row in rows if None not in row and None not in row.values()]
+    return valid, bool(rest) or len(valid) < len(rows)
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write metrics.csv anew, with a column for each key."""
+    """Rewrite metrics.csv, with one column for each key."""
     columns = sorted({key for row in rows for key in row})
-    header = _text(columns, [dict(zip(columns, columns, strict=True))])
-    write_atomically(path, (header + _text(columns, rows)).encode())
+    header = _format_rows(columns, [dict(zip(columns, columns, strict=True))])
+    write_atomically(path, (header + _format_rows(columns, rows)).encode())
 
 
 def rewind_history(
     folder: Path, before: int, row: Row | None = None, repeated: int | None = None
 ) -> list[str]:
-    """Take the rows that a continued run will log again out of its metrics.csv.
+    """Remove the rows of metrics.csv that a resumed run will log again.
 
     Args:
-        folder: Of the run.
-        before: Steps at the checkpoint that it continues from; later rows come again.
-        row: Of the epoch at whose end the checkpoint was written, added if the file lacks it.
-        repeated: Epoch (from 0) that it continues in the middle of, whose last row comes again.
+        folder: Run folder.
+        before: Global step of the checkpoint; rows from this step on are removed.
+        row: Row of the epoch that ended with the checkpoint; added if the file lacks it.
+        repeated: Epoch (from 0) that is resumed in its middle; its training row is removed.
 
     Returns:
-        A line if rows were damaged.
+        A note if a row was damaged.
     """
     path = folder / "metrics.csv"
-    rows, cut = read_rows(path)
-    kept: list[Row] = [
+    rows, damaged = read_rows(path)
+    history: list[Row] = [
         one
         for one in rows
         if int(one.get("step") or 0) < before
-        and not (one.get("epoch") == str(repeated) and _of_training(one))
+        and not (one.get("epoch") == str(repeated) and _has_training_values(one))
     ]
-    if row and not any(one.get("epoch") == str(row["epoch"]) and _of_training(one) for one in kept):
-        kept.append(row)
-    if kept:
-        write_rows(path, kept)
+    if row and not any(
+        one.get("epoch") == str(row["epoch"]) and _has_training_values(one) for one in history
+    ):
+        history.append(row)
+    if history:
+        write_rows(path, history)
     else:
         path.unlink(missing_ok=True)
-    return [f"{path}: its last row was cut, and is left out"] if cut else []
+    return [f"{path}: its last row was incomplete and is left out"] if damaged else []
 
 
 def epoch_row(trainer: L.Trainer) -> dict[str, float]:
-    """The row that Lightning logs after the end of an epoch, where a checkpoint is written."""
+    """The row that Lightning will log at the end of this epoch, for a checkpoint written before."""
     results = trainer._results
     assert results is not None
     values = {key: float(value) for key, value in results.metrics(on_step=False)["log"].items()}
@@ -128,12 +126,11 @@ def epoch_row(trainer: L.Trainer) -> dict[str, float]:
     return {**values, "epoch": trainer.current_epoch, "step": step} if values else {}
 
 
-def _of_training(row: Row) -> bool:
+def _has_training_values(row: Row) -> bool:
     return any(value for key, value in row.items() if key.startswith("train/"))
 
 
-def _columns(path: Path) -> list[str]:
-    """The header of metrics.csv; [] without one."""
+def _read_header(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             return next(csv.reader(file), [])
@@ -141,7 +138,7 @@ def _columns(path: Path) -> list[str]:
         return []
 
 
-def _text(columns: Sequence[str], rows: Iterable[Row]) -> str:
+def _format_rows(columns: Sequence[str], rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""Classes that earlier versions named in another way: their runs can still be read."""
+"""Class and key names of earlier versions, so that their runs stay readable."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ MOVED = {
     "maskclr_pl.sources.ntu.skeleton_files.": "maskclr_pl.sources.ntu.source.",
     "maskclr_pl.methods.decoders.": "maskclr_pl.methods.pretrain.decoders.",
 }
-"""Full name, or prefix that ends in a dot -> the name or prefix now. The first that fits counts."""
+"""Old full name, or prefix that ends in a dot -> new name or prefix. The first match counts."""
 
 
 RENAMED_KEYS = {
     "select_on": "monitor_split",
 }
-"""Setting of earlier versions -> its key now, from the root of a configuration."""
+"""Old key -> new key, as dotted paths from the root of a configuration."""
 
 
 def update_config(config: Any) -> Any:
-    """Copy a configuration of plain values, with the keys and `_target_`s of this version."""
+    """Copy a configuration with the keys and `_target_`s of this version."""
     config = _with_targets(config)
     for old, new in RENAMED_KEYS.items():
         node, (*groups, key) = config, old.split(".")

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.files import atomic_path, write_atomically
-from maskclr_pl.types import InputError
+from maskclr_pl.text import one_line
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How cells begin that a spreadsheet runs."""
+"""First characters of cells that a spreadsheet runs as a formula."""
 
 
 def set_aside(path: Path) -> Path | None:
-    """Move a file that is there out of the way, to `name.1.ext` or the next free number.
+    """Rename an existing file to `name.1.ext`, or the next free number.
 
     Returns:
-        Where it is now; None if there was none.
+        The new path; None if there is no such file.
     """
     if not path.is_file():
         return None
@@ -32,12 +33,12 @@ def set_aside(path: Path) -> Path | None:
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """A text file with a line each."""
+    """Write a text file."""
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
-    """`metrics.json`: flat; accuracies in percent; null for a value that is not a number."""
+    """Write `metrics.json`: flat; accuracies in percent; null for NaN and infinity."""
     values = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in sorted(metrics.items())
@@ -48,60 +49,58 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
 def write_predictions(
     folder: Path, name: np.ndarray, label: np.ndarray, logits: np.ndarray
 ) -> None:
-    """`predictions.npz`: name (n,), label (n,), logits (n, K) of the test clips."""
+    """Write `predictions.npz`: name (n,), label (n,), logits (n, K) of the test clips."""
     with atomic_path(folder / "predictions.npz") as partial:
         np.savez(partial, name=name, label=label, logits=logits)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file with the keys of the first row as its header.
+    """Write a CSV file with the keys of the first row as its header.
 
-    Names come from files: one that a spreadsheet would run as a formula gets an apostrophe before
-    it, which `read_table` takes away.
+    Names come from untrusted files: a cell that a spreadsheet would run as a formula gets a leading
+    apostrophe, which `read_table` removes.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     cells = [list(rows[0]), *(list(row.values()) for row in rows)]
-    writer.writerows([[_plain(cell) for cell in row] for row in cells])
+    writer.writerows([[_escape(cell) for cell in row] for row in cells])
     write_atomically(path, text.getvalue().encode())
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of `write_table`.
+    """Read a CSV file written by `write_table`.
 
     Raises:
         InputError: If it is damaged.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = [[_unmarked(cell) for cell in row] for row in csv.reader(file) if row]
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: no header, or no UTF-8
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a table as this package writes them ({reason})") from None
-    if lines and len(lines[-1]) != len(header):
-        del lines[-1]  # a process was killed while it wrote the row
-    if any(len(line) != len(header) for line in lines):
-        raise InputError(f"{path}: rows of another length than its header; it is damaged")
-    return [dict(zip(header, line, strict=True)) for line in lines]
+            header, *rows = [[_unescape(cell) for cell in row] for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no header, or not UTF-8
+        raise InputError(f"{path}: not a table of this package ({one_line(error)})") from None
+    if rows and len(rows[-1]) != len(header):
+        del rows[-1]  # the process was killed while writing it
+    if any(len(row) != len(header) for row in rows):
+        raise InputError(f"{path}: rows of different lengths; the file is damaged")
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _plain(cell: Any) -> Any:
-    """A cell that no spreadsheet runs."""
+def _escape(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell.lstrip("'").startswith(_FORMULA):
         return cell
     try:
-        float(cell)  # a number that was formatted
+        float(cell)  # a formatted number
     except ValueError:
         return f"'{cell}"
     return cell
 
 
-def _unmarked(cell: str) -> str:
-    marked = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
-    return cell[1:] if marked else cell
+def _unescape(cell: str) -> str:
+    escaped = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
+    return cell[1:] if escaped else cell
 
 
 def series(rows: Iterable[Mapping[str, str]], column: str) -> tuple[list[int], list[float]]:
-    """Epochs (from 1) and values of a column of `metrics.csv`, where it has a value."""
+    """Epochs (from 1) and values of a column of `metrics.csv`, without empty cells."""
     pairs = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
     return [epoch for epoch, _ in pairs], [value for _, value in pairs]
