@@ -1,4 +1,4 @@
-"""Ways of learning; each is a LightningModule that reads like its paper's algorithm."""
+"""Training methods, each a LightningModule that follows its paper's algorithm."""
 
 from maskclr_pl.methods.base import Method
 from maskclr_pl.methods.classifier import Classifier

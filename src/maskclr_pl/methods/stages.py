@@ -1,8 +1,7 @@
-"""Stages of a training: how many epochs it has, and from which of them each stage runs in full.
+"""Stages of a training: parts, such as masking or mining, that begin in a later epoch.
 
-A method or a callback that does its main work from some epoch on only (masking, mining) lists its
-stages in an attribute `stages`. Everything that depends on them asks here: which epochs may become
-best.ckpt, whether a stage begins at all, what a continued run keeps.
+A method or callback with such a part lists it in its attribute `stages`. Only epochs in which every
+stage has full strength may become best.ckpt.
 """
 
 import math
@@ -16,14 +15,14 @@ class Stage:
     """A part of a training that begins in some epoch.
 
     Args:
-        name: What begins, for logs and figures (`masking`).
-        key: The setting that says when (`masking.start_epoch`).
-        start: Its first epoch, from 0; between 0 and 1 a share of the epochs of the training.
-        ramp: Epochs over which it grows to full strength, or a share likewise.
-        ramp_key: The setting of `ramp`.
+        name: Name in logs and figures (`masking`).
+        key: Setting of `start` (`masking.start_epoch`).
+        start: First epoch, from 0; between 0 and 1 a share of the training.
+        ramp: Epochs until full strength, or a share of the training.
+        ramp_key: Setting of `ramp`.
 
     Raises:
-        ValueError: If a number is negative, or neither whole nor a share.
+        ValueError: If a number is negative, or above 1 and not whole.
     """
 
     def __init__(self, name: str, key: str, start: float, ramp: float = 0, ramp_key: str = ""):
@@ -40,10 +39,9 @@ class Stage:
         self._epochs: int | None = None
 
     def resolve(self, epochs: int) -> None:
-        """Turn shares into epochs. The first call counts: a continued run keeps its epochs.
+        """Turn shares of a training of `epochs` epochs into epochs.
 
-        Args:
-            epochs: Epochs of the training that a share is a share of.
+        Only the first call has an effect, so that a resumed run keeps its stages.
         """
         if self._epochs is None:
             self._epochs = max(0, epochs)
@@ -55,35 +53,35 @@ class Stage:
 
     @property
     def full(self) -> int:
-        """First epoch in which it has full strength, from 0."""
+        """First epoch at full strength, from 0."""
         return self.first + self._epoch(self.ramp)
 
     def _epoch(self, value: float) -> int:
         if not 0 < value < 1:
             return int(value)
         if self._epochs is None:
-            raise RuntimeError(f"{self.key}: {value} is a share; settle it first")
+            raise RuntimeError(f"{self.key}: {value} is a share; call resolve() first")
         return int(value * self._epochs)
 
 
-def collect_stages(parts: Iterable[Any]) -> list[Stage]:
-    """The stages of methods and callbacks."""
-    return [stage for part in parts for stage in getattr(part, "stages", ())]
+def collect_stages(components: Iterable[Any]) -> list[Stage]:
+    """Collect the stages of methods and callbacks."""
+    return [stage for component in components for stage in getattr(component, "stages", ())]
 
 
 def planned_epochs(
     max_epochs: int | None, max_steps: int, batches: float, accumulate: int = 1
 ) -> int:
-    """Epochs of a training that ends with `max_epochs` or `max_steps`, whichever is first.
+    """Return the number of epochs until `max_epochs` or `max_steps`, whichever is first.
 
     Args:
         max_epochs: None or -1: no limit.
-        max_steps: Steps of the optimizer; -1: no limit.
-        batches: Training batches of an epoch.
-        accumulate: Batches of a step.
+        max_steps: Optimizer steps; -1: no limit.
+        batches: Training batches per epoch.
+        accumulate: Batches per step.
 
     Raises:
-        InputError: If there is no limit, or it leaves nothing to train.
+        InputError: If there is no limit, or it allows no step.
     """
     epochs = None if max_epochs in (None, -1) else max_epochs
     if epochs is None and max_steps < 0:
@@ -103,15 +101,15 @@ def planned_epochs(
 
 
 def check_stages(stages: Iterable[Stage], epochs: int, limit: str) -> None:
-    """Refuse a stage that would never begin, or never run in full.
+    """Raise InputError for a stage that would never begin or reach full strength.
 
     Args:
-        stages: Settled ones.
-        epochs: Of the training.
-        limit: The setting that says so, for the message: `trainer.max_epochs=4`.
+        stages: Resolved stages.
+        epochs: Epochs of the training.
+        limit: Setting that limits the training, for the message: `trainer.max_epochs=4`.
 
     Raises:
-        InputError: With both numbers.
+        InputError: See above.
     """
     for stage in stages:
         if stage.first >= epochs:
