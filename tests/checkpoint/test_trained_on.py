@@ -56,11 +56,11 @@ def test_the_record_survives_a_checkpoint(tmp_path):
     clips = part(tmp_path, [f"c{i}" for i in range(9)])
     record = TrainingRecord().trained(only(clips, slice(0, 4)), labels=True)
     record = record.trained(only(clips, slice(2, 6)), labels=False)
-    torch.save({"maskclr_pl": {"trained_on": record.plain()}}, tmp_path / "a.ckpt")
+    torch.save({"maskclr_pl": {"trained_on": record.to_dict()}}, tmp_path / "a.ckpt")
     read = TrainingRecord.read(read_weights(tmp_path / "a.ckpt"), "a")
     assert read.unrecorded == ()
     for kind, rows in (("labelled", range(4)), ("unlabelled", range(2, 6))):
-        same, namesakes = getattr(read, kind).among(clips)
+        same, namesakes = getattr(read, kind).find_in(clips)
         assert np.flatnonzero(same).tolist() == list(rows)
         assert not namesakes.any()
         expected = np.sort(clips.store.digest[list(rows)].astype(np.uint64).view(np.int64))
@@ -120,17 +120,19 @@ def test_checkpoints_without_a_record_are_said(tmp_path):
     for content in ({}, {"maskclr_pl": {"config": {}}}, {"maskclr_pl": {"trained_on": [3]}}):
         record = TrainingRecord.read(content, "runs/old")
         clips = part(tmp_path, ["a"])
-        assert check(record, test=clips)[0].startswith("runs/old does not record which clips")
-        later = TrainingRecord.read({"maskclr_pl": {"trained_on": record.plain()}}, "runs/new")
+        assert check(record, test=clips)[0].startswith(
+            "runs/old has no record of its training clips"
+        )
+        later = TrainingRecord.read({"maskclr_pl": {"trained_on": record.to_dict()}}, "runs/new")
         assert later.unrecorded == ("runs/old",)
 
 
 def test_stores_without_digests(tmp_path):
     clips = part(tmp_path, ["a", "S001C001P001R001A001"])
     clips.store.digest = None
-    known = ClipSet.of(clips)
+    known = ClipSet.from_dataset(clips)
     assert not len(known.poses)
-    same, namesakes = known.among(clips)
+    same, namesakes = known.find_in(clips)
     assert (same.tolist(), namesakes.tolist()) == ([False, True], [True, False])
 
 

@@ -204,7 +204,7 @@ MISTAKES = {
         r"trainer\.strategy=ddp_spawn keeps .*; type trainer\.strategy=ddp",
     ),
     # values that are missing
-    "no data path": ("train", ["data=custom"], r"data\.path is missing; type data\.path="),
+    "no data path": ("train", ["data=custom"], r"data\.path is missing; pass data\.path="),
     "no training split": (
         "train",
         [
@@ -213,10 +213,10 @@ MISTAKES = {
         ],
         r"no pair of splits with test_split=train .* pass data\.train_split=\.\.\.",
     ),
-    "no input": ("prepare", ["output=x.h5"], r"input is missing; type input="),
-    "no skeleton": ("prepare", ["input=x.pkl", "output=x.h5"], r"skeleton is missing; type skel"),
-    "no checkpoint": ("evaluate", [], r"ckpt_path is missing; type ckpt_path="),
-    "no runs": ("report", [], r"runs is missing; type runs="),
+    "no input": ("prepare", ["output=x.h5"], r"input is missing; pass input="),
+    "no skeleton": ("prepare", ["input=x.pkl", "output=x.h5"], r"skeleton is missing; pass skel"),
+    "no checkpoint": ("evaluate", [], r"ckpt_path is missing; pass ckpt_path="),
+    "no runs": ("report", [], r"runs is missing; pass runs="),
     # data
     "a data file that is not there": (
         "train",
@@ -241,12 +241,12 @@ MISTAKES = {
     "wrong class count": (
         "train",
         train("clip.classes=60"),
-        r"clip\.classes=60 was given, but .*store\.h5 has 8; .*clip\.classes=8",
+        r"clip\.classes=60, but .*store\.h5 has 8; .*clip\.classes=8",
     ),
     "wrong joint count": (
         "train",
         train("clip.joints=25"),
-        r"clip\.joints=25 was given, but .*store\.h5 has 17",
+        r"clip\.joints=25, but .*store\.h5 has 17",
     ),
     "an unknown skeleton": ("train", train("clip.skeleton=h36m"), r"'h36m' \(did you mean h36m17"),
     # settings that do not go together
@@ -258,7 +258,11 @@ MISTAKES = {
         train("masking=none"),
         r"masking=none.*loss=ce .*masking=attention",
     ),
-    "one clip per batch": ("train", train("data.batch_size=1"), r"data\.batch_size.*at least 2"),
+    "one clip per batch": (
+        "train",
+        train("data.batch_size=1"),
+        r"batch_size=1: expected .* from 2",
+    ),
     "a negative masking ratio": (
         "train",
         train("masking.strategy.ratio=-0.1"),
@@ -283,7 +287,7 @@ MISTAKES = {
     "synchronised statistics": (
         "train",
         train("+trainer.sync_batchnorm=true"),
-        r"trainer\.sync_batchnorm=true would exchange the BatchNorm layers.*leave it out",
+        r"trainer\.sync_batchnorm=true replaces BatchNorm layers.*leave it out",
     ),
     # runs and checkpoints
     "weights of nothing": (
@@ -315,13 +319,13 @@ MISTAKES = {
     "resume of a folder that is no run": (
         "train",
         ["resume=WORLD/half"],
-        r"resume=.*half: no config\.yaml in this folder, or a damaged one, and no checkpoint; pass",
+        r"resume=.*half: neither a readable config\.yaml nor a checkpoint in this folder; pass",
     ),
     "resume of nothing": ("train", ["resume=gone"], r"resume=gone: no config\.yaml"),
     "resume with another part": (
         "train",
         ["resume=WORLD/run", "backbone=dstformer"],
-        r"backbone=dstformer would exchange a part",
+        r"backbone=dstformer: resume= cannot replace parts",
     ),
     "resume with an unknown key": ("train", ["resume=WORLD/run", "sead=1"], r"sead"),
     "a figure that does not exist": (
@@ -337,7 +341,7 @@ MISTAKES = {
     "a folder that holds a run": (
         "train",
         train("output_dir=WORLD/run"),
-        r"run holds a run already; pass resume=\S+run to continue it, or leave out output_dir",
+        r"run holds a run already; pass resume=\S+run to continue it, resume=auto",
     ),
     "a run folder that is a file": (
         "train",
@@ -496,7 +500,7 @@ ESCAPES = {
     "a class through torch": ("optim", "torch.nn.modules.module.OrderedDict", "OrderedDict"),
     "a lookalike package": ("method", "maskclr_plus.Method", r"maskclr_plus\.Method"),
     "the loss": ("loss.terms.ce", "os.system", "os.system"),
-    "the augmentation": ("augment.augment.0", "os.system", "os.system"),
+    "the augmentation": ("augment.augment.crop", "os.system", "os.system"),
     # Hydra itself does not refuse these
     "the data module": ("data", "logging.FileHandler", "FileHandler"),
     "a reference": ("elsewhere", "logging.FileHandler", "FileHandler|elsewhere"),
@@ -557,11 +561,11 @@ NO_WEIGHTS = {
     "nothing": (None, "its state_dict is a NoneType"),
     "a list": ([torch.zeros(1)], "its state_dict is a list"),
     "lost": (LOST, r"not a checkpoint.*type backbone\.weights="),
-    "numbers": ({"backbone.a": 5}, r"'backbone\.a' in its state_dict is no weight \(int\)"),
-    "numbers for names": ({5: torch.zeros(1)}, "5 in its state_dict is no weight"),
+    "numbers": ({"backbone.a": 5}, r"'backbone\.a' in its state_dict is not a tensor \(int\)"),
+    "numbers for names": ({5: torch.zeros(1)}, "5 in its state_dict is not a tensor"),
     "a sparse tensor": ({"head.a": torch.eye(2).to_sparse()}, "'head.a' in its state_dict is no"),
-    "empty": ({}, "does not fit|do not make a model"),
-    "another shape": ({"backbone.a": torch.zeros(1)}, "does not fit|do not make a model"),
+    "empty": ({}, "does not fit|do not form a model"),
+    "another shape": ({"backbone.a": torch.zeros(1)}, "does not fit|do not form a model"),
 }
 
 

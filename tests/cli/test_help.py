@@ -9,10 +9,10 @@ from maskclr_pl.cli import help_text
 from tests.helpers.commands import in_process
 
 CONF = Path(__file__).parents[2] / "conf"
-VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))
+COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_key_and_group(name):
     text = help_text(name)
     content = yaml.safe_load((CONF / f"{name}.yaml").read_text())
@@ -27,6 +27,7 @@ def test_every_key_and_group(name):
             if "${" in str(chosen):  # follows from another
                 continue
             [line] = [line for line in lines if line.startswith(f"{group}=")]
+            chosen = ",".join(chosen) if isinstance(chosen, list) else chosen
             assert chosen is None or f"(default: {chosen})" in line
 
 

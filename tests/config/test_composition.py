@@ -81,13 +81,13 @@ def test_augmentation_follows_the_kind_of_data(metres):
         with pytest.raises(InputError, match=f"pass augment={counterpart}$"):
             start(*words, f"augment={name}")
     with pytest.raises(InputError, match="made for pixels"):
-        start(*words, "augment.augment.0.angle=5.0")
+        start(*words, "augment.augment.move.angle=5.0")
     run = start(*words)
     assert run.cfg.augment.sampling == run.cfg.data.sampling == "whole"
     assert f"augment=ntu3d: {metres} holds metres" in run.notes
     # what the augmentation refers to is that of this run
-    assert run.cfg.augment.augment[1].frames == 8
-    assert run.cfg.augment.augment[0].joint == SKELETONS["ntu25"].root
+    assert run.cfg.augment.augment.resize.frames == 8
+    assert run.cfg.augment.augment.center.joint == SKELETONS["ntu25"].root
 
 
 def test_every_augmentation_has_a_counterpart():

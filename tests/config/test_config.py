@@ -12,8 +12,9 @@ from maskclr_pl.skeletons.skeleton import SKELETONS
 
 CONF = config_dir()
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
-VERBS = [path.stem for path in FILES if len(path.parts) == 1]
+COMMANDS = [path.stem for path in FILES if len(path.parts) == 1]
 OPTIONS = [(path.parent.as_posix(), path.stem) for path in FILES if len(path.parts) == 2]
+OPTIONS = [(group, option) for group, option in OPTIONS if group != "base"]  # shared, not chosen
 
 # what a bare configuration cannot know
 GIVEN = {
@@ -37,18 +38,18 @@ def no_hydra():
     GlobalHydra.instance().clear()
 
 
-def compose(verb, *overrides):
+def compose(command, *overrides):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(verb, [*GIVEN.get(verb, []), *overrides])
+        return hydra.compose(command, [*GIVEN.get(command, []), *overrides])
 
 
-def verb_of(group):
+def command_of(group):
     """The command that has the group: the one that names it in its defaults, else train."""
-    for verb in VERBS:
-        if verb != "train" and re.search(
-            rf"^  - {group}: ", (CONF / f"{verb}.yaml").read_text(), re.M
+    for command in COMMANDS:
+        if command != "train" and re.search(
+            rf"^  - {group}: ", (CONF / f"{command}.yaml").read_text(), re.M
         ):
-            return verb
+            return command
     return "train"
 
 
@@ -69,21 +70,21 @@ def plain(cfg):
 
 def test_the_tree_is_found():
     assert (CONF / "train.yaml").is_file()
-    assert {"train", "evaluate", "prepare", "report"} <= set(VERBS)
+    assert {"train", "evaluate", "prepare", "report"} <= set(COMMANDS)
     assert {"data", "backbone", "method", "loss", "masking"} <= {group for group, _ in OPTIONS}
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_command_composes(verb):
-    values = plain(compose(verb))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command):
+    values = plain(compose(command))
     for target in targets(values):
         assert callable(hydra.utils.get_object(target)), target
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_command_is_a_module(verb):
-    assert (CONF.parent / "src" / "maskclr_pl" / f"{verb}.py").is_file() or (
-        CONF.parent / f"{verb}.py"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_a_module(command):
+    assert (CONF.parent / "src" / "maskclr_pl" / f"{command}.py").is_file() or (
+        CONF.parent / f"{command}.py"
     ).is_file()
 
 
@@ -91,7 +92,7 @@ def test_every_command_is_a_module(verb):
 def test_every_option_composes(group, option):
     more = ["source.labels=labels.csv"] if (group, option) == ("source", "poses") else []
     more += ["method=mamp"] if group == "decoder" else []
-    values = plain(compose(verb_of(group), f"{group}={option}", *more))
+    values = plain(compose(command_of(group), f"{group}={option}", *more))
     for target in targets(values):
         assert callable(hydra.utils.get_object(target)), target
 

@@ -375,7 +375,7 @@ def test_one_class_is_refused_in_words_of_the_store(tmp_path, capsys):
     store_of(tmp_path, clips, {"train": names[:4], "test": names[4:]}, ["wave"])
     words = ["data=custom", "data.path=s.h5", "data.train_split=train", "data.test_split=test"]
     line = refused("train", *words, cwd=tmp_path, capsys=capsys)
-    assert line.startswith("error: s.h5 has a single class (wave), and a classifier needs two")
+    assert line.startswith("error: s.h5 has a single class (wave), but a classifier needs two")
 
 
 def test_the_report_of_a_store_is_beside_it(tmp_path, capsys):

@@ -145,12 +145,12 @@ def test_a_lifting_backbone_is_fine_tuned_in_2d_and_probed_in_3d(folder, capsys)
     output = train("ntu60_xsub", *words, folder=folder, capsys=capsys)
     assert "start      backbone from" in output
     # it was shown 2D poses
-    assert output.count("is for metres and is not taken over") == 1
+    assert output.count("is for metres and is not inherited") == 1
     # and on the 3D clips themselves it is shown what it learnt to lift
     words = ["method=linear_probe", start, "output_dir=probe", "debug=fast"]
     words += ["data.num_workers=0", "trainer.accelerator=cpu"]
     output = in_process("train", *words, cwd=folder, capsys=capsys)
-    assert "not taken over" not in output
+    assert "not inherited" not in output
     probe, info = load_run(folder / "probe" / "checkpoints" / "last.ckpt")
     clips = probe.preprocess(torch.randn(2, 1, 12, 25, 3))
     assert set(clips[..., 2].unique().tolist()) == {1.0}

@@ -68,7 +68,7 @@ def test_the_encoder_of_another_stream_is_not_taken_for_it(
 ) -> None:
     words = ["method=linear_probe", f"init_from={runs / 'crossclr'}", "clip.stream=bone_motion"]
     line = refused("train", *words, "debug=fast", cwd=runs, capsys=capsys)
-    assert "backbones for joint, joint_motion, bone, and this run has clip.stream=bone_mo" in line
+    assert "backbones for joint, joint_motion, bone, but this run has clip.stream=bone_mo" in line
     assert line.endswith("pass clip.stream=joint")
 
 
@@ -117,7 +117,10 @@ def test_a_checkpoint_is_enough(runs: Path, method: str) -> None:
             ["method=crossclr", "method.queue_size=32768"],
             r"queue_size=32768, but there are \d+ training clips",
         ),
-        (["method=crossclr", "clip.stream=bone"], r"clip\.stream=bone: CrosSCLR makes its streams"),
+        (
+            ["method=crossclr", "clip.stream=bone"],
+            r"CrosSCLR computes its streams",
+        ),
         (["method=crossclr", "method.topk=0"], r"topk must be in \[1, "),
         (["method=aimclr", "augment=aimclr"], r"pass augment=aimclr_2d"),
         (["method=aimclr", "loss=ce"], r"loss"),

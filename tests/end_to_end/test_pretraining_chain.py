@@ -43,7 +43,7 @@ def test_pretraining_and_its_protocols(
     for method, own in AFTER.items():
         words = [f"method={method}", "init_from=start", *own, *COMMON, f"output_dir={method}"]
         printed = in_process("train", *words, cwd=tmp_path, capsys=capsys)
-        assert "settings as there: backbone, clip, data, augment" in printed
+        assert "inherited settings: backbone, clip, data, augment" in printed
         assert "result     test top1" in printed
     for run in ("start", *AFTER):
         state = torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)

@@ -69,7 +69,7 @@ def test_frozen_features(tmp_path: Path, command: Command, start: Path, method: 
 def test_what_is_not_typed_is_as_in_the_run(tmp_path: Path, command: Command, start: Path) -> None:
     """Backbone, clips, augmentation and data come along; typed values stand."""
     args = ["method=knn", f"init_from={start}", "~logger.csv", "output_dir=same"]
-    assert "settings as there: backbone, clip, data, augment" in command("train", *args)
+    assert "inherited settings: backbone, clip, data, augment" in command("train", *args)
     theirs, ours = (
         yaml.safe_load((run / "config.yaml").read_text()) for run in (start, tmp_path / "same")
     )
@@ -251,7 +251,7 @@ def test_two_processes_know_the_features_of_one(
 REFUSED = {
     "no start": (
         ["method=finetune", "source.clips=24"],
-        "starts from another run; type init_from=RUN",
+        "starts from another run; pass init_from=RUN_FOLDER",
     ),
     "nothing to choose by": (
         ["data.val_fraction=0", "source.clips=24"],

@@ -152,5 +152,5 @@ def test_every_recipe_on_real_data(tmp_path_factory, capsys, data, recipe):
         assert "pass monitor_split=last" in refused("train", *words, cwd=folder, capsys=capsys)
         words.append("monitor_split=last")
     printed = in_process("train", *words, out, cwd=folder, capsys=capsys)
-    assert "settings as there: backbone, clip, data" in printed
+    assert "inherited settings: backbone, clip, data" in printed
     assert "test/top1" in read_metrics(folder / f"{recipe}_tuned")

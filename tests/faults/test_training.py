@@ -80,7 +80,7 @@ def test_a_training_that_is_stopped_in_every_way_ends_as_if_it_were_not(
     rows, _ = read_rows(run / "metrics.csv")
     assert [row["epoch"] for row in rows if row.get("train/loss")] == ["0"]
     line = refused("train", *TRAIN, cwd=tmp_path, capsys=capsys)
-    assert "run holds a run already; pass resume=run to continue it, or leave" in line
+    assert "run holds a run already; pass resume=run to continue it, " in line
     with fault(run, 12, full):
         line = refused("train", *auto, cwd=tmp_path, capsys=capsys)
     assert "cannot be written (No space left on device); free some space" in line
@@ -103,9 +103,9 @@ def test_an_automatic_resume_is_one_of_the_same_run(
         return refused("train", *args, cwd=whole.folder, capsys=capsys)
 
     line = train(*TRAIN, "resume=auto", "optim.lr=0.5")
-    assert "optim.lr=0.5: the run that is continued has optim.lr=0.001" in line
+    assert "optim.lr=0.5: the resumed run has optim.lr=0.001" in line
     line = train(*(word for word in TRAIN if "start_epoch" not in word), "resume=auto")
-    assert "was begun with masking.start_epoch=1, which is not passed now" in line
+    assert "was started with masking.start_epoch=1" in line
     assert "pass output_dir=FOLDER" in train(*ARGS, "resume=auto")
     with holding(whole.folder / "run"):
         assert "run: another command is writing there" in train("resume=run")
@@ -141,20 +141,18 @@ def test_damaged_files_of_a_run(
     best.write_bytes(best.read_bytes()[:1000])
     line = refused("train", "resume=run", cwd=folder, capsys=capsys)
     assert "best.ckpt: not a readable checkpoint" in line
-    assert "all 4 epochs are done; pass trainer.max_epochs=8 to train on" in line
+    assert "all 4 epochs are done; pass trainer.max_epochs=8 to continue" in line
     config.write_text("data: [1,")
     last.write_bytes(b"")
     printed = in_process("train", "resume=run", "trainer.max_epochs=5", cwd=folder, capsys=capsys)
-    assert (
-        "config.yaml is missing or damaged: the settings are those of run/checkpoints/" in printed
-    )
+    assert "config.yaml is missing or damaged; settings are read from run/checkpoints/" in printed
     assert "last.ckpt: not a readable checkpoint" in printed
     assert "the run continues from run/checkpoints/last-1.ckpt" in printed
     assert "best.ckpt: not a readable checkpoint" in printed
-    assert "chosen anew from the epochs to come" in printed
+    assert "selected again from the coming epochs" in printed
     assert torch.load(best, weights_only=True)["epoch"] == 4
     assert "max_epochs: 5" in config.read_text()
     shutil.rmtree(folder / "run/checkpoints")
     config.write_text("")
     line = refused("train", "resume=run", cwd=folder, capsys=capsys)
-    assert "or a damaged one, and no checkpoint" in line
+    assert "neither a readable config.yaml nor a checkpoint" in line

@@ -51,7 +51,7 @@ def test_a_run_of_an_earlier_version_is_continued_and_started_from(
         torch.save(content, path)
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     printed = train("resume=run", "trainer.max_epochs=2", capsys=capsys)
-    assert "continues  epoch 2 of 2" in printed
+    assert "resume     epoch 2 of 2" in printed
     printed = train("method=linear_probe", "init_from=other", "debug=fast", capsys=capsys)
     assert "start      backbone from other" in printed
     in_process("embed", "ckpt_path=other", cwd=tmp_path, capsys=capsys)

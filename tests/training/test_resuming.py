@@ -58,7 +58,7 @@ def test_stages_stay_where_they_were(folder: Path, command: Command) -> None:
     """The kind: a share of more epochs is another epoch, and masking that was on went off."""
     printed = command("train", "resume=run", "trainer.max_epochs=8")
     [where] = lines(printed, "continues")
-    assert where == "continues  epoch 5 of 8, step 4, from run/checkpoints/last.ckpt"
+    assert where == "resume     epoch 5 of 8, step 4, from run/checkpoints/last.ckpt"
     assert any("start_epoch=0.5 stays at epoch 3" in note for note in lines(printed, "note"))
     assert hidden(folder / "run") == [False] * 2 + [True] * 6
     metrics = json.loads((folder / "run/metrics.json").read_text())
@@ -92,11 +92,11 @@ def test_runs_of_an_older_version_are_continued(folder: Path, command: Command) 
 
 
 REFUSED = {
-    "optim.lr=0.5": r"optim\.lr=0\.5: the run that is continued has optim\.lr=0\.001",
+    "optim.lr=0.5": r"optim\.lr=0\.5: the resumed run has optim\.lr=0\.001",
     "data.labelled=0.5": r"has data\.labelled=null",
     "output_dir=other": "has output_dir=run",
-    "experiment=demo": "would exchange a part",
-    "~masking": "would exchange a part",
+    "experiment=demo": "cannot replace parts",
+    "~masking": "cannot replace parts",
     "trainer.max_epochs=3": r"has 4 epochs already, and trainer\.max_epochs=3",
 }
 
@@ -135,7 +135,7 @@ def test_other_data_is_refused(
     command("prepare", *source)
     words = ["resume=run", "trainer.max_epochs=5", "data.path=other.h5"]
     line = refused("train", *words, cwd=folder, capsys=capsys)
-    assert "other.h5 holds other clips than when run was begun" in line
+    assert "other.h5 holds other clips than when run was started" in line
 
 
 def test_a_file_that_is_not_the_last_checkpoint(
@@ -186,7 +186,7 @@ def test_a_stop_before_the_end_is_said(
     line = refused(
         "train", *words, "masking.start_epoch=3", "output_dir=none", cwd=folder, capsys=capsys
     )
-    assert "after 1 of 5 epochs there is none to take as best.ckpt (masking has full" in line
+    assert "no epoch is eligible for best.ckpt after 1 of 5 (masking has full" in line
     assert not (folder / "none/checkpoints/best.ckpt").exists()
     line = refused("evaluate", "ckpt_path=none", cwd=folder, capsys=capsys)
     assert "pass none/checkpoints/last.ckpt" in line

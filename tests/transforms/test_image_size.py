@@ -41,7 +41,7 @@ def composed(*overrides):
 def pipeline(augment, name):
     """A list of transforms of an augment=, as one."""
     cfg = composed("data=custom", f"augment={augment}")
-    return nn.Sequential(*hydra.utils.instantiate(cfg.augment[name], _convert_="all"))
+    return nn.Sequential(*hydra.utils.instantiate(cfg.augment[name], _convert_="all").values())
 
 
 PIPELINES = (
@@ -129,11 +129,11 @@ def test_nobody_is_moved_nowhere():
 def test_what_moves_relative_to_what():
     """One's own data move relative to the body, the benchmarks as published."""
     for data, augment in (("custom", "body"), ("ntu60_xsub", "image"), ("kinetics400", "image")):
-        move = composed(f"data={data}").augment.augment[0]
+        move = composed(f"data={data}").augment.augment.move
         assert hydra.utils.instantiate(move).relative_to == augment
     published = composed("data=ntu60_xsub").augment
-    assert published.augment[0].shift == 0.1
-    assert list(published.preprocess[0].ratio) == [2.0, 2.0]
+    assert published.augment.move.shift == 0.1
+    assert list(published.preprocess.crop.ratio) == [2.0, 2.0]
 
 
 def waving(path, size) -> Store:

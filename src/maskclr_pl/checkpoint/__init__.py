@@ -1,4 +1,4 @@
-"""Checkpoints: written, read, started from."""
+"""Checkpoints: metadata, loading, and starting from other runs."""
 
 from maskclr_pl.backbones.pretrained import load_published_weights
 

@@ -1,4 +1,4 @@
-"""Where the weights of a run come from, and whether they have seen what it is measured on."""
+"""Training clips behind the weights of a run, and their overlap with its evaluation clips."""
 
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,21 @@ from maskclr_pl.methods import Classifier, Method
 def training_record(
     cfg: DictConfig, data: SkeletonDataModule, method: Method, last: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The clips that the weights of a run are trained on, by it and before it.
+    """Record the clips that the weights of a run are trained on, by this run and earlier ones.
 
     Args:
         cfg: Complete.
         data: Of this run.
         method: Of this run.
-        last: Checkpoint that it continues from, if it does; it was checked at its start.
+        last: Checkpoint that a resumed run continues from.
 
     Returns:
-        The record for the checkpoints of this run, and notes on clips that it is measured on and
-        that were trained on before, a line each.
+        The record for the checkpoints of this run, and notes on evaluation clips that earlier
+        runs were trained on.
 
     Raises:
-        InputError: If `init_from` was trained, with labels, on such clips, and `init_overlap` does
-            not accept it.
+        InputError: If `init_from` was trained with labels on evaluation clips of this run, and
+            `init_overlap=refuse`.
     """
     record = TrainingRecord()
     notes: list[str] = []
@@ -41,19 +41,19 @@ def training_record(
         record, notes = _checked_start(cfg, data)
     if any(parameter.requires_grad for parameter in method.parameters()):
         record = record.trained(data.train, labels=isinstance(method, Classifier))
-    return record.plain(), [f"note: {note}" for note in notes]
+    return record.to_dict(), [f"note: {note}" for note in notes]
 
 
 def _checked_start(cfg: DictConfig, data: SkeletonDataModule) -> tuple[TrainingRecord, list[str]]:
-    choice = cfg.get("init_overlap", "refuse")
-    if choice not in ("refuse", "keep"):
-        raise InputError(f"init_overlap={choice}: expected refuse or keep")
+    policy = cfg.get("init_overlap", "refuse")
+    if policy not in ("refuse", "keep"):
+        raise InputError(f"init_overlap={policy}: expected refuse or keep")
     content = read_weights(checkpoint_path(cfg.init_from))
     record = TrainingRecord.read(content, str(cfg.init_from))
     try:
-        theirs = dict(content["maskclr_pl"]["config"]["data"])
-    except Exception:  # the weights count, whatever a damaged file says of them
-        theirs = {}
+        origin_data = dict(content["maskclr_pl"]["config"]["data"])
+    except Exception:  # weights remain usable without a description
+        origin_data = {}
     parts = {"validation": data.val, "test": data.test, "exemplar": data.exemplars}
-    advice = start_advice(to_container(cfg.data), theirs)
-    return record, check_start(record, parts, str(cfg.init_from), advice, choice == "keep")
+    advice = start_advice(to_container(cfg.data), origin_data)
+    return record, check_start(record, parts, str(cfg.init_from), advice, policy == "keep")

@@ -1,7 +1,7 @@
-"""Self-contained checkpoints, and weights from elsewhere.
+"""Self-contained checkpoints.
 
-A checkpoint holds, beside the weights, the plain values of the configuration, the skeleton of the
-data and the class names, so that the file alone is enough to evaluate. It opens with
+Besides weights, a checkpoint holds the configuration as plain values, the skeleton of the data and
+the class names, so the file alone is enough to evaluate. It opens with
 `torch.load(weights_only=True)`.
 """
 
@@ -23,8 +23,8 @@ from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.runs.moved import update_config
 from maskclr_pl.skeletons.skeleton import Skeleton
 
-_MOST = {"frames": 10_000, "persons": 100}
-"""Of a clip, by key of `data`: every clip would fill the memory."""
+_LIMITS = {"frames": 10_000, "persons": 100}
+"""Largest clip, by key of `data`: larger ones would exhaust the memory."""
 
 
 def run_metadata(
@@ -34,15 +34,15 @@ def run_metadata(
     frames: Sequence[int] | np.ndarray = (),
     trained_on: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The plain values that make a checkpoint self-contained.
+    """Return the plain values that make a checkpoint self-contained.
 
     Args:
         config: The resolved configuration of the run.
         source: Skeleton of the store that the model was trained on.
         class_names: Names of the classes.
-        frames: Lengths of the recordings that the model is trained on; their median and the
-            largest say later into which windows a video is cut.
-        trained_on: The clips that the weights were trained on, see `TrainingRecord.plain`.
+        frames: Lengths of the training recordings; prediction derives its windows from their
+            median and maximum.
+        trained_on: Training clips, see `TrainingRecord.to_dict`.
     """
     lengths = {"median": int(np.median(frames)), "longest": int(max(frames))} if len(frames) else {}
     return {
@@ -56,7 +56,7 @@ def run_metadata(
 
 
 def checkpoint_path(run_or_file: str | Path, which: str = "best") -> Path:
-    """A checkpoint file from a run folder or the file itself.
+    """Return the checkpoint file of a run folder, or the file itself.
 
     Raises:
         InputError: If there is none.
@@ -68,39 +68,39 @@ def checkpoint_path(run_or_file: str | Path, which: str = "best") -> Path:
                 return folder / f"{which}.ckpt"
         if (last := path / "checkpoints" / "last.ckpt").is_file():
             raise InputError(
-                f"{path}: no {which}.ckpt yet: no epoch of this training had all its stages; pass "
-                f"{last} for the last epoch so far, or resume={path} to train on"
+                f"{path}: no {which}.ckpt, because no epoch so far had all stages in full; pass "
+                f"{last} for the last epoch, or resume={path} to continue training"
             )
         raise InputError(f"{path}: no checkpoints/{which}.ckpt in this folder; is it a run folder?")
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; type the run folder that train printed last")
+        raise InputError(f"{path}: no such checkpoint; pass the run folder that train printed last")
     return path
 
 
 def load_run(path: Path, trusted: Iterable[str] = ()) -> tuple[Method, dict[str, Any]]:
-    """The trained method of one of our checkpoints, in eval mode, and its metadata.
+    """Load the trained method of a checkpoint, in eval mode, and its metadata.
 
     Args:
         path: Checkpoint file.
-        trusted: Further packages whose classes may be made.
+        trusted: Further packages whose classes may be instantiated.
 
     Raises:
-        InputError: If the file is not ours, is damaged, or asks for a class that is not trusted.
+        InputError: If the file is damaged, not written by `train`, or names untrusted classes.
     """
     content = read_weights(path)
     if not content.get("maskclr_pl"):
         raise InputError(f"{path}: not a checkpoint written by maskclr_pl.train")
     try:
-        return _rebuilt(content, path, trusted)
+        return _rebuild(content, path, trusted)
     except InputError:
         raise
-    except Exception as error:  # a damaged file can raise nearly anything
-        if isinstance(error.__cause__, InputError):  # in what Hydra made
+    except Exception as error:  # a damaged file may raise anything
+        if isinstance(error.__cause__, InputError):  # wrapped by Hydra
             raise error.__cause__ from None
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path}: its settings and weights do not make a model ({type(error).__name__}: "
-            f"{reason}); expected a checkpoint of maskclr_pl.train, as this version writes them"
+            f"{path}: settings and weights do not form a model ({type(error).__name__}: {reason}); "
+            "expected a checkpoint written by this version of maskclr_pl.train"
         ) from error
 
 
@@ -119,7 +119,7 @@ def load_classifier(path: Path, trusted: Iterable[str] = ()) -> tuple[Classifier
     return method, info
 
 
-def _rebuilt(
+def _rebuild(
     content: Mapping[str, Any], path: Path, trusted: Iterable[str]
 ) -> tuple[Method, dict[str, Any]]:
     info = {**content["maskclr_pl"], "config": update_config(content["maskclr_pl"]["config"])}
@@ -128,12 +128,12 @@ def _rebuilt(
     refuse_untrusted(used, path, trusted_packages(trusted))
     names, data = info["class_names"], info["config"]["data"]
     if not isinstance(names, list) or not isinstance(data["path"], str):
-        raise InputError(f"{path}: does not say what data and classes it was trained on")
-    for key, most in _MOST.items():
-        if not 1 <= data.get(key, 1) <= most:
-            raise InputError(f"{path}: data.{key} is {data[key]}, expected 1 to {most}")
+        raise InputError(f"{path}: no data path or no class names; use another checkpoint")
+    for key, limit in _LIMITS.items():
+        if not 1 <= data.get(key, 1) <= limit:
+            raise InputError(f"{path}: data.{key} is {data[key]}, expected 1 to {limit}")
     lengths = info.get("recording_frames") or {}
-    if not isinstance(lengths, dict) or not all(type(one) is int for one in lengths.values()):
+    if not isinstance(lengths, dict) or not all(type(n) is int for n in lengths.values()):
         raise InputError(f"{path}: recording_frames is {str(lengths)[:80]}, expected whole numbers")
     source = Skeleton.from_dict(info["source_skeleton"])
     state = validated_state_dict(content, path)
@@ -145,15 +145,15 @@ def _rebuilt(
 
 
 def validated_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The names and tensors of a checkpoint.
+    """Return the weights of a checkpoint by name.
 
     Raises:
-        InputError: If it holds none, or values that are not finite.
+        InputError: If there are none, or some are not finite.
     """
     if "state_dict" not in content:
         raise InputError(
-            f"{path}: not a checkpoint written by maskclr_pl.train; for weights that others "
-            f"published type backbone.weights={path}"
+            f"{path}: not a checkpoint written by maskclr_pl.train; for published weights pass "
+            f"backbone.weights={path}"
         )
     state = content["state_dict"]
     if not isinstance(state, dict):
@@ -161,7 +161,7 @@ def validated_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Te
     for name, value in state.items():
         if not isinstance(name, str) or not is_weight(value):
             raise InputError(
-                f"{path}: {name!r} in its state_dict is no weight ({type(value).__name__})"
+                f"{path}: {name!r} in its state_dict is not a tensor ({type(value).__name__})"
             )
     _check_finite(state, path)
     return state

@@ -1,4 +1,4 @@
-"""What the commands that use a trained model share: device, data, run folder."""
+"""Restore what a trained model needs: device, data, run folder."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from maskclr_pl.types import Batch, InputError
 
 
 def select_device(name: str | None) -> torch.device:
-    """A device; by default a GPU if there is one.
+    """Return a device; None is a GPU if there is one.
 
     Raises:
         InputError: If there is no such device.
@@ -27,32 +27,29 @@ def select_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={name}: {str(error).splitlines()[0]}; type device=cpu") from None
+        raise InputError(f"device={name}: {str(error).splitlines()[0]}; pass device=cpu") from None
     return device
 
 
 def restore_data(
     info: Mapping[str, Any], changes: Mapping[str, Any], run: Path | None = None
 ) -> SkeletonDataModule:
-    """The data module of a checkpoint, with what the user changed.
+    """Build the data module of a checkpoint with changed settings.
 
     Args:
-        info: The checkpoint's metadata.
-        changes: Settings of `data`; None leaves one as it was.
-        run: Its run folder, if the training and validation clips are needed: where a file named
-            the labelled clips, they are in its labelled.txt. None: without that file these two
-            parts are empty.
+        info: Metadata of the checkpoint.
+        changes: Settings of `data`; None keeps one.
+        run: Run folder, whose labelled.txt lists the training clips if a file selected them. None
+            leaves the training and validation parts empty in that case.
 
     Raises:
-        InputError: If the store is missing, or has other joints, units or classes than the one
-            that the model was trained on.
+        InputError: If the store is missing, or has other joints, units or classes than the
+            training data.
     """
     settings = dict(info["config"]["data"])
     settings |= {key: value for key, value in changes.items() if value is not None}
     if not Path(settings["path"]).exists():
-        raise InputError(
-            f"{settings['path']}: no such file; type data.path=STORE.h5 for the data to evaluate on"
-        )
+        raise InputError(f"{settings['path']}: no such file; pass data.path=STORE.h5")
     by_name = isinstance(settings.get("labelled"), str)
     if by_name:
         settings["labelled"] = own_list(settings["labelled"], run) if run else None
@@ -72,27 +69,27 @@ def restore_data(
             f"{data.store.path} holds {data.store.coordinates}, the model was trained on "
             f"{trained_in}"
         )
-    _same_classes(data.store, info["class_names"])
+    _check_classes(data.store, info["class_names"])
     return data
 
 
-def _same_classes(store: Store, trained_on: list[str]) -> None:
+def _check_classes(store: Store, trained_on: list[str]) -> None:
     names = store.class_names
     if len(names) != len(trained_on):
         raise InputError(
             f"{store.path} has {len(names)} classes, the model was trained on {len(trained_on)}"
         )
-    for number, (here, there) in enumerate(zip(names, trained_on, strict=True)):
-        if here != there:
+    for index, (name, expected) in enumerate(zip(names, trained_on, strict=True)):
+        if name != expected:
             raise InputError(
-                f"{store.path}: class {number} is {here!r}, the model was trained on {there!r}; "
-                "scores would mean nothing"
+                f"{store.path}: class {index} is {name!r}, but {expected!r} in training; the class "
+                "order differs, so scores are not comparable"
             )
 
 
 def iterate_batches(
     method: Method, data: SkeletonDataModule, part: ClipDataset, device: torch.device
 ) -> Iterator[Batch]:
-    """Every clip of a part once, in order, on a device."""
+    """Yield every clip of a part once, in order, on a device."""
     for batch in data.in_order(part):
         yield method.transfer_batch_to_device(batch, device, 0)

@@ -1,8 +1,8 @@
-"""The clips that a model was trained on, kept in its checkpoints and recognized in later runs.
+"""Record of the clips a model was trained on, kept in checkpoints to detect leaks in later runs.
 
-A clip is recognized by its poses (the digest of the store), or by its NTU sample name, which stays
-the same where the poses do not: 2D and 3D, another pose estimator. Another set may have a clip of
-the same name by chance; such clips are mentioned and nothing more.
+Clips are identified by their poses (digests in the store), or by their NTU sample name, which does
+not depend on the kind of pose (2D, 3D, pose estimator). Equal names in other data sets may be a
+coincidence, so they only cause a note.
 """
 
 import hashlib
@@ -19,43 +19,43 @@ from maskclr_pl.errors import InputError
 from maskclr_pl.sources.ntu.protocols import NTU_NAME
 
 
-def _nothing() -> np.ndarray:
+def _empty() -> np.ndarray:
     return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """A set of clips as 64-bit hashes, each array sorted and without repeats.
+    """A set of clips as sorted, unique 64-bit hashes.
 
     Args:
         poses: Digests of the poses.
         names: Hashes of the NTU sample names, and of other names with their classes.
     """
 
-    poses: Int64[np.ndarray, " p"] = field(default_factory=_nothing)
-    names: Int64[np.ndarray, " n"] = field(default_factory=_nothing)
+    poses: Int64[np.ndarray, " p"] = field(default_factory=_empty)
+    names: Int64[np.ndarray, " n"] = field(default_factory=_empty)
 
     @classmethod
-    def of(cls, clips: ClipDataset) -> "ClipSet":
-        """The clips of a part."""
-        poses, names, _ = _keys(clips)
+    def from_dataset(cls, clips: ClipDataset) -> "ClipSet":
+        """Return the set of clips of a dataset."""
+        poses, names, _ = _hashes(clips)
         return cls(np.unique(poses[poses != 0]), np.unique(names))
 
     def __or__(self, other: "ClipSet") -> "ClipSet":
         return ClipSet(np.union1d(self.poses, other.poses), np.union1d(self.names, other.names))
 
-    def among(
+    def find_in(
         self, clips: ClipDataset
     ) -> tuple[Bool[np.ndarray, " clips"], Bool[np.ndarray, " clips"]]:
-        """Which clips of a part are in the set, and which others merely have a name from it."""
-        poses, names, ntu = _keys(clips)
-        named = np.isin(names, self.names)
-        same = (np.isin(poses, self.poses) & (poses != 0)) | (named & ntu)
-        return same, named & ~same
+        """Return masks of the clips in the set, and of clips that share only a name with it."""
+        poses, names, is_ntu = _hashes(clips)
+        same_name = np.isin(names, self.names)
+        same = (np.isin(poses, self.poses) & (poses != 0)) | (same_name & is_ntu)
+        return same, same_name & ~same
 
 
-def _keys(clips: ClipDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each clip the digest of its poses (0: unknown), a hash of its name, if that is of NTU."""
+def _hashes(clips: ClipDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per clip: digest of the poses (0: unknown), hash of the name, True for an NTU sample name."""
     store, rows = clips.store, clips.rows
     poses = np.zeros(len(rows), np.int64)
     if store.digest is not None:
@@ -73,12 +73,12 @@ def _keys(clips: ClipDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """The clips that a model was trained on, in its run and in those that this one started from.
+    """Clips that a model was trained on, in its run and the runs it started from.
 
     Args:
-        labelled: Trained on with their labels.
-        unlabelled: Trained on without.
-        unrecorded: Runs that the model started from and whose clips are not known.
+        labelled: Clips trained on with labels.
+        unlabelled: Clips trained on without labels.
+        unrecorded: Earlier runs whose clips are unknown.
     """
 
     labelled: ClipSet = field(default_factory=ClipSet)
@@ -87,24 +87,24 @@ class TrainingRecord:
 
     @classmethod
     def read(cls, content: Mapping[str, Any], name: str) -> "TrainingRecord":
-        """The record in a checkpoint; versions before this one kept none.
+        """Read the record of a checkpoint.
 
         Args:
-            content: Of the checkpoint.
-            name: Its run, to be named where there is no record.
+            content: Content of the checkpoint.
+            name: Its run, listed as unrecorded if it has no record.
         """
         try:
-            plain = content["maskclr_pl"]["trained_on"]
+            saved = content["maskclr_pl"]["trained_on"]
             labelled, unlabelled = (
-                ClipSet(*(plain[kind][key].numpy() for key in ("poses", "names")))
+                ClipSet(*(saved[kind][key].numpy() for key in ("poses", "names")))
                 for kind in ("labelled", "unlabelled")
             )
-            return cls(labelled, unlabelled, tuple(map(str, plain["unrecorded"])))
-        except Exception:  # the weights count, whatever a damaged file says of them
+            return cls(labelled, unlabelled, tuple(map(str, saved["unrecorded"])))
+        except Exception:  # weights remain usable without a record
             return cls(unrecorded=(name,))
 
-    def plain(self) -> dict[str, Any]:
-        """Tensors and plain values for a checkpoint."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return tensors and plain values for a checkpoint."""
         sets = {"labelled": self.labelled, "unlabelled": self.unlabelled}
         return {
             **{
@@ -115,8 +115,8 @@ class TrainingRecord:
         }
 
     def trained(self, clips: ClipDataset, labels: bool) -> "TrainingRecord":
-        """The record after a training on the clips of a part, with their labels or without."""
-        own = ClipSet.of(clips)
+        """Return the record after training on a dataset, with labels or without."""
+        own = ClipSet.from_dataset(clips)
         if labels:
             return TrainingRecord(self.labelled | own, self.unlabelled, self.unrecorded)
         return TrainingRecord(self.labelled, self.unlabelled | own, self.unrecorded)
@@ -129,72 +129,73 @@ def check_start(
     advice: str,
     keep: bool,
 ) -> list[str]:
-    """Look for clips of this run that the model it starts from was trained on.
+    """Find evaluation clips of this run that its initial model was trained on.
 
     Args:
-        record: Of that model.
-        parts: Name -> clips that this run is measured on: validation, test, exemplar.
-        run: Where that model is, for the messages.
-        advice: What to pass to avoid an overlap.
-        keep: Accept clips that it was trained on with labels.
+        record: Record of the initial model.
+        parts: Evaluation clips by name: validation, test, exemplar.
+        run: Path of the initial model, for messages.
+        advice: How to avoid an overlap.
+        keep: Accept clips that the model was trained on with labels.
 
     Returns:
-        Notes, a line each.
+        Notes.
 
     Raises:
-        InputError: If it was trained, with labels, on such clips, and `keep` is false.
+        InputError: If it was trained on such clips with labels and `keep` is false.
     """
     notes = [
-        f"{name} does not record which clips it was trained on; whether they are validation or "
-        "test clips of this run is not known"
+        f"{name} has no record of its training clips; they may include validation or test clips "
+        "of this run"
         for name in record.unrecorded
     ]
-    seen, first = [], ""
+    overlaps, first = [], ""
     for name, part in parts.items():
-        same, namesakes = record.labelled.among(part)
+        same, namesakes = record.labelled.find_in(part)
         if same.any():
-            seen.append(f"{same.sum()} of the {len(part)} {name} clips")
+            overlaps.append(f"{same.sum()} of the {len(part)} {name} clips")
             first = first or part.names[int(same.argmax())]
         elif namesakes.any():
             notes.append(
                 f"{run} was trained on clips with the names and classes of {namesakes.sum()} of "
-                f"the {len(part)} {name} clips, but with other poses; make sure that they are not "
+                f"the {len(part)} {name} clips, but with other poses; check that they are not "
                 "the same recordings"
             )
-        same, _ = record.unlabelled.among(part)
+        same, _ = record.unlabelled.find_in(part)
         if name == "test" and same.any():
             notes.append(f"{run} saw {same.sum()} of the {len(part)} test clips, without labels")
-    if not seen:
+    if not overlaps:
         return notes
-    what = (
-        f"{run}, or a run that it started from, was trained with labels on {' and '.join(seen)} of "
-        f"this run, the first is {first!r}"
+    problem = (
+        f"{run}, or a run that it started from, was trained with labels on "
+        f"{' and '.join(overlaps)} of this run, the first is {first!r}"
     )
     if not keep:
-        raise InputError(f"init_from={what}; {advice}, or init_overlap=keep to accept it")
-    return [*notes, f"{what} (init_overlap=keep)"]
+        raise InputError(f"init_from={problem}; {advice}, or init_overlap=keep to accept it")
+    return [*notes, f"{problem} (init_overlap=keep)"]
 
 
-def start_advice(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """What to pass so that a run does not measure itself on clips that its start was trained on.
+def start_advice(data: Mapping[str, Any], origin_data: Mapping[str, Any]) -> str:
+    """Advise how to evaluate on clips that the initial model was not trained on.
 
     Args:
-        ours: Settings `data` of this run.
-        theirs: Those of the other run.
+        data: Settings `data` of this run.
+        origin_data: Settings `data` of the run that it starts from.
     """
-    if not theirs:
+    if not origin_data:
         return "use clips that it has not seen"
-    splits = ("train_split", "test_split", "val_split")
-    differ = [f"data.{key}={theirs.get(key)}" for key in splits if ours.get(key) != theirs.get(key)]
-    if differ:
-        return f"pass {' '.join(differ)} as it had"
-    if not theirs.get("val_split") and not theirs.get("val_fraction"):
+
+    def differing(*keys: str) -> str:
+        return " ".join(
+            f"data.{key}={origin_data.get(key)}"
+            for key in keys
+            if data.get(key) != origin_data.get(key)
+        )
+
+    if settings := differing("train_split", "test_split", "val_split"):
+        return f"pass {settings} as it had"
+    if not origin_data.get("val_split") and not origin_data.get("val_fraction"):
         return "pass monitor_split=last, which holds no clips out, as it did"
-    differ = [
-        f"data.{key}={theirs.get(key)}"
-        for key in ("seed", "val_fraction")
-        if ours.get(key) != theirs.get(key)
-    ]
-    if differ:
-        return f"pass {' '.join(differ)} to hold out the same clips"
+    if settings := differing("seed", "val_fraction"):
+        return f"pass {settings} to hold out the same clips"
     return "use clips that it has not seen"

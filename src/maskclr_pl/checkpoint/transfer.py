@@ -1,4 +1,4 @@
-"""Start a run with the weights of another."""
+"""Start a run from the weights of another."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,13 +8,14 @@ from torch import Tensor
 
 from maskclr_pl.backbones.weight_files import read_weights
 from maskclr_pl.checkpoint.inheritance import (
+    INHERITED,
     JOINT_KEYS,
-    TAKEN,
     Origin,
     projects_3d_clips,
     read_origin,
 )
 from maskclr_pl.checkpoint.load import validated_state_dict
+from maskclr_pl.config.build import transform_steps
 from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons.skeleton import Skeleton
@@ -23,40 +24,39 @@ from maskclr_pl.skeletons.skeleton import Skeleton
 def transfer_weights(
     method: Method, path: Path, config: Mapping[str, Any], class_names: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Start a method from the weights of another run.
+    """Load the weights of another run into a method.
 
-    The backbone must fit completely. Other parts are taken where every shape fits, unless the other
-    run is known to have had other classes. Of a run with a backbone for each stream (`CrosSCLR`),
-    that of this run's stream is taken, the first one by itself.
+    The backbone must match completely. Other parts are loaded if all shapes match and both runs
+    have the same classes. If the other run has one backbone per stream (`CrosSCLR`), the one of
+    this run's stream is used.
 
     Args:
-        method: To be started.
+        method: Receives the weights.
         path: Checkpoint of the other run.
-        config: The resolved configuration of this run.
+        config: Resolved configuration of this run.
         class_names: Classes of this run.
 
     Returns:
-        Names of the parts that were taken, and how the clips of the other run differ from those of
-        this one, a line each.
+        Names of the loaded parts, and notes on differences between the clips of the two runs.
 
     Raises:
-        InputError: If the file is no checkpoint, has no backbone of this stream, or the backbone
-            does not fit.
+        InputError: If the file is no checkpoint, or its backbone is for another stream or does not
+            match.
     """
     content = read_weights(path)
     state, origin = validated_state_dict(content, path), read_origin(content)
     streams = origin.config.get("method", {}).get("streams") if origin else None
     if streams and "streams" not in config["method"] and config["clip"]["stream"] not in streams:
         raise InputError(
-            f"{path}: it has backbones for {', '.join(streams)}, and this run has clip.stream="
+            f"{path}: has backbones for {', '.join(streams)}, but this run has clip.stream="
             f"{config['clip']['stream']}; pass clip.stream={streams[0]}"
         )
     joints = config["backbone"].get("joints")
-    if joints not in (None, len(method.skeleton)):  # it was taken over, but the data is other data
+    if joints not in (None, len(method.skeleton)):  # inherited, but the data have others
         raise _other_joints(path, joints, method.skeleton, origin)
     same_classes = origin is None or origin.class_names == class_names
     stream = f"backbones.{config['clip']['stream']}."
-    taken = []
+    loaded = []
     for name, module in method.named_children():
         of_stream = name == "backbone" and any(key.startswith(stream) for key in state)
         prefix = stream if of_stream else f"{name}."
@@ -65,38 +65,41 @@ def transfer_weights(
         fits = part.keys() == own.keys() and all(part[k].shape == own[k].shape for k in own)
         if part and fits and (same_classes or name == "backbone"):
             module.load_state_dict(part)
-            taken.append(prefix.removesuffix("."))
+            loaded.append(prefix.removesuffix("."))
         elif name == "backbone":
             _refuse_weights(part, own, path, method.skeleton, origin)
-    return taken, _differences(config, method.skeleton, origin) if origin else []
+    return loaded, _differences(config, method.skeleton, origin) if origin else []
 
 
 def _differences(config: Mapping[str, Any], skeleton: Skeleton, origin: Origin) -> list[str]:
-    """How the clips of a run that is started from differ from those of this one."""
+    """List differences between the clips of the other run and of this one."""
     notes = []
     if origin.skeleton.joints != skeleton.joints:
-        theirs = origin.skeleton.name
-        notes.append(f"it was trained on the joints of {theirs}, this run has {skeleton.name}")
+        name = origin.skeleton.name
+        notes.append(f"it was trained on the joints of {name}, this run has {skeleton.name}")
     for key in _compared(origin, skeleton):
         group, _, name = key.partition(".")
         before, now = (c.get(group, {}).get(name) for c in (origin.config, config))
         if before != now and name in origin.config.get(group, {}):
             notes.append(f"it was trained with {key}={before}, this run has {now}")
-    seen, shown = _channels(origin.config), _channels(config)
-    if seen != shown:
-        notes.append(f"its backbone was shown ({seen}), that of this run is shown ({shown})")
+    before, now = _channels(origin.config), _channels(config)
+    if before != now:
+        notes.append(f"its backbone was trained on ({before}), this run has ({now})")
     if projects_3d_clips(origin.config):
-        return notes  # it prepared clips for the truth, from which its backbone was shown less
-    before, now = (c.get("augment", {}).get("preprocess") for c in (origin.config, config))
+        return notes  # its clips were prepared as 3D targets, not as input of the backbone
+    before, now = (
+        transform_steps(c.get("augment", {}).get("preprocess") or ())
+        for c in (origin.config, config)
+    )
     if not notes and before != now:
-        notes.append("it was trained with another augment=, which prepares clips differently")
+        notes.append("it was trained with another augment=, which preprocesses clips differently")
     return notes
 
 
 def _compared(origin: Origin, skeleton: Skeleton) -> Iterator[str]:
-    """Keys of what a backbone is shown that mean the same in both runs."""
+    """Yield keys of the backbone's input that mean the same in both runs."""
     for group in ("clip", "method"):
-        for key in TAKEN[group]:
+        for key in INHERITED[group]:
             numbers_of_joints = key in JOINT_KEYS
             of_streams = key == "stream" and "streams" in origin.config.get("method", {})
             same_joints = origin.skeleton.joints == skeleton.joints and key != "skeleton"
@@ -105,9 +108,11 @@ def _compared(origin: Origin, skeleton: Skeleton) -> Iterator[str]:
 
 
 def _channels(config: Mapping[str, Any]) -> str:
-    """What the backbone of a run is shown of a joint."""
+    """Describe the channels of a joint in the input of the backbone."""
     augment = config.get("augment", {})
-    targets = [str(step.get("_target_")) for step in augment.get("preprocess") or ()]
+    targets = [
+        str(step.get("_target_")) for step in transform_steps(augment.get("preprocess") or ())
+    ]
     flat = projects_3d_clips(config) or any(target.endswith(".Project") for target in targets)
     pixels = flat or augment.get("coordinates") == "pixels"
     return "x, y, confidence" if pixels else "x, y, z"
@@ -127,7 +132,7 @@ def _refuse_weights(
     remedy = (
         "pass the backbone=... that it was trained with"
         if origin is None
-        else "leave out backbone=... and backbone.KEY=... to have the one it was trained with"
+        else "leave out backbone=... and backbone.KEY=... to use the one it was trained with"
     )
     raise InputError(
         f"{path}: its backbone does not fit this one ({len(missing)} of {len(own)} tensors "

@@ -1,4 +1,4 @@
-"""The door of every command: Hydra, one-line errors, types of settings, sweeps output."""
+"""Command line: Hydra entry point, one-line errors, types of settings, sweeps, output folders."""
 
 from maskclr_pl.cli.entry_point import command, log_file
 from maskclr_pl.cli.errors import error_line, log

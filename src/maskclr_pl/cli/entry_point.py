@@ -1,4 +1,4 @@
-"""What the commands share: Hydra at the door, errors in one line, plain output."""
+"""Entry point of every command: Hydra, one-line errors, plain log lines."""
 
 import functools
 import io
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from maskclr_pl.cli.errors import error_line, is_user_error, log
 from maskclr_pl.cli.help import help_text
 from maskclr_pl.cli.jobs import is_multirun, run_job
-from maskclr_pl.cli.sweeps import prepared
+from maskclr_pl.cli.sweeps import sweep_arguments
 from maskclr_pl.cli.values import check_groups, check_values
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.signals import Terminated, handle_signals, ignore_signals
@@ -27,15 +27,15 @@ Main = Callable[[DictConfig], Any]
 
 
 def command(name: str) -> Callable[[Main], Callable[[], None]]:
-    """Decorator for `main(cfg)` of the command `python -m maskclr_pl.<name>`.
+    """Decorate `main(cfg)` of the command `python -m maskclr_pl.<name>`.
 
-    Wrong input ends with one line on stderr and exit code 2; a bug ends with its traceback.
+    User errors end with one line on stderr and exit code 2, bugs with a traceback.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
-        def command() -> None:
-            # Hydra then raises instead of printing its own report and leaving
+        def run_command() -> None:
+            # makes Hydra raise instead of printing its own report and exiting
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             handle_signals()
             _set_up_output()
@@ -43,12 +43,12 @@ def command(name: str) -> Callable[[Main], Callable[[], None]]:
                 log.info("%s", help_text(name))
                 return
             run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
-            with _errors_in_one_line(name), prepared(name):
+            with _errors_in_one_line(name), sweep_arguments(name):
                 check_groups(sys.argv[1:], name)
-                # inside of Hydra as well, which else adds lines of its own
+                # errors are caught inside of Hydra, which would add lines to them
                 run(functools.wraps(main)(lambda cfg: _guarded(main, cfg, name)))()
 
-        return command
+        return run_command
 
     return decorate
 
@@ -80,14 +80,14 @@ def _errors_in_one_line(name: str) -> Iterator[None]:
         sys.exit(2)
     except KeyboardInterrupt as stop:
         ignore_signals()  # a second signal must not disturb the end
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of a run says it
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process reports it
             sys.exit(0)
         sys.stderr.write("stopped\n")
         sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    """Lines on stdout; when its reader has gone (`| head`), the command goes on in silence."""
+class _StdoutHandler(logging.StreamHandler[TextIO]):
+    """Log to stdout, and continue silently when its reader has gone (`| head`)."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         if isinstance(sys.exc_info()[1], BrokenPipeError):
@@ -97,10 +97,10 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 
 def _set_up_output() -> None:
-    """Plain lines on stdout for the package; silence for the adverts of the libraries."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+    """Print log lines of the package as they are, and silence messages of the libraries."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may contain any bytes
         sys.stdout.reconfigure(errors="backslashreplace")
-    handler = _Lines(sys.stdout)
+    handler = _StdoutHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.INFO)
     log.handlers = [handler]
@@ -113,7 +113,7 @@ def _set_up_output() -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """Lines in a file; what a full disk does to them is told by the files that matter."""
+    """Log to a file, and ignore a full disk, which more important files report."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         if not isinstance(sys.exc_info()[1], OSError):

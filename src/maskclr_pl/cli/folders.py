@@ -1,4 +1,4 @@
-"""Folders that commands write into: chosen, kept from other commands, refused if they are taken."""
+"""Output folders of commands: choose, lock, and refuse those that hold results already."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from maskclr_pl.reading import check_no_device
 
 
 def run_folder(output_dir: str | None, kind: str) -> Path:
-    """The folder of this run: `output_dir`, or a new one under runs/. Nothing is made yet."""
+    """Return the folder of this run: `output_dir`, or a new one under runs/; it is not created."""
     if output_dir is not None:
         return Path(output_dir)
     if is_multirun():
@@ -26,27 +26,26 @@ def run_folder(output_dir: str | None, kind: str) -> Path:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse to write into a folder through links that whoever made it has left there.
+    """Raise an InputError if the folder or its figures contain symbolic links or pipes.
 
-    Raises:
-        InputError: If a file in the folder, or among its figures, is a symbolic link or a pipe.
+    Writing through a link that somebody else left there could overwrite any file.
     """
     for path in (*folder.glob("*"), *folder.glob("figures/*")):
         if path.is_symlink() and not path.is_dir():
             raise InputError(
-                f"{path}: a symbolic link to {path.readlink()}, which would be written to; replace "
-                "it by a copy, or remove it"
+                f"{path}: a symbolic link to {path.readlink()}, which would be overwritten; "
+                "replace it by a copy, or remove it"
             )
         check_no_device(path)
 
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Keep a folder, which is made, from other commands that would write into it.
+    """Create a folder and lock it against other commands.
 
     Raises:
-        InputError: If another command has it, it cannot be made or written, or links in it lead
-            elsewhere.
+        InputError: If another command writes there, the folder cannot be written, or it contains
+            links.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,21 +53,21 @@ def locked_folder(folder: Path) -> Iterator[None]:
         raise write_error(folder, error) from error
     refuse_links(folder)
     with locked_file(
-        folder / ".lock", f"{folder}: another command is writing there; wait for its end"
+        folder / ".lock", f"{folder}: another command is writing there; wait until it ends"
     ):
         yield
 
 
 @contextmanager
 def results_folder(folder: Path, config: Any) -> Iterator[None]:
-    """Hold a folder for results; a folder that was made for them goes when something fails.
+    """Lock a folder for results; a new folder is removed if the command fails.
 
     Args:
-        folder: Which must not hold results.
-        config: For config.yaml, which is written at the end: the sign that they are complete.
+        folder: Must not hold results.
+        config: Content of config.yaml, written last to mark complete results.
 
     Raises:
-        InputError: See `locked_folder`; if the folder holds results already.
+        InputError: If the folder holds results already; see also `locked_folder`.
     """
     new = not folder.exists()
     with locked_folder(folder):
@@ -84,7 +83,7 @@ def results_folder(folder: Path, config: Any) -> Iterator[None]:
 
 
 def refuse_results(folder: Path) -> None:
-    """Raise an InputError if a folder holds results, which would be mixed with others."""
+    """Raise an InputError if a folder holds results, which must not be mixed with others."""
     if holds_run(folder):
         raise InputError(
             f"{folder} holds results already; pass another output_dir=, or leave it out"
@@ -92,10 +91,9 @@ def refuse_results(folder: Path) -> None:
 
 
 def refuse_run(folder: Path) -> None:
-    """Raise an InputError if a folder holds a run, which another training must not overwrite."""
+    """Raise an InputError if a folder holds a run, which must not be overwritten."""
     if holds_run(folder):
         raise InputError(
-            f"{folder} holds a run already; pass {override('resume', folder)} to continue it, or "
-            "leave out output_dir to start another; a command that is repeated continues its run "
-            "with resume=auto"
+            f"{folder} holds a run already; pass {override('resume', folder)} to continue it, "
+            "resume=auto in commands that are repeated, or another output_dir="
         )

@@ -1,4 +1,4 @@
-"""The text of `--help`, from the comments of the configuration files."""
+"""Text of `--help`, from the comments of the configuration files."""
 
 import re
 
@@ -6,7 +6,7 @@ from maskclr_pl.config.paths import config_dir
 
 
 def help_text(name: str) -> str:
-    """The purpose of a command, its keys as its YAML file explains them, and options of groups."""
+    """Return the purpose of a command, its keys with their comments, and the options of groups."""
     text = _text(name)
     keys = re.sub(r"^(?:defaults|hydra):\n(?:(?: .*)?\n)*", "\n", text, flags=re.MULTILINE)
     lines = [keys.strip(), ""]
@@ -17,12 +17,12 @@ def help_text(name: str) -> str:
 
 
 def groups(name: str) -> dict[str, str]:
-    """Groups of a command -> the option that is chosen by default, empty if there is none."""
+    """Map groups of a command to their default option, empty if there is none."""
     return _groups(_text(name))
 
 
 def options(group: str) -> list[str]:
-    """Names of the options of a group."""
+    """List the options of a group."""
     return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
 
 
@@ -31,9 +31,9 @@ def _text(name: str) -> str:
 
 
 def _groups(text: str) -> dict[str, str]:
-    """Groups in the defaults of a YAML file with what is chosen, and those that come along."""
+    """Map groups in the defaults list of a YAML file, and of its defaults, to their options."""
     chosen_options: dict[str, str] = {}
-    for slash, group, chosen in re.findall(r"^  - (/?)(\w+): (\w+)", text, flags=re.MULTILINE):
+    for slash, group, chosen in re.findall(r"^  - (/?)(\w+): \[?(\w+)", text, flags=re.MULTILINE):
         if (config_dir() / group).is_dir():
             own = not slash and chosen != "null"
             chosen_options.setdefault(group, chosen if own else "")

@@ -1,4 +1,4 @@
-"""Jobs of a sweep: named, run, skipped or continued, and recorded in a file each."""
+"""Jobs of a sweep: name, run, skip or resume them; each is recorded in a file."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from maskclr_pl.errors import InputError
 from maskclr_pl.files import is_running, write_atomically
 
 CALL = "MASKCLR_SWEEP"
-"""Environment variable of the jobs that one call of a command runs."""
+"""Environment variable that identifies the call of a command that runs a job."""
 
 
 @dataclass
 class Job:
-    """The state of a job, as its file in `jobs/` keeps it."""
+    """State of a job, as stored in its file in `jobs/`."""
 
     name: str
     overrides: list[str]
@@ -33,19 +33,19 @@ class Job:
     """Overrides that the jobs do not share, without the seed."""
     number: int
     sweep: str
-    """The call that ran it last."""
+    """Last call that ran it."""
     folder: str
-    """Run folder: its own, or of the model that it works with."""
+    """Run folder of the job, or of the model it uses."""
     host: str
     process: int
     status: str = "running"
     """running, finished, failed, stopped"""
     claimed: bool = False
-    """The folder was free when the job first ran, so that the run in it is its own."""
+    """True if the folder was free when the job first ran, so the run in it belongs to the job."""
     skipped: bool = False
     """Finished in an earlier call."""
     value: float | None = None
-    """What the command returns to a sweeper."""
+    """Value that the command returned to the sweeper."""
     objective: str | None = None
     error: str | None = None
     bug: bool = False
@@ -69,12 +69,12 @@ def holds_run(folder: Path) -> bool:
 
 
 def short_hash(words: Sequence[str]) -> str:
-    """Eight hexadecimal digits for a list of texts."""
+    """Return eight hexadecimal digits for a list of texts."""
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def job_folder() -> Path:
-    """The folder that the sweep gives to the job that runs in this process."""
+    """Return the folder that the sweep assigns to the job of this process."""
     config = HydraConfig.get()
     if config.sweep.subdir != ".":
         return Path(config.runtime.output_dir)
@@ -83,11 +83,11 @@ def job_folder() -> Path:
 
 
 def job_of(config: Any, overrides: list[str], number: int) -> Job:
-    """The job of a sweep that runs with some overrides.
+    """Describe a job of a sweep.
 
     Args:
         config: Configuration with the `hydra` node.
-        overrides: Of the job, without those of Hydra.
+        overrides: Overrides of the job, without those of Hydra.
         number: Position in the sweep; -1 for a job that cannot be composed.
     """
     hydra_config = config.hydra
@@ -95,7 +95,7 @@ def job_of(config: Any, overrides: list[str], number: int) -> Job:
     own = sorted(one for one in overrides if one.partition("=")[0] not in shared)
     name = "__".join(own).replace("=", "_") or str(max(number, 0))
     plain = re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)[:120]
-    if hydra_config.sweep.subdir != "." and number >= 0:  # the user's naming, or a search's
+    if hydra_config.sweep.subdir != "." and number >= 0:  # named by the user, or by a search
         subdir = os.path.relpath(hydra_config.runtime.output_dir, hydra_config.sweep.dir)
         name = plain = subdir.replace(os.sep, "_")
     return Job(
@@ -111,17 +111,17 @@ def job_of(config: Any, overrides: list[str], number: int) -> Job:
 
 
 def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) -> float | None:
-    """Run one job of a sweep; whatever becomes of it is written into its file.
+    """Run one job of a sweep and record its outcome.
 
-    A training that finished in an earlier call is skipped, one that was stopped is continued.
+    A training that finished in an earlier call is skipped; one that was stopped is resumed.
 
     Args:
         main: The command.
         cfg: Configuration of the job.
-        command: Its name.
+        command: Name of the command.
 
     Returns:
-        What `main` returns; None for a job that failed.
+        Value returned by `main`; None for a job that failed.
 
     Raises:
         KeyboardInterrupt: If the user ends the sweep.
@@ -134,11 +134,11 @@ def run_job(main: Callable[[DictConfig], Any], cfg: DictConfig, command: str) ->
     try:
         own = cfg.get("output_dir") or job_folder()
         if command == "train":
-            if cfg.resume == "auto":  # as sweeps do in any case
+            if cfg.resume == "auto":  # the default in sweeps
                 cfg.resume = None
             job.folder = str(cfg.resume or own)
             if cfg.resume is None:
-                _look_back(job, sweep_dir, cfg)
+                _skip_or_resume(job, sweep_dir, cfg)
         else:
             job.folder = str(cfg.get("ckpt_path") or own)
         if not job.skipped:
@@ -167,11 +167,11 @@ def fail(job: Job, reason: str, sweep_dir: Path) -> None:
     log.info("failed     %s: %s", job.name, reason)
 
 
-def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
-    """Skip or continue a training that an earlier call of the command began.
+def _skip_or_resume(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
+    """Skip or resume a training that an earlier call of the command started.
 
     Raises:
-        InputError: If another process is at it, or its name stands for another job.
+        InputError: If another process is training it, or another job has its name.
     """
     folder, name = Path(job.folder), job.name
     job.claimed = not holds_run(folder)
@@ -179,7 +179,7 @@ def _look_back(job: Job, sweep_dir: Path, cfg: DictConfig) -> None:
     if not path.is_file():
         return
     before = Job(**json.loads(path.read_text()))
-    job.name = f"{name}_refused"  # the file of the other job stays as it is
+    job.name = f"{name}_refused"  # keeps the file of the other job
     if sorted(before.overrides) != sorted(job.overrides):
         raise InputError(
             f"{sweep_dir} has {name} with other overrides ({' '.join(before.overrides)}); pass "

@@ -1,4 +1,4 @@
-"""Types of the settings that are no arguments of a class."""
+"""Types of the settings that are not arguments of a class."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,6 +6,7 @@ from pydantic import Field
 
 _Count = Annotated[int, Field(ge=1)]
 _Texts = list[str]
+_Steps = dict[str, dict[str, Any]] | list[dict[str, Any]]  # with names or without
 _Joint = str | int
 
 SETTINGS: dict[str, Any] = {
@@ -13,6 +14,7 @@ SETTINGS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "output_dir": Annotated[str, Field(min_length=1)] | None,
     "init_from": str | None,
+    "init_required": bool,
     "init_overlap": str,
     "trusted": _Texts,
     "resume": str | None,
@@ -37,13 +39,13 @@ SETTINGS: dict[str, Any] = {
     "clip.center": _Joint | None,
     "clip.stream": str,
     "clip.released": bool,
-    "clip.released_scores": bool,  # of runs of an earlier version
+    "clip.released_scores": bool,  # in runs of earlier versions
     "augment.coordinates": str,
     "augment.sampling": str,
     "augment.counterpart": str | None,
-    "augment.augment": list[dict[str, Any]],
-    "augment.preprocess": list[dict[str, Any]],
-    "augment.extreme": list[dict[str, Any]],
+    "augment.augment": _Steps,
+    "augment.preprocess": _Steps,
+    "augment.extreme": _Steps,
     "callbacks": dict[str, dict[str, Any]],
     "logger": dict[str, dict[str, Any]],
     # trained models: evaluate, predict, embed, export
@@ -51,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "which": Literal["best", "last"],
     "device": str | None,
     "draws": _Count,
-    "adversarial": Any,  # numbers, by evaluate's own message
+    "adversarial": Any,  # numbers, checked by evaluate
     "second_store": str | None,
     "figures": str | _Texts | None,
     "log": bool,
@@ -88,7 +90,7 @@ SETTINGS: dict[str, Any] = {
     "kind": str,
     "runs": str | _Texts,
     "labels": _Texts | None,
-    "weights": Any,  # numbers, by report's own message
+    "weights": Any,  # numbers, checked by report
     "published": str | _Texts | None,
 }
-"""Keys that are no arguments of a class -> the type of their value."""
+"""Key that is not an argument of a class -> type of its value."""

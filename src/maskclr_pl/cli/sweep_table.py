@@ -1,4 +1,4 @@
-"""The end of a sweep: a line per setting with mean and spread over seeds, and what to do next."""
+"""Summary of a sweep: mean and standard deviation over seeds per setting, and the next command."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from maskclr_pl.command_line import shell_command
 
 
 def show(jobs: Sequence[Job], name: str) -> None:
-    """Print the table of a sweep of trainings, and the command that compares its runs.
+    """Log the table of a sweep of trainings, and the command that compares its runs.
 
     Args:
-        jobs: In the order in which they ran.
-        name: The command that they ran.
+        jobs: In the order of the sweep.
+        name: Name of their command.
     """
     finished = [job for job in jobs if job.status == "finished"]
     log.info("")
@@ -34,16 +34,16 @@ def show(jobs: Sequence[Job], name: str) -> None:
 
 
 def _rows(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """A row for each setting: jobs that differ in nothing but the seed."""
+    """Return a row per setting, that is, for jobs that differ only in the seed."""
     rows = []
     measures = dict.fromkeys(key for job in jobs for key in _measures(job))
     for setting in dict.fromkeys(job.setting for job in jobs):
         of_setting = [job for job in jobs if job.setting == setting]
-        found = [_measures(job) for job in of_setting if job.status == "finished"]
-        row = {"setting": setting or "all", "runs": str(len(found))}
+        results = [_measures(job) for job in of_setting if job.status == "finished"]
+        row = {"setting": setting or "all", "runs": str(len(results))}
         for key in measures:
-            row[key] = _spread([values[key] for values in found if key in values])
-        failed = len(of_setting) - len(found)
+            row[key] = _mean_and_std([values[key] for values in results if key in values])
+        failed = len(of_setting) - len(results)
         row["failed"] = str(failed or "")
         rows.append(row)
     if not any(row["failed"] for row in rows):
@@ -61,15 +61,15 @@ def _metrics(job: Job) -> dict[str, Any]:
 
 
 def _measures(job: Job) -> dict[str, float]:
-    """Test accuracy, if there is one, and the objective of a finished job."""
+    """Return test accuracy, if any, and the objective of a finished job."""
     if job.status != "finished":
         return {}
     values = {"test/top1": _metrics(job).get("test/top1"), str(job.objective): job.value}
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Mean, and the standard deviation over seeds where there are several."""
+def _mean_and_std(values: Sequence[float]) -> str:
+    """Format the mean, and the standard deviation of several values."""
     if not values:
         return "-"
     digits = 2 if abs(np.mean(values)) >= 1 else 4
@@ -78,7 +78,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _columns(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Rows with the same keys as lines of text, under their keys."""
+    """Align rows with the same keys as lines of text, below a header."""
     cells = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [

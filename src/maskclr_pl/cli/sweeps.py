@@ -1,7 +1,7 @@
-"""Sweeps (`-m`): every job ends by itself, and the same command runs only what is missing.
+"""Sweeps (`-m`): a failed job does not stop the others, and repeating the command runs the rest.
 
-The sweep folder is named after the overrides that all jobs share, a job after those that it does
-not share. `jobs/` inside of the sweep folder has a JSON file for each job (see `Job`).
+The sweep folder is named after the overrides that all jobs share, and a job after the others.
+`jobs/` in the sweep folder has a JSON file per job (see `Job`).
 """
 
 import json
@@ -29,26 +29,23 @@ from maskclr_pl.command_line import hydra_value, override
 from maskclr_pl.errors import InputError
 
 _LAUNCHER = ("launcher=", "hydra.launcher", "hydra/launcher", "hydra.sweep.")
-"""How and where jobs run, which does not change their results."""
+"""Overrides that do not affect the results of jobs."""
 
 _SEARCHES = ("hparams_search", "hydra/sweeper")
 
 
 @contextmanager
-def prepared(command: str) -> Iterator[None]:
-    """Complete the command line of a sweep: its folder, the names of its jobs, its last words.
-
-    Other command lines are left as they are.
-    """
-    typed = list(sys.argv)
-    if {"-m", "--multirun"}.isdisjoint(typed) and "hydra.mode=MULTIRUN" not in typed:
+def sweep_arguments(command: str) -> Iterator[None]:
+    """Add sweep folder, job names and summary to the command line of a sweep, if it is one."""
+    argv = list(sys.argv)
+    if {"-m", "--multirun"}.isdisjoint(argv) and "hydra.mode=MULTIRUN" not in argv:
         yield
         return
-    sys.argv = [*typed, *_additions(command, typed[1:])]
+    sys.argv = [*argv, *_additions(command, argv[1:])]
     check = Sweeper.validate_batch_is_legal
 
     def keep_legal(sweeper: Sweeper, batch: list[Sequence[str]]) -> None:
-        """Take jobs that cannot be composed out of a batch, rather than end the sweep."""
+        """Drop jobs that cannot be composed instead of ending the sweep."""
         broken = []
         for overrides in list(batch):
             try:
@@ -64,26 +61,26 @@ def prepared(command: str) -> Iterator[None]:
             job = job_of(sweeper.config, list(overrides), number=-1)
             fail(job, error_line(reason, command), Path(sweeper.config.hydra.sweep.dir))
 
-    # Hydra has no hook for this; a sweeper of our own would have to be a plugin of Hydra
+    # Hydra has no hook for this, and another sweeper would have to be a plugin
     Sweeper.validate_batch_is_legal = keep_legal  # type: ignore[assignment,method-assign]
     try:
         yield
     except KeyboardInterrupt:
-        log.info("continue   python -m maskclr_pl.%s %s", command, shlex.join(typed[1:]))
+        log.info("continue   python -m maskclr_pl.%s %s", command, shlex.join(argv[1:]))
         raise
     finally:
         Sweeper.validate_batch_is_legal = check  # type: ignore[method-assign]
-        sys.argv = typed
+        sys.argv = argv
 
 
 def _additions(command: str, words: Sequence[str]) -> list[str]:
-    """Overrides for Hydra that make a sweep one that can be continued."""
+    """Return overrides for Hydra with which a repeated sweep finds its earlier jobs."""
     overrides = _parsed(words)
     fixed = [one for one in overrides if not one.is_sweep_override()]
     keys = {one.key_or_group for one in overrides}
     shared = hydra_value([one.get_key_element() for one in fixed])
     additions = [
-        "+hydra.callbacks.sweep._target_=maskclr_pl.cli.sweeps.LastWords",
+        "+hydra.callbacks.sweep._target_=maskclr_pl.cli.sweeps.SweepSummary",
         f"+hydra.job.env_set.{CALL}=call_{secrets.token_hex(4)}",
         f"hydra.job.config.override_dirname.exclude_keys={shared}",
     ]
@@ -103,7 +100,7 @@ def _additions(command: str, words: Sequence[str]) -> list[str]:
         folder = output_dir[0].value()
         raise InputError(
             f"output_dir={folder}: all jobs of the sweep would write into this folder; leave it "
-            "out, or pass one for each job, such as 'output_dir=runs/own/seed_${seed}'"
+            "out, or pass one per job, such as 'output_dir=runs/own/seed_${seed}'"
         )
     return additions
 
@@ -114,19 +111,19 @@ def _parsed(words: Sequence[str]) -> list[Override]:
         if not word.startswith("-"):
             try:
                 overrides += parser.parse_overrides([word])
-            except HydraException:  # which Hydra reports
+            except HydraException:  # Hydra reports it later
                 continue
     return overrides
 
 
-class LastWords(Callback):
-    """Prints, at the end of a sweep, a table of its jobs and those that failed."""
+class SweepSummary(Callback):
+    """Print a table of the jobs at the end of a sweep, and those that failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Show the table; ends with exit code 2 if a job failed, 1 if one met a bug."""
+        """Print the table; exit with code 2 if a job failed, 1 if it was a bug."""
         try:
             self._show(config, kwargs["config_name"])
-        except Exception:  # of which Hydra would make a warning, and exit code 0
+        except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
             sys.exit(1)
 

@@ -1,7 +1,7 @@
-"""Types of settings: every value is checked against a type hint before anything is built.
+"""Check the type of every setting before anything is built.
 
-A node with a `_target_` is checked against the signature of its class, the other keys against
-`SETTINGS`. So a value of a wrong type ends in one line, whichever key it was given to.
+Nodes with a `_target_` are checked against the signature of their class, other keys against
+`SETTINGS`, so that any value of a wrong type ends in a one-line error.
 """
 
 import inspect
@@ -24,10 +24,10 @@ from maskclr_pl.command_line import override
 from maskclr_pl.errors import InputError
 from maskclr_pl.runs.moved import RENAMED_KEYS
 
-Place = tuple[int | str, ...]
+Location = tuple[int | str, ...]
 """Keys and indices that lead to an element of a value."""
 
-_WORDS = {
+_EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -47,49 +47,49 @@ _WORDS = {
     "is_instance_of": "settings with a _target_",
     "callable_type": "settings with a _target_",
 }
-"""Types of pydantic's errors -> what was expected."""
+"""Type of a pydantic error -> expected value in plain words."""
 
 _OWN_KEYS = {"_target_", "_args_", "_partial_", "_convert_", "_recursive_"}
 
 
 def check_groups(words: Sequence[str], command: str) -> None:
-    """Check that overrides of groups name options, as Hydra expects without a check of its own.
+    """Check overrides that Hydra does not check: options of groups, and renamed keys.
 
     Raises:
-        InputError: For a group that is given another value, or taken away though it is needed.
+        InputError: If a group is set to something else or a required group is deleted, or a key
+            has been renamed.
     """
     parser, known = OverridesParser.create(), groups(command)
     for word in words:
         try:
-            given = None if word.startswith("-") else parser.parse_override(word)
-        except HydraException:  # which Hydra reports
+            parsed = None if word.startswith("-") else parser.parse_override(word)
+        except HydraException:  # Hydra reports it later
             continue
-        if given is None:
+        if parsed is None:
             continue
-        group, value = given.key_or_group, given.value()
+        group, value = parsed.key_or_group, parsed.value()
         if group in RENAMED_KEYS:
             raise InputError(
                 f"{group} is now called {RENAMED_KEYS[group]}; pass {RENAMED_KEYS[group]}=..."
             )
-        if (group in known or options(group)) and not given.is_sweep_override():
-            named = isinstance(value, str) or (
-                isinstance(value, list) and all(isinstance(one, str) for one in value)
-            )
-            if (given.is_delete() and known.get(group)) or not (given.is_delete() or named):
+        if (group in known or options(group)) and not parsed.is_sweep_override():
+            names = value if isinstance(value, list) else [value]
+            named = all(isinstance(name, str) for name in names)
+            if (parsed.is_delete() and known.get(group)) or not (parsed.is_delete() or named):
                 needed = "" if known.get(group) else f"leave {group}= out, or "
                 raise InputError(f"{word}: {needed}use one of {', '.join(options(group))}")
-        elif given.is_add() and group not in SETTINGS and "." not in group and "/" not in group:
+        elif parsed.is_add() and group not in SETTINGS and "." not in group and "/" not in group:
             log.info("note: %s: no setting has this name; only ${%s} reads it", word, group)
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Check the type of every value of a configuration, and the names of arguments of classes.
+    """Check types of all values of a configuration, and argument names of classes.
 
-    Values that are missing (`???`) are left out, and references, whose origin is checked itself.
+    Missing values (`???`) and interpolations are skipped.
 
     Raises:
-        InputError: For the first value of a wrong type, an argument that a class does not have,
-            or a class that cannot be imported.
+        InputError: For the first value of a wrong type, unknown argument of a class, or class that
+            cannot be imported.
     """
     _check_node(cfg, "")
 
@@ -119,19 +119,19 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value)
         if _has_target(value) and key not in SETTINGS:
-            return  # objects, once they are built
+            return  # becomes an object
     if fits is None or (problems := _problems(fits, value)) is None:
         return
-    if "${" in str(value):  # a list with references
+    if "${" in str(value):  # a list with interpolations
         return
-    place, words = problems
-    for name in place:  # of an element, which may be missing
+    location, words = problems
+    for name in location:  # the last element may be missing
         try:
             value = value[name]
         except (LookupError, TypeError):
             break
         key = f"{key}.{name}"
-    if not place and _problems(fits, None) is None:
+    if not location and _problems(fits, None) is None:
         words.append("null")
     advice = ""
     if isinstance(value, bool | int | float) and "text" in words:
@@ -139,25 +139,25 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
     raise InputError(f"{key}={_shown(value)}: expected {' or '.join(words)}{advice}")
 
 
-def _problems(fits: Callable[..., Any], value: Any) -> tuple[Place, list[str]] | None:
-    """The place of an element that does not fit, and what fits there; None if the value fits."""
+def _problems(fits: Callable[..., Any], value: Any) -> tuple[Location, list[str]] | None:
+    """Return location and expected values of an element of a wrong type; None if all are right."""
     try:
         # as JSON: lists are fine for tuples, whole numbers for floats, booleans for neither
         fits(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
         words = dict.fromkeys(map(_expected, details))
-        # of several alternatives (`int | list[int]`) each has a problem, with its type as a place
+        # for a union (`int | list[int]`) there is an error per member, located by its type
         return details[0]["loc"] if len(details) == 1 else (), list(words)
     return None
 
 
 def _expected(detail: ErrorDetails) -> str:
-    """The plain words for one of pydantic's errors."""
+    """Describe the expected value of a pydantic error."""
     limits = detail.get("ctx", {})
     if isinstance(limits.get("ge"), int):
         return f"a whole number from {limits['ge']}"
-    if words := _WORDS.get(detail["type"]):
+    if words := _EXPECTED.get(detail["type"]):
         return words.format(**limits)
     return detail["msg"].removeprefix("Input should be ").replace("'", "")
 
@@ -168,22 +168,22 @@ def _shown(value: Any) -> str:
 
 @cache
 def _check_of(hint: Any) -> Callable[..., Any] | None:
-    """The check of a type hint; None for hints that only make sense for tensors."""
+    """Return a validator for a type hint; None for hints without a schema, such as tensors."""
     config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     try:
         return TypeAdapter(hint, config=config).validate_json
-    except Exception:  # pydantic raises errors of its own for hints without a schema
+    except Exception:  # pydantic raises various errors for hints without a schema
         return None
 
 
 def _arguments(node: DictConfig, prefix: str) -> Mapping[str, Any]:
-    """Argument -> type hint of the class of a node, whose keys must all be arguments."""
+    """Map the arguments of the class of a node to their hints; all keys must be arguments."""
     target = node._target_
     where = f"{prefix}_target_={target}"
     try:
         made = hydra.utils.get_object(target)
         arguments, hints = _signature(made)
-    except Exception as error:  # whatever importing it raises
+    except Exception as error:  # importing it may raise anything
         reason = " ".join(str(error).split())
         raise InputError(f"{where}: no such class or function ({reason})") from error
     names = [str(name) for name in node if name not in _OWN_KEYS]
@@ -198,12 +198,12 @@ def _arguments(node: DictConfig, prefix: str) -> Mapping[str, Any]:
 
 @cache
 def _signature(made: Callable[..., Any]) -> tuple[list[str], Mapping[str, Any]]:
-    """Names of the arguments of a class or function (`**` if it takes any), and their hints."""
+    """Return argument names of a class or function (`**` if it takes any), and their hints."""
     parameters = inspect.signature(made).parameters.values()
     names = ["**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters]
     try:
         hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
-    except Exception:  # names that exist for type checkers only
+    except Exception:  # names imported for type checkers only
         hints = {}
     return names, {name: hint for name, hint in hints.items() if name in names}
 

@@ -1,8 +1,8 @@
-"""Fit a composed configuration to the data file.
+"""Adapt a composed configuration to the data file.
 
-A recipe (`experiment=`) says how a model learns, a data set which clips it learns from. The kind of
-the data (2D or 3D), its joints, splits and size are known only once the file is open; what follows
-from them is settled here, unless it was passed on the command line or taken over from another run.
+A recipe (`experiment=`) defines how a model learns; `data=` defines the clips. Settings that follow
+from the content of the file (2D or 3D, joints, splits, size) are set here, unless they are
+overridden or inherited from another run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,55 +20,55 @@ from maskclr_pl.data.splits import draw_novel
 from maskclr_pl.errors import InputError
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton, conversion_matrix
 
-_MEANT = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
-"""Groups that set keys of others -> those keys."""
+_IMPLIED = {"pose": ("clip.skeleton",), "compat": ("method.persons", "clip.released")}
+"""Group -> keys that it sets in other groups."""
 _NOVEL_SHARE = 0.2
-"""New classes of a one-shot run on a store without exemplars; 20 of 120 in NTU RGB+D 120."""
+"""Share of novel classes in a one-shot run on a store without exemplars (NTU RGB+D 120: 1/6)."""
 _QUEUE_SHARE = 0.8
-"""A contrastive queue, of the training clips, where the recipe's is larger."""
+"""Size of a contrastive queue as a share of the training clips, if the recipe has a larger one."""
 
 
 class Inherited(NamedTuple):
-    """What a run took over from the run that it starts from."""
+    """Settings that a run inherited from the run it starts from."""
 
     groups: Sequence[str] = ()
     """Groups and keys that were inherited, for the log."""
     notes: Sequence[str] = ()
     skeleton: Skeleton | None = None
-    """Joints that the backbone was trained on; None where others were asked for."""
+    """Joints that the backbone was trained on; None if clip.skeleton is overridden."""
     source: Skeleton | None = None
-    """Joints of the data that it was trained on."""
+    """Joints of the data that the backbone was trained on."""
     augment: DictConfig | None = None
-    """The augmentation of this run's own, which that of the origin replaced."""
+    """The composed augmentation, which the inherited one replaced."""
 
 
 def overridden_keys(overrides: Sequence[str]) -> frozenset[str]:
-    """Keys and groups that the overrides of the command line name or stand for."""
+    """Return keys and groups that the overrides set, directly or through a group."""
     keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides}
-    return frozenset(keys.union(*(_MEANT.get(key, ()) for key in keys)))
+    return frozenset(keys.union(*(_IMPLIED.get(key, ()) for key in keys)))
 
 
 def is_overridden(key: str, passed: frozenset[str]) -> bool:
-    """Whether a key, or the group that it is in, is among those of the command line."""
+    """Return True if a key, or a group that contains it, is overridden."""
     return any(key == one or key.startswith(f"{one}.") for one in passed)
 
 
 def adapt_to_data(
     cfg: DictConfig, store: Store, overrides: Sequence[str], origin: Inherited
 ) -> list[str]:
-    """Settle, in place, what follows from the data file.
+    """Set, in place, what follows from the data file.
 
     Args:
-        cfg: As composed, with the inherited settings.
+        cfg: As composed, with inherited settings.
         store: The data.
-        overrides: Of the command line, which stand.
-        origin: Settings inherited from another run, which stand as well.
+        overrides: Overrides of the command line, which are never replaced.
+        origin: Settings inherited from another run, which are not replaced either.
 
     Returns:
-        A note for each decision.
+        A note for each change.
 
     Raises:
-        InputError: If the splits do not pair up, or the joints cannot be those of the origin.
+        InputError: If the splits do not pair up, or the joints differ from those of the origin.
     """
     passed = overridden_keys(overrides)
     return [
@@ -81,21 +81,21 @@ def adapt_to_data(
 
 
 def _splits(cfg: DictConfig, store: Store) -> Iterator[str]:
-    """Name the splits that nobody named, as far as they pair up."""
+    """Choose the training and test split if the names in the store pair up."""
     data, keys = cfg.data, ("train_split", "test_split")
-    given = [None if OmegaConf.is_missing(data, key) else data[key] for key in keys]
-    if None not in given:
+    passed = [None if OmegaConf.is_missing(data, key) else data[key] for key in keys]
+    if None not in passed:
         return
     pairs = [
         pair
         for pair in paired_splits(list(store.splits))
-        if all(name in (None, one) for name, one in zip(given, pair, strict=True))
+        if all(name in (None, split) for name, split in zip(passed, pair, strict=True))
     ]
     if not pairs:
-        named = "".join(f" {key}={name}" for key, name in zip(keys, given, strict=True) if name)
+        named = "".join(f" {key}={name}" for key, name in zip(keys, passed, strict=True) if name)
         raise InputError(
             f"{store.path}: no pair of splits{f' with{named}' if named else ''} named NAME_train "
-            f"and NAME_test (or NAME_val); it has {', '.join(store.splits) or 'no splits'}: pass "
+            f"and NAME_test (or NAME_val); it has {', '.join(store.splits) or 'no splits'}; pass "
             "data.train_split=... data.test_split=..."
         )
     (data.train_split, data.test_split), *others = pairs
@@ -111,7 +111,7 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 def _augmentation(
     cfg: DictConfig, store: Store, overrides: Sequence[str], origin: Inherited
 ) -> Iterator[str]:
-    """Exchange an augmentation for the other kind of data for its counterpart."""
+    """Use the counterpart of an augmentation that is made for the other kind of data."""
     kind = cfg.augment.coordinates
     if kind == store.coordinates or any(
         key.partition(".")[0] == "augment" for key in overridden_keys(overrides)
@@ -125,13 +125,13 @@ def _augmentation(
             cfg.augment = compose([*overrides, f"augment={name}"]).augment
             yield f"augment={name}: {store.path} holds {store.coordinates}"
         elif origin.augment is not None:
-            yield f"the augmentation of {cfg.init_from} is for {kind} and is not taken over"
+            yield f"the augmentation of {cfg.init_from} is for {kind} and is not inherited"
 
 
 def _joints(
     cfg: DictConfig, store: Store, passed: frozenset[str], origin: Inherited
 ) -> Iterator[str]:
-    """Convert to the joints of the recipe or of the origin, where the data has what it takes."""
+    """Convert to the joints of the recipe or the origin, if the data have all of them."""
     data = store.skeleton
     if origin.skeleton is not None:
         yield from _joints_of_origin(cfg, store, origin.skeleton, origin.source)
@@ -153,7 +153,7 @@ def _joints(
 def _joints_of_origin(
     cfg: DictConfig, store: Store, skeleton: Skeleton, source: Skeleton | None
 ) -> Iterator[str]:
-    """The joints that a backbone was trained on, made of those of the data."""
+    """Convert the joints of the data to those that the backbone was trained on."""
     name = cfg.clip.skeleton
     if name is None and store.skeleton.joints != skeleton.joints:
         named = SKELETONS.get(skeleton.name)
@@ -168,9 +168,9 @@ def _joints_of_origin(
             f"{skeleton.name}, and this run has the {len(store.skeleton)} of {store.skeleton.name}"
             f"{lacking}; use data with these joints"
             + (
-                f", or pass clip.skeleton={name} to train with zeros in place of those missing"
+                f", or pass clip.skeleton={name} to train with zeros for missing joints"
                 if missing and name
-                else ", or pass pose=native to give it other joints all the same"
+                else ", or pass pose=native to train on other joints"
                 if len(skeleton) == len(store.skeleton)
                 else ""
             )
@@ -178,13 +178,13 @@ def _joints_of_origin(
     cfg.clip.skeleton = name
     if not same_data and store.skeleton.joints != skeleton.joints:
         yield (
-            f"joints are converted from {store.skeleton.name} to {skeleton.name}, those of "
+            f"joints are converted from {store.skeleton.name} to {skeleton.name}, the layout of "
             f"{cfg.init_from}"
         )
 
 
 def _novel_classes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iterator[str]:
-    """Draw the new classes of a one-shot run where the file has no exemplars."""
+    """Draw the novel classes of a one-shot run if the file has no exemplars."""
     if not getattr(hydra.utils.get_object(cfg.method._target_), "needs_exemplars", False):
         return
     data = cfg.data
@@ -192,13 +192,13 @@ def _novel_classes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Ite
         return
     data.novel_classes = _NOVEL_SHARE
     yield (
-        f"data.novel_classes={_NOVEL_SHARE}: {store.path} has no exemplars by itself; a share of "
-        "the classes is not trained on and tested with one exemplar each"
+        f"data.novel_classes={_NOVEL_SHARE}: {store.path} has no exemplars, so this share of the "
+        "classes is left out of training and tested with one exemplar each"
     )
 
 
 def _recipe_sizes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iterator[str]:
-    """Numbers of the recipe that exceed what the data has."""
+    """Reduce numbers of the recipe that exceed the size of the data."""
     data, labels = cfg.data, store.label[store.rows(cfg.data.train_split)]
     if data.balanced is not None and not is_overridden("data.balanced.classes", passed - {"data"}):
         classes = np.unique(labels)
@@ -207,14 +207,14 @@ def _recipe_sizes(cfg: DictConfig, store: Store, passed: frozenset[str]) -> Iter
             classes = np.setdiff1d(classes, draw_novel(labels, test, data.novel_classes, data.seed))
         if data.balanced.classes > len(classes):
             yield (
-                f"data.balanced.classes={len(classes)}, all that are trained on; the recipe has "
+                f"data.balanced.classes={len(classes)}, all training classes; the recipe has "
                 f"{data.balanced.classes}"
             )
             data.balanced.classes = len(classes)
     queue = cfg.method.get("queue_size")
     if isinstance(queue, int) and not is_overridden("method.queue_size", passed - {"method"}):
-        held = data.val_fraction if data.val_split is None else 0
-        most = max(1, int(_QUEUE_SHARE * (1 - held) * len(labels)))
+        val_fraction = data.val_fraction if data.val_split is None else 0
+        most = max(1, int(_QUEUE_SHARE * (1 - val_fraction) * len(labels)))
         if queue > most:
             cfg.method.queue_size = most
             yield (

@@ -1,4 +1,4 @@
-"""A configuration made complete from the data file, and checked before any data is loaded."""
+"""Complete a configuration from the data file, and check it before data are loaded."""
 
 import logging
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch import nn
 from maskclr_pl.analysis.model_figures import check_figure_names
 from maskclr_pl.backbones.layers import has_batch_norm
 from maskclr_pl.config.build import blame_setting, clip_skeleton
+from maskclr_pl.config.composition import overridden_keys
 from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store, write_store
 from maskclr_pl.errors import InputError
@@ -25,53 +26,50 @@ log = logging.getLogger("maskclr_pl")
 
 
 def open_store(cfg: DictConfig) -> Store:
-    """The data; toy data are made at their first use.
+    """Open the data file; toy data are generated when it does not exist.
 
     Raises:
-        InputError: If the file is missing or no store.
+        InputError: If the file is missing or is not a store.
     """
     path = Path(cfg.data.path)
     if not path.exists() and cfg.download:
         raise InputError(f"{path} is missing", cfg.download.splitlines())
+    cfg.download = None  # config.yaml of the run does not need it
     store = _toy_data(cfg, path) if cfg.get("source") else Store(path)
-    one_class = len(store.class_names) < 2
-    if one_class and issubclass(hydra.utils.get_class(cfg.method._target_), Classifier):
-        # before a head or metric of one class is built
+    is_classifier = issubclass(hydra.utils.get_class(cfg.method._target_), Classifier)
+    if is_classifier and len(store.class_names) < 2:  # before a head of one class is built
         raise InputError(
-            f"{store.path} has a single class ({store.class_names[0]}), and a classifier needs "
+            f"{store.path} has a single class ({store.class_names[0]}), but a classifier needs "
             "two; prepare the data with clips of another"
         )
     return store
 
 
 def fill_sizes(cfg: DictConfig, store: Store) -> None:
-    """Fill in the sizes that only the data file knows, in place.
+    """Fill in, in place, sizes and joint indices that follow from the data file.
 
     Raises:
-        InputError: If a size that was given is another than the file's.
+        InputError: If a size was passed and differs from that of the file.
     """
     for key in ("frames", "persons"):
         if not isinstance(cfg.clip[key], int) or cfg.clip[key] < 1:
             raise InputError(f"clip.{key}={cfg.clip[key]}: expected a whole number from 1")
     target = clip_skeleton(cfg.clip.skeleton, store.skeleton)
-    found = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
-    for key, value in found.items():
+    sizes = {"joints": len(target), "channels": store.channels, "classes": len(store.class_names)}
+    for key, value in sizes.items():
         if cfg.clip[key] not in (None, value):
             raise InputError(
-                f"clip.{key}={cfg.clip[key]} was given, but {store.path} has {value}; leave it "
-                f"out, or pass clip.{key}={value}"
+                f"clip.{key}={cfg.clip[key]}, but {store.path} has {value}; leave it out, or pass "
+                f"clip.{key}={value}"
             )
         cfg.clip[key] = value
     names = ["left_shoulder", "right_shoulder"]
     shoulders = cfg.clip.shoulders or (names if set(names) <= set(target.joints) else [])
     cfg.clip.shoulders = [_joint(target, "clip.shoulders", name) for name in shoulders] or None
-    defaults = {
-        "parts": [list(part) for part in target.parts.values()],
-        "pairs": [list(pair) for pair in target.pairs],
-    }
-    for key, derived in defaults.items():
-        if cfg.clip[key] is None:
-            cfg.clip[key] = derived
+    if cfg.clip.parts is None:
+        cfg.clip.parts = [list(part) for part in target.parts.values()]
+    if cfg.clip.pairs is None:
+        cfg.clip.pairs = [list(pair) for pair in target.pairs]
     for key in ("root", "center"):
         cfg.clip[key] = _joint(target, f"clip.{key}", cfg.clip[key])
     if cfg.clip.stream not in get_args(StreamKind):
@@ -81,33 +79,33 @@ def fill_sizes(cfg: DictConfig, store: Store) -> None:
 
 
 def fill_val_fraction(cfg: DictConfig) -> None:
-    """Hold clips out where they choose the checkpoint, unless the user says how many."""
+    """Set `data.val_fraction`: 0.1 if held-out clips select the checkpoint, else 0."""
     if cfg.data.val_fraction is None:
-        chosen_by_them = cfg.monitor_split == "val" and cfg.data.val_split is None
-        cfg.data.val_fraction = 0.1 if chosen_by_them else 0.0
+        needs_validation = cfg.monitor_split == "val" and cfg.data.val_split is None
+        cfg.data.val_fraction = 0.1 if needs_validation else 0.0
     elif cfg.data.val_fraction and cfg.data.val_split is not None and not cfg.resume:
         raise InputError(
-            f"data.val_fraction={cfg.data.val_fraction} holds nothing out beside data.val_split="
+            f"data.val_fraction={cfg.data.val_fraction} has no effect with data.val_split="
             f"{cfg.data.val_split}; leave one of them out"
         )
 
 
 def _joint(skeleton: Skeleton, key: str, name: str | int | None) -> int:
-    """Index of a joint; the root if none is named."""
+    """Return the index of a joint; None is the root."""
     if name is None:
         return skeleton.root
     if isinstance(name, int) and 0 <= name < len(skeleton):
         return name
     if name not in skeleton.joints:
         raise InputError(
-            f"{key}={name}: skeleton {skeleton.name} has no such joint; it has "
+            f"{key}={name}: skeleton {skeleton.name} has no such joint; pass one of "
             f"{', '.join(skeleton.joints)}"
         )
     return skeleton.joints.index(str(name))
 
 
 def _toy_data(cfg: DictConfig, path: Path) -> Store:
-    """The store of the synthetic set, made at its first use."""
+    """Open the store of the synthetic data set; generate it if it does not exist."""
     source: SyntheticSource = hydra.utils.instantiate(cfg.source, _convert_="all")
     if not path.is_file():
         log.info("making     %s (%d clips of toy data)", path, len(source))
@@ -122,36 +120,16 @@ def _toy_data(cfg: DictConfig, path: Path) -> Store:
     store = Store(path)
     if store.source_hash != source.hash:
         raise InputError(
-            f"{path} was made with other source= settings; type data.path=ANOTHER.h5 to make "
-            "another one beside it"
+            f"{path} was generated with other source= settings; pass data.path=OTHER.h5 to "
+            "generate another file"
         )
     return store
 
 
 def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
     """Raise an InputError for settings that contradict each other or the data."""
-    for key, value, least in (
-        ("data.batch_size", cfg.data.batch_size, 1),
-        ("data.num_workers", cfg.data.num_workers, 0),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{key}={value}: expected a whole number from {least}")
-    accumulated = OmegaConf.select(cfg, "trainer.accumulate_grad_batches")
-    if isinstance(accumulated, int) and accumulated < 1:
-        raise InputError(
-            f"trainer.accumulate_grad_batches={accumulated}: expected a whole number from 1"
-        )
-    if not cfg.init_from and cfg.backbone.get("joints") not in (None, cfg.clip.joints):
-        raise InputError(
-            f"backbone.joints={cfg.backbone.joints}, but the clips have {cfg.clip.joints} joints; "
-            "leave it out"
-        )
-    for key in ("parts", "pairs", "shoulders"):
-        indices = np.concatenate([np.ravel(one) for one in to_container(cfg.clip)[key] or [[]]])
-        if len(indices) and not 0 <= indices.min() <= indices.max() < cfg.clip.joints:
-            raise InputError(
-                f"clip.{key}={cfg.clip[key]}: expected joints from 0 to {cfg.clip.joints - 1}"
-            )
+    _check_numbers(cfg)
+    _check_joints(cfg, store)
     if store.coordinates != cfg.augment.coordinates:
         name = cfg.augment.get("counterpart", "...")
         raise InputError(
@@ -166,30 +144,15 @@ def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
     method.backbone.check_frames(cfg.clip.frames)
     if cfg.compile and cfg.checkpointing and has_batch_norm(method.backbone):
         raise InputError(
-            "compile=true and checkpointing=true do not go together in a backbone with BatchNorm; "
+            "compile=true and checkpointing=true cannot be combined in a backbone with BatchNorm; "
             "leave one out"
         )
     if OmegaConf.select(cfg, "trainer.sync_batchnorm"):
         raise InputError(
-            "trainer.sync_batchnorm=true would exchange the BatchNorm layers for others, whose "
-            "running statistics do not follow the pathway that is tested; leave it out"
+            "trainer.sync_batchnorm=true replaces BatchNorm layers by ones whose running "
+            "statistics mix both pathways; leave it out"
         )
-    if cfg.monitor_split not in ("val", "last", "test"):
-        raise InputError(f"monitor_split={cfg.monitor_split}: expected val, last or test")
-    if cfg.init_from == "RUN":
-        raise InputError(
-            "this method starts from another run; type init_from=RUN with its folder in the place "
-            "of RUN, or init_from=null to take the backbone as it is"
-        )
-    if cfg.monitor_split == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
-        raise InputError(
-            "data.val_fraction=0 leaves no clips to choose a checkpoint by; pass monitor_split=last"
-        )
-    if cfg.monitor_split != "last" and not method.validates:
-        raise InputError(
-            f"{type(method).__name__} has no validation accuracy to choose a checkpoint by; pass "
-            "monitor_split=last"
-        )
+    _check_selection(cfg, method)
     masking = hydra.utils.instantiate(cfg.get("masking"), _convert_="all")
     start_epoch = OmegaConf.select(cfg, "masking.start_epoch", default=0)
     method.check_masking(getattr(masking, "strategy", None), start_epoch, cfg.clip.frames)
@@ -199,26 +162,63 @@ def check_settings(cfg: DictConfig, store: Store, method: Method) -> None:
         check_figure_names(to_container(cfg.callbacks.figures.names), method)
     if method.makes_streams and cfg.clip.stream != "joint":
         raise InputError(
-            f"clip.stream={cfg.clip.stream}: {type(method).__name__} makes its streams from the "
-            "joints; leave clip.stream out, and name them in method.streams"
+            f"clip.stream={cfg.clip.stream}: {type(method).__name__} computes its streams from "
+            "joints; leave clip.stream out and pass method.streams=[...]"
         )
-    if cfg.data.batch_size < 2:
-        raise InputError("data.batch_size must be at least 2: the head normalises over the batch")
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    # heads normalize over the batch, so it needs two clips
+    minima = {"data.batch_size": 2, "data.num_workers": 0, "trainer.accumulate_grad_batches": 1}
+    for key, least in minima.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None and key.startswith("trainer."):
+            continue
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{key}={value}: expected a whole number from {least}")
+
+
+def _check_joints(cfg: DictConfig, store: Store) -> None:
+    """Check indices of joints, and log the joints that the data lack."""
+    if not cfg.init_from and cfg.backbone.get("joints") not in (None, cfg.clip.joints):
+        raise InputError(
+            f"backbone.joints={cfg.backbone.joints}, but the clips have {cfg.clip.joints} joints; "
+            "leave it out"
+        )
+    for key in ("parts", "pairs", "shoulders"):
+        groups = to_container(cfg.clip)[key] or [[]]
+        indices = np.concatenate([np.ravel(group) for group in groups])
+        if len(indices) and not 0 <= indices.min() <= indices.max() < cfg.clip.joints:
+            raise InputError(
+                f"clip.{key}={cfg.clip[key]}: expected joints from 0 to {cfg.clip.joints - 1}"
+            )
     source = store.skeleton
     _, missing = conversion_matrix(source, clip_skeleton(cfg.clip.skeleton, source))
     if missing:
         log.info("joints that %s does not have are zeros: %s", source.name, ", ".join(missing))
 
 
-def check_balanced_batch(cfg: DictConfig, typed: Sequence[str]) -> None:
-    """Raise an InputError for a typed batch size that class-balanced batches do not have.
+def _check_selection(cfg: DictConfig, method: Method) -> None:
+    """Check that the split which selects best.ckpt exists and that the method can be scored."""
+    if cfg.monitor_split not in ("val", "last", "test"):
+        raise InputError(f"monitor_split={cfg.monitor_split}: expected val, last or test")
+    if cfg.monitor_split == "last":
+        return
+    if not method.validates:
+        raise InputError(
+            f"{type(method).__name__} has no validation accuracy to choose a checkpoint by; pass "
+            "monitor_split=last"
+        )
+    if cfg.monitor_split == "val" and cfg.data.val_split is None and cfg.data.val_fraction == 0:
+        raise InputError(
+            "data.val_fraction=0 leaves no clips to select a checkpoint on; pass monitor_split=last"
+        )
 
-    Args:
-        cfg: Complete.
-        typed: The overrides of the command line.
-    """
+
+def check_balanced_batch(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise an InputError if an overridden batch size differs from that of balanced batches."""
     balanced, size = cfg.data.balanced, cfg.data.batch_size
-    if not balanced or not any(word.lstrip("+").startswith("data.batch_size=") for word in typed):
+    if not balanced or "data.batch_size" not in overridden_keys(overrides):
         return
     classes, samples = balanced.classes, balanced.samples
     if classes * samples != size:

@@ -17,6 +17,7 @@ _IRRELEVANT = (
     "trusted",
     "objective",
     "download",
+    "init_required",
     "compile",
     "checkpointing",
     "data.num_workers",

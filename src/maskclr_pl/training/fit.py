@@ -1,4 +1,4 @@
-"""Fit a method, test the chosen checkpoint, and write what a run folder holds."""
+"""Fit a method, test the selected checkpoint, and write the run folder."""
 
 import logging
 import re
@@ -29,10 +29,10 @@ from maskclr_pl.training.plan import Plan, training_metrics
 
 
 class DeadRank(logging.Handler):
-    """Says on stderr that a process died, of which Lightning only kills the others.
+    """Report on stderr that a process died; Lightning silently ends the others.
 
     Args:
-        folder: Of the run.
+        folder: Run folder.
     """
 
     SOURCE = "lightning.fabric.strategies.launchers.subprocess_script"
@@ -42,18 +42,18 @@ class DeadRank(logging.Handler):
         self.folder = folder
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Translate the line about the process that died."""
-        if found := re.search(r"PID (\d+) terminated with code (-?\d+)", record.getMessage()):
+        """Report the process whose end Lightning logs."""
+        if match := re.search(r"PID (\d+) terminated with code (-?\d+)", record.getMessage()):
             sys.stderr.write(
-                f"error: process {found[1]} of this training ended with code {found[2]}, so the "
-                "others are ended too; its own message is above, if it had one; pass "
-                f"resume={self.folder} to go on from the last epoch\n"
+                f"error: process {match[1]} of this training exited with code {match[2]} (its own "
+                f"message is above), so the others are stopped; pass resume={self.folder} to "
+                "continue from the last epoch\n"
             )
-            sys.stderr.flush()  # this process is killed next
+            sys.stderr.flush()  # Lightning kills this process next
 
     @classmethod
     def report(cls, folder: Path) -> None:
-        """Do so from now on, for one run."""
+        """Start reporting for a run."""
         logger = logging.getLogger(cls.SOURCE)
         logger.handlers = [cls(folder)]
         logger.setLevel(logging.INFO)
@@ -68,23 +68,23 @@ def fit_and_test(
     start: Path | None,
     planned: Plan,
 ) -> dict[str, float]:
-    """Fit, test the chosen checkpoint, write everything that a run folder holds.
+    """Fit, test the selected checkpoint, and write metrics, predictions and figures.
 
     Args:
         trainer: With its callbacks.
         method: To be trained.
         data: To train and test on.
-        folder: Of the run.
-        start: Checkpoint that the training goes on from, if there is one.
+        folder: Run folder.
+        start: Checkpoint to resume from, or None.
         planned: Epochs and stages.
 
     Returns:
-        The content of metrics.json.
+        Content of metrics.json.
 
     Raises:
         KeyboardInterrupt: If the training was interrupted.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     metrics: dict[str, float] = {}
     if planned.trained:
         with _interruptible(folder):
@@ -95,12 +95,12 @@ def fit_and_test(
             trainer.validate(method, data, ckpt_path=start, verbose=False)
         for name in ("best", "last"):
             trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
-    metrics.setdefault("train/seconds", round(time.monotonic() - began, 1))
+    metrics.setdefault("train/seconds", round(time.monotonic() - started, 1))
     metrics["parameters"] = sum(p.numel() for p in method.parameters())
     if isinstance(method, Classifier):
         metrics = _test(trainer, method, data, folder) | metrics
-    else:  # without labels there is nothing to test
-        values = trainer.callback_metrics or planned.row  # nothing was left to train
+    else:  # no labels, no test
+        values = trainer.callback_metrics or planned.row  # if nothing was left to train
         metrics |= {key: float(values[key]) for key in values if key.startswith("train/")}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         metrics |= callback.cost if isinstance(callback, CostCallback) else {}
@@ -112,27 +112,27 @@ def fit_and_test(
 
 
 @rank_zero_only
-def _say_how_to_continue(folder: Path) -> None:
+def _log_resume_command(folder: Path) -> None:
     log.info("continue   %s", shell_command("train", resume=folder))
 
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
-    """Undo what Lightning makes of an interruption: it leaves the program."""
+    """Raise KeyboardInterrupt where Lightning would exit the program."""
     try:
         yield
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
         if (folder / "checkpoints" / LAST).is_file():
-            _say_how_to_continue(folder)
+            _log_resume_command(folder)
         raise end.__context__ from None
 
 
 def _test(
     trainer: L.Trainer, method: Classifier, data: SkeletonDataModule, folder: Path
 ) -> dict[str, float]:
-    """Test the chosen checkpoint and keep its predictions."""
+    """Test the selected checkpoint and save its predictions."""
     val = trainer.callback_metrics.get("val/top1")
     best = folder / "checkpoints" / "best.ckpt"
     with _interruptible(folder):
@@ -145,14 +145,14 @@ def _test(
 
 
 def _draw(folder: Path, method: Method, data: SkeletonDataModule) -> None:
-    """Tables and figures from what the run folder holds."""
+    """Draw tables and figures from the files of the run folder."""
     figures = folder / "figures"
     draw_run_figures(folder, data.store.class_names, method.skeleton)
-    if (folder / "metrics.csv").is_file():  # if the CSV logger is there
+    if (folder / "metrics.csv").is_file():  # written by the CSV logger
         marks = {folder.name: epoch_markers(folder)}
         path = figures / "training_curves.png"
         training_curves({folder.name: read_curves(folder)}, path, marks=marks)
     if shares := masked_shares(folder):
         pose = example_pose(method, data.test)
-        title = "What was hidden in training"
+        title = "Joints masked in training"
         joint_shares(shares, method.skeleton, pose, figures / "masked_joints.png", title)

@@ -1,4 +1,4 @@
-"""What a training is going to do, settled before it starts, and what has become of it."""
+"""Schedule of a training: epochs and stages, and the metrics it ends with."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,36 +19,36 @@ from maskclr_pl.training.progress import Progress
 
 
 class Plan(NamedTuple):
-    """See the module."""
+    """Schedule of a training."""
 
     epochs: int
-    """Of the training."""
+    """Planned epochs."""
     share_epochs: int
-    """Epochs that shares are shares of: those that the run began with."""
+    """Epochs that the run started with, to which stage starts below 1 refer."""
     stages: Sequence[Stage]
-    """Of the method and the callbacks, settled."""
+    """Stages of the method and the callbacks, with absolute epochs."""
     notes: list[str]
-    """Parts of the schedule that lie beyond the end, a line each."""
+    """Notes on parts of the schedule beyond the last epoch."""
     trained: bool
-    """Whether the method trains at all (nearest neighbors do not)."""
+    """False for methods without trainable parameters (nearest neighbors)."""
     done: int = 0
-    """Epochs that a run which is continued has already."""
+    """Finished epochs of a resumed run."""
     row: Mapping[str, float] = {}
-    """What was logged of the last of them."""
+    """Row of metrics.csv for the last finished epoch."""
 
 
 def choose_monitor(cfg: DictConfig, data: SkeletonDataModule) -> tuple[str | None, list[str]]:
-    """What best.ckpt is chosen by (None: it is the last epoch), and notes about it, a line each.
+    """Return the metric that best.ckpt is chosen by (None: the last epoch), and notes.
 
     Raises:
-        InputError: If early stopping is asked for where no epoch is better than another.
+        InputError: If early stopping is configured without such a metric.
     """
     monitor, notes = ("val/top1" if cfg.monitor_split != "last" else None), []
     patience = OmegaConf.select(cfg, "callbacks.early_stopping.patience")
     if monitor and (few := too_few_clips(len(data.val), cfg.clip.classes)):
         monitor, notes = None, [few]
     if patience is not None and monitor is None:
-        reason = notes[0] if notes else "monitor_split=last chooses the last epoch"
+        reason = notes[0] if notes else "monitor_split=last keeps the last epoch"
         raise InputError(
             f"callbacks.early_stopping.patience={patience}: {reason}; leave it out, or hold out "
             "more clips with data.val_fraction=... monitor_split=val"
@@ -63,17 +63,17 @@ def plan(
     data: SkeletonDataModule,
     progress: Progress | None = None,
 ) -> Plan:
-    """Count the epochs, settle the stages, check that each one begins.
+    """Count the epochs, resolve the stages, and check that each one starts.
 
     Args:
-        cfg: Of the run.
+        cfg: Complete.
         trainer: Not started yet.
         method: To be trained.
         data: To train on.
-        progress: How far a run that is continued is.
+        progress: Progress of a resumed run.
 
     Raises:
-        InputError: If the training has no end, or a stage never begins.
+        InputError: If the training has no end, or a stage never starts.
     """
     batches, limit = len(data.train_dataloader()), trainer.limit_train_batches
     if isinstance(limit, int):
@@ -99,26 +99,25 @@ def plan(
 
 
 def training_metrics(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[str, float]:
-    """What has become of a training, for metrics.json; a line if it ended early.
+    """Return the training part of metrics.json, and log if training stopped early.
 
-    `train/epochs` are those that were trained, `best/epoch` the one in best.ckpt and
-    `first_epoch/<stage>` where a stage began, all counted from 1; `val/top1` that of best.ckpt.
+    `train/epochs` is the number of trained epochs, `best/epoch` the epoch of best.ckpt and
+    `first_epoch/<stage>` the start of a stage, all counted from 1; `val/top1` is that of best.ckpt.
 
     Raises:
-        InputError: If it ended before any epoch was eligible for best.ckpt.
+        InputError: If training ended before any epoch was eligible for best.ckpt.
     """
     done, epochs = trainer.current_epoch, planned.epochs
     if done < epochs and trainer.is_global_zero:
         log.info("stopped    after epoch %d of %d", done, epochs)
     best = best_checkpoint(trainer).best
     if best is None:
-        begin = [f"{s.name} has full strength from epoch {s.full + 1} on" for s in planned.stages]
-        reason = "; ".join(begin) or "no epoch was validated, or its losses are not numbers"
+        starts = [f"{s.name} has full strength from epoch {s.full + 1} on" for s in planned.stages]
+        reason = "; ".join(starts) or "no epoch was validated, or its losses are not numbers"
         last = folder / "checkpoints" / "last.ckpt"
         raise InputError(
-            f"{folder}: after {done} of {epochs} epochs there is none to take as best.ckpt "
-            f"({reason}); train on with resume={folder} and more trainer.max_epochs, or pass "
-            f"{last} to use the last one as it is"
+            f"{folder}: no epoch is eligible for best.ckpt after {done} of {epochs} ({reason}); "
+            f"pass resume={folder} with more trainer.max_epochs, or use {last}"
         )
     metrics: dict[str, float] = {"train/epochs": done, "best/epoch": best.epoch + 1}
     metrics |= {f"first_epoch/{stage.name}": stage.first + 1 for stage in planned.stages}
@@ -127,14 +126,14 @@ def training_metrics(trainer: L.Trainer, planned: Plan, folder: Path) -> dict[st
     if score is not None:
         metrics["val/top1"] = float(score)
     if planned.done >= epochs and (folder / "metrics.json").is_file():
-        # nothing was left to train: what is known of the training stays
-        known = read_metrics(folder)
-        metrics |= {key: known[key] for key in known if key.startswith(("train/", "val/"))}
+        # nothing was left to train: keep the metrics of the training
+        saved = read_metrics(folder)
+        metrics |= {key: saved[key] for key in saved if key.startswith(("train/", "val/"))}
     return metrics
 
 
 def describe_best(metrics: Mapping[str, float], planned: Plan, monitor: str | None) -> str:
-    """The epoch in best.ckpt, for the result line."""
+    """Describe the epoch of best.ckpt, for the result line."""
     if not planned.trained:
         return "nothing was trained"
     text = f"best.ckpt is epoch {metrics['best/epoch']} of {metrics['train/epochs']}"

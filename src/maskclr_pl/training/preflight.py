@@ -1,4 +1,4 @@
-"""Lines about what a training will need, before it starts; `debug=check` ends after them."""
+"""Estimate memory, disk space and time before training; `debug=check` stops after that."""
 
 import shlex
 import shutil
@@ -32,7 +32,7 @@ from maskclr_pl.methods import Method
 from maskclr_pl.runs.environment import device_name
 
 _LONG = 1e13
-"""Operations of a step; a good processor does about 1e11 a second."""
+"""Operations of a step that is too slow to time; a fast CPU does about 1e11 per second."""
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -48,28 +48,28 @@ def log_requirements(
 
     Args:
         cfg: Complete.
-        trainer: Says the device and the precision.
-        method: Not compiled yet; stays as it is.
+        trainer: Provides device and precision.
+        method: Not compiled yet; not changed.
         data: Training clips.
-        epochs: Of the training.
-        always: Estimate the memory of small models, too.
+        epochs: Planned epochs.
+        always: Estimate the memory of small models as well.
 
     Returns:
-        Whether a step fits into the memory that is free, as far as that is known.
+        False if a step needs more than the free memory; True if it fits or that is unknown.
     """
-    roomy = True
+    fits_memory = True
     load = largest_batch(method, data, trainer.world_size)
     if always or not is_small(method, load):
-        roomy = _state_memory(cfg, trainer, method, load)
-    _state_disk(cfg, method, epochs)
-    return roomy
+        fits_memory = _log_memory(cfg, trainer, method, load)
+    _log_disk(cfg, method, epochs)
+    return fits_memory
 
 
-def _state_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: LargestBatch) -> bool:
+def _log_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: LargestBatch) -> bool:
     device, free = trainer.strategy.root_device, free_memory(trainer.strategy.root_device)
     try:
         memory = training_memory(method, load.batch, _masking(cfg), _MIXED.get(trainer.precision))
-    except Exception as error:  # a method from outside may look at values, which are not there
+    except Exception as error:  # other people's methods may read values of fake tensors
         log.info("note: memory not estimated (%s: %s)", type(error).__name__, error)
         return True
     log.info("memory     %s", memory_text(memory, load, trains_backbone(method)))
@@ -83,14 +83,14 @@ def _state_memory(cfg: DictConfig, trainer: L.Trainer, method: Method, load: Lar
     ways += ["a smaller data.batch_size"]
     ways += [] if trainer.precision in _MIXED else ["trainer.precision=bf16-mixed"]
     log.info(
-        "warning: a step needs about %s and %s are free, so that it will probably fail; pass %s",
+        "warning: a step needs about %s of memory, but %s are free; pass %s",
         *(format_bytes(memory.peak), format_bytes(free), ", or ".join(ways)),
     )
     return False
 
 
 def memory_text(memory: Memory, load: LargestBatch, learning: bool = True) -> str:
-    """The estimate and the batch that it is for."""
+    """Describe an estimate and its batch."""
     what = "weights, gradients, optimizer" if learning else "weights"
     kept = "activations" if learning else "a pass without gradients"
     return (
@@ -100,7 +100,7 @@ def memory_text(memory: Memory, load: LargestBatch, learning: bool = True) -> st
     )
 
 
-def _state_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
+def _log_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
     folder = Path(cfg.output_dir or "runs")
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -110,14 +110,14 @@ def _state_disk(cfg: DictConfig, method: Method, epochs: int) -> None:
             kept = callback.get("save_top_k", 1)
             written = max(1, epochs // (callback.get("every_n_epochs") or 1))
             count += written if kept < 0 else kept
-    count += "last" in cfg.callbacks  # the one before it is kept
+    count += "last" in cfg.callbacks  # last-1.ckpt is kept as well
     total = (count + 1) * each
     log.info(
         "disk       %d checkpoints of %s, %s while one is replaced   %s free",
         *(count, format_bytes(each), format_bytes(total), format_bytes(free)),
     )
     if total > free:
-        log.info("warning: the disk of %s has too little space for them; pass output_dir=", folder)
+        log.info("warning: checkpoints do not fit on the disk of %s; pass output_dir=...", folder)
 
 
 def _masking(cfg: DictConfig) -> Masking | None:
@@ -135,16 +135,16 @@ def check_only(
     epochs: int,
     overrides: Sequence[str],
 ) -> None:
-    """Log memory, disk space and the time of an epoch, and how to start the training for real.
+    """Log memory, disk space and the time of an epoch, and the command that starts training.
 
-    Nothing is written. The time is measured on a few steps, where they fit.
+    Nothing is written. Time is measured on a few steps if they fit into memory.
 
     Args:
         cfg: Complete.
-        trainer: Says the device and the precision.
-        method: Is trained for these steps.
+        trainer: Provides device and precision.
+        method: Trained for these steps.
         data: Training clips.
-        epochs: Of the training.
+        epochs: Planned epochs.
         overrides: Overrides of the command line.
     """
     if not log_requirements(cfg, trainer, method, data, epochs, always=True):
@@ -159,12 +159,12 @@ def check_only(
         )
     else:
         log.info("time       %s", _time(cfg, trainer, method, data, epochs))
-    words = [word for word in overrides if word.partition("=")[0] != "debug"]
-    log.info("next       %s", shlex.join(["python", "-m", "maskclr_pl.train", *words]))
+    kept = [override for override in overrides if override.partition("=")[0] != "debug"]
+    log.info("next       %s", shlex.join(["python", "-m", "maskclr_pl.train", *kept]))
 
 
 def _step_flops(method: Method, data: SkeletonDataModule) -> float:
-    """Operations of a training step of one pathway; the backward pass is twice the forward one."""
+    """Operations of a training step: backward takes twice as many as forward."""
     return 3.0 * data.step_clips * flops_per_clip(method, data.train)
 
 

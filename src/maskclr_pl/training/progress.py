@@ -1,4 +1,4 @@
-"""How far a run is that is continued, and where it goes on."""
+"""Progress of a run that is resumed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,28 +13,28 @@ from maskclr_pl.runs.history import EPOCH_ROW
 
 
 class Progress(NamedTuple):
-    """How far a run is."""
+    """Progress of a run."""
 
     path: Path
-    """Checkpoint that it goes on from."""
+    """Checkpoint to resume from."""
     epochs: int
-    """That are done."""
+    """Finished epochs."""
     step: int
-    """Steps that the optimizer has taken."""
+    """Optimizer steps."""
     middle: bool
-    """Whether the checkpoint was written within an epoch."""
+    """True if the checkpoint was written within an epoch."""
     planned: int
-    """Epochs that it began with, of which shares are shares; -1 is unknown."""
+    """Epochs that the run started with, to which stage starts below 1 refer; -1 is unknown."""
     row: Mapping[str, float] = {}
-    """Of metrics.csv, for the last of these epochs; the file may lack it."""
+    """Row of metrics.csv for the last finished epoch, which the file may lack."""
     notes: Sequence[str] = ()
-    """Newer checkpoints that are damaged, a line each."""
+    """Notes on newer checkpoints that are damaged."""
     lost_best: str | None = None
-    """What is wrong with the file of the best epoch so far."""
+    """Problem with best.ckpt, if it cannot be read."""
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """Where a run goes on; None if it stopped before its first checkpoint.
+    """Read the progress of a run; None if it stopped before its first checkpoint.
 
     Raises:
         InputError: If the checkpoint is damaged, or its weights are not finite.
@@ -53,8 +53,7 @@ def read_progress(folder: Path) -> Progress | None:
         step = int(content["global_step"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
-            f"{path}: does not say how far the training is; expected a checkpoint of "
-            "maskclr_pl.train"
+            f"{path}: no record of finished epochs; expected a checkpoint of maskclr_pl.train"
         ) from None
     return Progress(
         path=path,
@@ -69,7 +68,7 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def _lost_best(folder: Path, content: Mapping[str, Any]) -> str | None:
-    """What is wrong with best.ckpt, if a checkpoint knows of one that cannot be read."""
+    """Return the problem with best.ckpt, if a checkpoint mentions one that cannot be read."""
     known = content.get("callbacks", {}).get(BestCheckpoint.__qualname__, {})
     return checkpoint_problem(folder / "checkpoints" / BEST) if "best" in known else None
 
@@ -77,48 +76,48 @@ def _lost_best(folder: Path, content: Mapping[str, Any]) -> str | None:
 def resume_lines(
     folder: Path, done: Progress | None, epochs: int, stages: Sequence[Stage]
 ) -> list[str]:
-    """Where a run goes on, and what stays as it was, a line each.
+    """Describe where a run resumes, one log line each.
 
     Args:
         folder: Run folder.
-        done: How far it is; None: nowhere.
-        epochs: That it is to have.
-        stages: Of the method and the callbacks, settled.
+        done: Progress of the run; None before the first checkpoint.
+        epochs: Planned epochs.
+        stages: Stages of the method and the callbacks, with absolute epochs.
 
     Raises:
-        InputError: If it has more epochs already.
+        InputError: If the run has more epochs already, or all of them and no readable best.ckpt.
     """
     if done is None:
-        return [f"continues  from the start: {folder} has no checkpoints/last.ckpt yet"]
+        return [f"resume     from the start: {folder} has no checkpoints/last.ckpt yet"]
     if done.epochs > epochs:
         raise InputError(
-            f"{done.path} has {done.epochs} epochs already, and trainer.max_epochs={epochs}; pass "
-            "more epochs to train on"
+            f"{done.path} has {done.epochs} epochs already, but trainer.max_epochs={epochs}; pass "
+            "a larger trainer.max_epochs"
         )
     lines = [f"note: {note}" for note in done.notes]
     if done.epochs == epochs:
         if done.lost_best:
             raise InputError(
                 f"{done.lost_best}, and all {epochs} epochs are done; pass "
-                f"trainer.max_epochs={2 * epochs} to train on, or use {done.path} as it is"
+                f"trainer.max_epochs={2 * epochs} to continue, or use {done.path}"
             )
         return [
             *lines,
-            f"continues  all {epochs} epochs are done ({done.path}): nothing is left to train, the "
-            f"model is tested again; pass trainer.max_epochs={2 * epochs} to train on",
+            f"resume     all {epochs} epochs are done ({done.path}): testing again; pass "
+            f"trainer.max_epochs={2 * epochs} to continue training",
         ]
-    where = f"epoch {done.epochs + 1} of {epochs}{', in its middle' if done.middle else ''}"
-    lines.append(f"continues  {where}, step {done.step}, from {done.path}")
+    position = f"{'within ' if done.middle else ''}epoch {done.epochs + 1} of {epochs}"
+    lines.append(f"resume     {position}, step {done.step}, from {done.path}")
     if done.lost_best:
-        lines.append(f"note: {done.lost_best}: chosen anew from the epochs to come")
+        lines.append(f"note: {done.lost_best}: selected again from the coming epochs")
     if done.middle:
         lines.append(
-            f"note: the training metrics of epoch {done.epochs + 1} are of its other batches"
+            f"note: training metrics of epoch {done.epochs + 1} cover its remaining batches only"
         )
     if done.planned not in (-1, epochs):
         lines += [
-            f"note: {stage.key}={stage.start:g} stays at epoch {stage.first + 1}: it is a "
-            f"share of the {done.planned} epochs that the run began with"
+            f"note: {stage.key}={stage.start:g} stays at epoch {stage.first + 1}: it refers to "
+            f"the {done.planned} epochs that the run started with"
             for stage in stages
             if 0 < stage.start < 1
         ]

@@ -1,4 +1,4 @@
-"""The settings of a run that is continued, and what may be changed in them."""
+"""Settings of a run that is resumed, and which of them may change."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,61 +20,59 @@ from maskclr_pl.runs.read import holds_run
 
 CHANGEABLE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
-    # where and how it is computed
+    # hardware and speed
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.precision", "trainer.deterministic", "trainer.benchmark", "trainer.profiler"),
     *("compile", "checkpointing", "data.num_workers", "data.path", "trusted"),
-    # what is measured, shown and kept
+    # what is logged and kept
     *("callbacks", "logger", "objective"),
     *("trainer.log_every_n_steps", "trainer.limit_test_batches"),
 )
-"""Settings, and groups of them, that may differ when a run is continued: how long, how fast, and
-what is shown. Everything else decides what is learned, and stays."""
+"""Settings and groups that may change when a run is resumed. All others affect what is learned."""
 
-_NEEDED = ("method", "backbone", "augment", "optim", "clip", "data", "trainer", "callbacks")
+_REQUIRED = ("method", "backbone", "augment", "optim", "clip", "data", "trainer", "callbacks")
 """Groups that every run has."""
 
-_NOTHING = object()
-"""In place of a key that is not there."""
+_MISSING = object()
 
 
-def find_run_to_resume(given: str | None, output_dir: str | None) -> str | None:
-    """The run folder that `resume=` names: itself, or by its last checkpoint.
+def find_run_to_resume(resume: str | None, output_dir: str | None) -> str | None:
+    """Return the run folder that `resume=` refers to.
 
     Args:
-        given: Value of `resume`. `auto` is `output_dir` if it holds a run, otherwise None.
+        resume: Run folder, its checkpoints/last.ckpt, or `auto`: `output_dir` if it holds a run.
         output_dir: Folder of the run.
 
     Raises:
-        InputError: If it is another file, or `auto` without a folder.
+        InputError: If `resume` is another file, or `auto` without a folder.
     """
-    if given is None:
+    if resume is None:
         return None
-    if given == "auto":
+    if resume == "auto":
         if output_dir is None:
             raise InputError("resume=auto continues the run in output_dir; pass output_dir=FOLDER")
         return output_dir if holds_run(Path(output_dir)) else None
-    path = Path(given)
+    path = Path(resume)
     if not path.is_file():
-        return given
+        return resume
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if path.name != LAST:
         raise InputError(
-            f"resume={path}: a run goes on from its last epoch, checkpoints/{LAST}; pass "
-            f"resume={folder}, or init_from={path} to start another run from this file"
+            f"resume={path}: runs resume from checkpoints/{LAST}; pass resume={folder}, or "
+            f"init_from={path} to start another run from this file"
         )
     return str(folder)
 
 
 def changed_overrides(folder: Path, passed: Sequence[str]) -> list[str]:
-    """Overrides that differ from those that a run was begun with; for `resume=auto`.
+    """Return overrides that differ from those that a run was started with; for `resume=auto`.
 
     Args:
-        folder: Of the run.
+        folder: Run folder.
         passed: Overrides of the command line.
 
     Raises:
-        InputError: If one that decides the result is not passed any more.
+        InputError: If an override that affects the result is missing.
     """
     before = [str(word) for word in read_environment(folder).get("command", [])[3:]]
     now = {shorten_home(word): word for word in passed}
@@ -83,8 +81,8 @@ def changed_overrides(folder: Path, passed: Sequence[str]) -> list[str]:
         key = word.partition("=")[0]
         if word not in now and key not in keys and not key.lstrip("+~").startswith(CHANGEABLE):
             raise InputError(
-                f"resume=auto: the run in {folder} was begun with {word}, which is not passed now; "
-                "pass it, or another output_dir="
+                f"resume=auto: the run in {folder} was started with {word}; pass it as well, or "
+                "another output_dir="
             )
     return [
         word
@@ -94,25 +92,22 @@ def changed_overrides(folder: Path, passed: Sequence[str]) -> list[str]:
 
 
 def resume_config(
-    folder: Path, composed: DictConfig, typed: Sequence[str]
+    folder: Path, composed: DictConfig, overrides: Sequence[str]
 ) -> tuple[DictConfig, list[str]]:
-    """The configuration of a run that is continued, with the changes that were typed.
+    """Return the saved configuration of a run with overrides on top, and notes about it.
 
     Args:
         folder: Run folder.
-        composed: The configuration of this command, which has the values of `typed`.
-        typed: Overrides of the command line.
-
-    Returns:
-        The configuration, and notes about it, a line each.
+        composed: Configuration of this command, which contains the values of the overrides.
+        overrides: Overrides of the command line.
 
     Raises:
-        InputError: If the folder holds no run, or a value that was typed would not take effect.
+        InputError: If the folder holds no run, or an override must not change.
     """
     cfg, notes = _saved_config(folder, composed)
     if "compile" not in cfg:
         raise InputError(f"resume={folder}: the run is from an older version of maskclr_pl")
-    # settings and callbacks that the version of the run did not have
+    # settings and callbacks that the version of the run lacked
     for key, value in composed.items():
         if key not in cfg and not OmegaConf.is_dict(value):
             cfg[key] = value
@@ -120,7 +115,7 @@ def resume_config(
         if name == "checkpoint" or name not in cfg.callbacks:
             cfg.callbacks[name] = callback
     OmegaConf.set_struct(cfg, True)
-    for override in OverridesParser.create().parse_overrides(list(typed)):
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = str(override.key_or_group)
         if key != "resume":
             _change(cfg, composed, key, override)
@@ -130,19 +125,19 @@ def resume_config(
 
 
 def _saved_config(folder: Path, composed: DictConfig) -> tuple[DictConfig, list[str]]:
-    """The content of config.yaml, or of the newest checkpoint if that file is damaged."""
+    """Read config.yaml, or the newest checkpoint if that file is damaged."""
     file = folder / "config.yaml"
     damage = InputError(
-        f"resume={folder}: no config.yaml in this folder, or a damaged one, and no checkpoint; "
-        "pass a run folder, or start the run again with output_dir="
+        f"resume={folder}: neither a readable config.yaml nor a checkpoint in this folder; pass a "
+        "run folder, or start the run again with output_dir="
     )
     if file.is_file() and file.stat().st_size:
         try:
-            read_yaml(file)  # within bounds
+            read_yaml(file)  # refuses oversized files
             saved = OmegaConf.load(file)
         except InputError as error:
             damage = error
-        except Exception as error:  # names and values that OmegaConf does not take
+        except Exception as error:  # keys and values that OmegaConf rejects
             reason = " ".join(str(error).split())[:200]
             damage = InputError(f"{file}: not the settings of a run ({reason})")
         else:
@@ -152,43 +147,43 @@ def _saved_config(folder: Path, composed: DictConfig) -> tuple[DictConfig, list[
         raise damage
     try:
         saved = OmegaConf.create(dict(found.content["maskclr_pl"]["config"]))
-    except Exception:  # whatever is there in the place of settings
+    except Exception:  # a damaged file may hold anything
         raise InputError(f"{found.path}: expected a checkpoint of maskclr_pl.train") from None
-    note = f"config.yaml is missing or damaged: the settings are those of {found.path}"
+    note = f"config.yaml is missing or damaged; settings are read from {found.path}"
     return _trusted(saved, found.path, composed), [note]
 
 
 def _trusted(cfg: Any, file: Path, composed: DictConfig) -> DictConfig:
-    """The configuration of a run, whose classes are trusted or named by this command itself.
+    """Return the configuration of a run if all its classes are trusted or used by this command.
 
     Raises:
-        InputError: If it asks for something else, or lacks a group of settings.
+        InputError: If a class is not trusted, or a group of settings is missing.
     """
-    typed, values = OmegaConf.to_container(composed), update_config(OmegaConf.to_container(cfg))
-    trusted = trusted_packages(composed.trusted, whole_run=True, typed=typed)
+    own, values = OmegaConf.to_container(composed), update_config(OmegaConf.to_container(cfg))
+    trusted = trusted_packages(composed.trusted, whole_run=True, typed=own)
     refuse_untrusted(values, file, trusted)
     cfg = OmegaConf.create(values)
     for name, group in composed.items():
-        found = cfg.get(str(name))
-        given = found is not None or name in _NEEDED
-        if OmegaConf.is_dict(group) and given and not OmegaConf.is_dict(found):
-            raise InputError(f"{file}: {name!s} is {found!r}, expected settings by name")
+        saved = cfg.get(str(name))
+        expected = OmegaConf.is_dict(group) and (saved is not None or name in _REQUIRED)
+        if expected and not OmegaConf.is_dict(saved):
+            raise InputError(f"{file}: {name!s} is {saved!r}, expected settings by name")
     cfg.trusted = composed.trusted
     return cfg
 
 
 def _change(cfg: DictConfig, composed: DictConfig, key: str, override: Override) -> None:
-    """Take over, in place, a value that was typed.
+    """Apply an override in place.
 
     Raises:
-        InputError: If the value is another than the run's, and would not take effect.
+        InputError: If it changes a setting that must stay as it was.
     """
-    before = OmegaConf.select(cfg, key, default=_NOTHING)
-    value = OmegaConf.select(composed, key, default=_NOTHING)
+    before = OmegaConf.select(cfg, key, default=_MISSING)
+    value = OmegaConf.select(composed, key, default=_MISSING)
     groups = [one for one in (before, value) if OmegaConf.is_dict(one)]
     if any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE):
         if len(groups) == 2 and set(before) == set(value):
-            return  # the same loggers, whose identity the run has saved
+            return  # the same loggers, whose ids are saved with the run
         if override.is_delete():
             parent, _, name = key.rpartition(".")
             with open_dict(cfg):
@@ -196,32 +191,27 @@ def _change(cfg: DictConfig, composed: DictConfig, key: str, override: Override)
             return
         OmegaConf.update(cfg, key, value, merge=False, force_add=True)
         return
-    if groups or override.is_delete() or before is _NOTHING or value is _NOTHING:
+    if groups or override.is_delete() or before is _MISSING or value is _MISSING:
         raise InputError(
-            f"resume= continues a run as it was; {override.input_line} would exchange a part of "
-            "it: leave it out, or start another run"
+            f"{override.input_line}: resume= cannot replace parts of a run; leave it out, or "
+            "start another run"
         )
     if before != value:
         shown = "null" if before is None else before
         raise InputError(
-            f"{override.input_line}: the run that is continued has {key}={shown}, and keeps all "
-            "that decides its result; leave it out, or start another run (init_from= takes the "
-            "weights over)"
+            f"{override.input_line}: the resumed run has {key}={shown}, which affects its result; "
+            "leave it out, or start another run (init_from= reuses the weights)"
         )
 
 
 def check_data(folder: Path, data: SkeletonDataModule) -> None:
-    """Refuse to continue on other data than the run was begun with.
-
-    Raises:
-        InputError: If the store holds other poses or labels.
-    """
+    """Raise an InputError if the store holds other poses or labels than when the run started."""
     before, now = read_environment(folder).get("data", {}), describe_data(data)
     for key in ("poses_sha256", "source_sha256"):
         if before.get(key) and now[key]:
             if before[key] != now[key]:
                 raise InputError(
-                    f"{data.store.path} holds other clips than when {folder} was begun; pass "
-                    "data.path=... with the store that it was begun with, or start another run"
+                    f"{data.store.path} holds other clips than when {folder} was started; pass "
+                    "data.path=... with the original store, or start another run"
                 )
             return
