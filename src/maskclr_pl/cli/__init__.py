@@ -1,6 +1,6 @@
 """Command line: Hydra entry point, one-line errors, types of settings, sweeps, output folders."""
 
-from maskclr_pl.cli.entry_point import command, log_file
+from maskclr_pl.cli.entry_point import command, log_file, silence_lightning
 from maskclr_pl.cli.errors import error_line, log
 from maskclr_pl.cli.folders import (
     locked_folder,
@@ -28,4 +28,5 @@ __all__ = [
     "refuse_run",
     "results_folder",
     "run_folder",
+    "silence_lightning",
 ]

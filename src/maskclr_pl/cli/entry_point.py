@@ -106,6 +106,11 @@ def _set_up_output() -> None:
     log.handlers = [handler]
     log.setLevel(logging.DEBUG)
     log.propagate = False
+    silence_lightning()
+
+
+def silence_lightning() -> None:
+    """Hide messages of Lightning; its import resets the levels, so call this after it as well."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning(_fabric|\.).*")

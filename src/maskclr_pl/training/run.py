@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from maskclr_pl.checkpoint.load import run_metadata
-from maskclr_pl.cli import locked_folder, log, log_file
+from maskclr_pl.cli import locked_folder, log, log_file, silence_lightning
 from maskclr_pl.config.container import to_container
 from maskclr_pl.runs.read import holds_run
 from maskclr_pl.tracking.loggers import make_loggers, tracked
@@ -25,6 +25,7 @@ from maskclr_pl.training.trainer import build_trainer, check_strategy
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     """Train, test and write a run folder; see `maskclr_pl.train.run`."""
+    silence_lightning()
     cfg.resume = find_run_to_resume(cfg.resume, cfg.output_dir)
     with ExitStack() as stack:
         if cfg.resume and holds_run(Path(cfg.resume)) and not cfg.check_only:
