@@ -254,8 +254,8 @@ def test_face_view_needs_two_shoulders(shoulders):
     ("step", "message"),
     [
         (Center(5), r"centre on is \[5\]: expected joints from 0 to 4"),
-        (FaceView([4, 5]), r"shoulders are \[4, 5\]"),
-        (SpatialFlip([[1, 7]]), r"pairs of left and right joints are \[1, 7\]"),
+        (FaceView([4, 5]), r"shoulders=\[4, 5\]: expected indices from 0 to 4"),
+        (SpatialFlip([[1, 7]]), r"pairs=\[1, 7\]"),
     ],
 )
 def test_joints_that_the_clip_has_not(step, message):

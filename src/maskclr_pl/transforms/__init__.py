@@ -1,4 +1,4 @@
-"""Transforms of clips; the same object works on one clip and on a batch on the device."""
+"""Transforms of clips; each works on a single clip and on a batch, on any device."""
 
 from maskclr_pl.transforms.alignment import Center, FaceView
 from maskclr_pl.transforms.augment2d import CropScale, RandomMove, set_released

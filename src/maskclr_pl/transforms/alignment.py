@@ -1,4 +1,4 @@
-"""Where 3D bodies stand and which way they face: deterministic steps, batched."""
+"""Deterministic alignment of 3D bodies: position and facing direction, batched."""
 
 from collections.abc import Sequence
 
@@ -6,44 +6,51 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.transforms.base import check_joints, join, planes, visible_weight
-from maskclr_pl.types import InputError
+from maskclr_pl.visibility import visible_joints
 
 NUDGE = 1e-12
-"""Metres that `Center` puts a joint beside the origin, where exact zeros mean missing."""
+"""Offset in meters that `Center` adds, because exact zeros mark missing joints."""
+_NARROWEST = 1e-4
+"""Distance of the shoulders in meters below which they have no direction."""
 
 
 def forward_fill(
-    values: Float[Tensor, "C *batch T"], known: Bool[Tensor, "*batch T"]
+    values: Float[Tensor, "C *batch T"], valid: Bool[Tensor, "*batch T"]
 ) -> Float[Tensor, "C *batch T"]:
-    """Each unknown frame takes the value of the last known one before it, else of the first.
+    """Replace invalid frames by the last valid frame before them, at the start by the first one.
 
-    A sequence without known frames stays as it is.
+    A sequence without valid frames is returned as it is.
     """
-    step = torch.arange(known.shape[-1], device=known.device).expand(known.shape)
-    last = torch.where(known, step, -1).cummax(-1).values
-    first = known.int().argmax(-1, keepdim=True)
+    step = torch.arange(valid.shape[-1], device=valid.device).expand(valid.shape)
+    last = torch.where(valid, step, -1).cummax(-1).values
+    first = valid.int().argmax(-1, keepdim=True)
     source = torch.where(last < 0, first, last)
-    held = values.gather(-1, source.expand_as(values))
-    return torch.where(known.any(-1, keepdim=True), held, values)
+    filled = values.gather(-1, source.expand_as(values))
+    return torch.where(valid.any(-1, keepdim=True), filled, values)
 
 
 class Center(nn.Module):
     """Move the origin to a joint.
 
-    A joint that then lies on the origin is still there, but exact zeros mean missing: it is put
-    1e-12 m beside it. So every later step may judge each joint by itself, the bones of the root
-    do not vanish, and no step needs to know which joint was the centre.
+    The joint itself ends up 1e-12 m beside the origin, because exact zeros mark missing joints. So
+    bones that end in it stay visible to later steps.
 
-    Where the joint is missing, its place in the last frame before counts (at the start, in the
-    first frame in which it is seen); for a person who never shows it, the mean of the joints seen.
+    Where the joint is missing, its last position before counts (at the start, the first position
+    after); for a person whose joint is never visible, the mean of the visible joints in each frame.
 
     Args:
         joint: Index of the joint.
-        per_frame: False: one shift for the whole clip and all persons, by the joint of the first
-            person who is there, in the first frame of that person (the published preparation of
-            NTU RGB+D, MAMP and STTFormer). True: each person in each frame by itself, which removes
-            the way that is walked and the distance between persons (AimCLR).
+        per_frame: False: shift the whole clip by the joint of the first present person in that
+            person's first frame (published preparation of NTU RGB+D, MAMP and STTFormer). True:
+            shift each person in each frame, which removes the walked path and the distance between
+            persons (AimCLR).
+
+    Example:
+        >>> clip = torch.randn(8, 2, 50, 25, 3)  # (B, M, T, V, 3) in meters
+        >>> Center(joint=0, per_frame=True)(clip)[..., 0, :].abs().max() < 1e-11
+        tensor(True)
     """
 
     def __init__(self, joint: int, per_frame: bool = False):
@@ -51,67 +58,70 @@ class Center(nn.Module):
         self.joint, self.per_frame = joint, per_frame
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
-        """The centred clip, in metres as before."""
-        check_joints(clip, [self.joint], "the joint to centre on is")
+        """Return the centered clip in meters."""
+        check_joints(clip, [self.joint], "joint")
         channels = planes(clip)
-        there = visible_weight(channels)
-        origin = self._places(channels, there)
+        visible = visible_weight(channels)
+        origin = self._origin(channels, visible)  # (3, *batch, M, T)
         if not self.per_frame:
-            frames = there.sum(-1).sign()
-            person = frames.amax(-1).argmax(-1)[..., None, None]
-            first = frames.argmax(-1, keepdim=True)  # (*batch, M, 1)
+            occupied = visible.sum(-1).sign()  # (*batch, M, T)
+            person = occupied.amax(-1).argmax(-1)[..., None, None]
+            first = occupied.argmax(-1, keepdim=True)  # (*batch, M, 1)
             origin = origin.gather(-1, first.expand(*origin.shape[:-1], 1))
             origin = origin.gather(-2, person.expand(*origin.shape[:-2], 1, 1))
         out = channels - origin.unsqueeze(-1)
-        return join(out.add_(NUDGE).mul_(there))
+        return join(out.add_(NUDGE).mul_(visible))
 
-    def _places(
-        self, channels: Float[Tensor, "3 *batch M T V"], there: Float[Tensor, "*batch M T V"]
+    def _origin(
+        self, channels: Float[Tensor, "3 *batch M T V"], visible: Float[Tensor, "*batch M T V"]
     ) -> Float[Tensor, "3 *batch M T"]:
-        """Where the joint is, or is taken to be, of each person in each frame."""
-        known = there[..., self.joint] > 0
-        mean = channels.sum(-1) / there.sum(-1).clamp(min=1)
-        held = forward_fill(channels[..., self.joint], known)
-        return torch.where(known.any(-1, keepdim=True), held, mean)
+        """Return the position of the joint, or its replacement, per person and frame."""
+        valid = visible[..., self.joint] > 0
+        mean = channels.sum(-1) / visible.sum(-1).clamp(min=1)
+        filled = forward_fill(channels[..., self.joint], valid)
+        return torch.where(valid.any(-1, keepdim=True), filled, mean)
 
 
 class FaceView(nn.Module):
     """Turn each person in each frame about the vertical so that the shoulders point along +x.
 
     The vector from the left to the right shoulder, projected on the x-z plane, becomes (+, 0): in
-    camera space the person faces the camera. It removes the turning of the body, as published
-    with AimCLR, whose code takes the direction of the turn from the whole clip and so turns some
-    frames the wrong way; here each frame has its own. Where the shoulders are missing, or one
-    stands above the other, the turn of the last frame before counts.
+    camera space the person faces the camera. This removes the turning of the body, as in AimCLR.
+    AimCLR's code takes the direction of the turn from the whole clip and so turns some frames the
+    wrong way; here each frame has its own. Where a shoulder is missing, or one is above the other,
+    the turn of the last frame before is used.
 
     Args:
         shoulders: Indices of the left and the right shoulder.
 
     Raises:
         InputError: If there are not two.
+
+    Example:
+        >>> turned = FaceView(shoulders=(4, 8))(torch.randn(8, 2, 50, 25, 3))
+        >>> (turned[..., 8, 0] > turned[..., 4, 0]).all()  # right of the left shoulder
+        tensor(True)
     """
 
     def __init__(self, shoulders: Sequence[int] | None):
         super().__init__()
         if shoulders is None or len(shoulders) != 2:
             raise InputError(
-                f"shoulders={shoulders}: bodies are turned by their shoulders and this skeleton "
-                "names no left_shoulder and right_shoulder; type clip.shoulders=[LEFT,RIGHT]"
+                f"shoulders={shoulders}: expected two joints, and the skeleton has no "
+                "left_shoulder and right_shoulder; pass clip.shoulders=[LEFT,RIGHT]"
             )
         self.left, self.right = shoulders
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
-        """The turned clip."""
-        check_joints(clip, [self.left, self.right], "the shoulders are")
-        channels = planes(clip)
-        left, right = channels[..., self.left], channels[..., self.right]
-        x, _, z = right - left
+        """Return the turned clip."""
+        check_joints(clip, [self.left, self.right], "shoulders")
+        left, right = clip[..., self.left, :], clip[..., self.right, :]  # (*batch, M, T, 3)
+        x, _, z = (right - left).unbind(-1)
         width = torch.hypot(x, z)
-        # a tenth of a millimetre has no direction
-        known = (left != 0).any(0) & (right != 0).any(0) & (width > 1e-4)
-        width = width.clamp(min=1e-4)
-        turn = torch.stack((torch.where(known, x / width, 1.0), torch.where(known, z / width, 0.0)))
-        return self.turn(clip, *forward_fill(turn, known))
+        valid = visible_joints(left) & visible_joints(right) & (width > _NARROWEST)
+        width = width.clamp(min=_NARROWEST)
+        cos, sin = torch.where(valid, x / width, 1.0), torch.where(valid, z / width, 0.0)
+        return self.turn(clip, *forward_fill(torch.stack((cos, sin)), valid))
 
     @staticmethod
     def turn(

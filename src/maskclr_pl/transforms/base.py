@@ -1,4 +1,4 @@
-"""What a transform is, how the channels of a clip lie in memory, one draw per clip."""
+"""Interface of transforms, memory layout of clips and random draws per clip."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -8,24 +8,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maskclr_pl.distributed import draw_for_clips
-from maskclr_pl.types import InputError
+from maskclr_pl.errors import InputError
 
 
 @runtime_checkable
 class Transform(Protocol):
     """Clip to clip. Missing joints and absent persons are zeros before and after.
 
-    T and V may change. Random parameters are drawn once per clip, on the clip's device.
+    T and V may change. Random parameters are drawn once per clip, on the device of the clip.
     """
 
     def __call__(self, clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "*batch M T2 V2 C"]:
-        """The transformed clip; the input is not changed."""
+        """Return the transformed clip; the input is not modified."""
 
 
 def planes(clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "C *batch M T V"]:
-    """The channels of a clip, each contiguous (no copy if `join` made the clip).
+    """Move the channels first and make each contiguous (no copy if `join` made the clip).
 
-    Work on whole planes vectorises; on interleaved channels it is several times slower.
+    Operations on whole planes vectorize; on interleaved channels they are several times slower.
     """
     return clip.movedim(-1, 0).contiguous()
 
@@ -33,16 +33,16 @@ def planes(clip: Float[Tensor, "*batch M T V C"]) -> Float[Tensor, "C *batch M T
 def join(
     channels: Sequence[Float[Tensor, "*batch M T V"]] | Float[Tensor, "C *batch M T V"],
 ) -> Float[Tensor, "*batch M T V C"]:
-    """A clip from its channels, which keep their planes in memory."""
+    """Make a clip from its channels, which stay planes in memory."""
     stacked = channels if isinstance(channels, Tensor) else torch.stack(tuple(channels))
     return stacked.movedim(0, -1)
 
 
 def visible_weight(channels: Float[Tensor, "C *batch M T V"]) -> Float[Tensor, "*batch M T V"]:
-    """1 for the joints of metric clips that are there, 0 for those that are exactly zero.
+    """Return 1 for visible joints of metric clips, 0 for missing ones (exact zeros).
 
-    As numbers, and from squares (what is below 1e-19 counts as zero): truth values and further
-    temporaries are several times slower on a CPU.
+    The rule of `visibility.visible_joints` as numbers, computed from squares (values below 1e-19
+    count as zero): boolean temporaries are several times slower on a CPU.
     """
     squares = channels[0].square()
     for channel in channels[1:]:
@@ -50,10 +50,11 @@ def visible_weight(channels: Float[Tensor, "C *batch M T V"]) -> Float[Tensor, "
     return squares.sign_()
 
 
-def uniform(clip: Tensor, low: float, high: float, *more: int) -> Tensor:
-    """One draw per clip, shape (*batch, *more)."""
-    shape = (*clip.shape[:-4], *more)
-    return draw_for_clips(shape, clip.device, lambda x, g: x.uniform_(low, high, generator=g))
+def uniform(clip: Tensor, low: float, high: float, *shape: int) -> Tensor:
+    """Draw uniform numbers in [low, high) per clip, shape (*batch, *shape)."""
+    return draw_for_clips(
+        (*clip.shape[:-4], *shape), clip.device, lambda x, g: x.uniform_(low, high, generator=g)
+    )
 
 
 def uniform_like(x: Tensor, clip_axis: int) -> Tensor:
@@ -71,14 +72,11 @@ def normal_like(x: Tensor, clip_axis: int) -> Tensor:
 
 
 def bernoulli(clip: Tensor, p: float) -> Bool[Tensor, "*batch"]:
-    """True for each clip with probability p."""
+    """Draw True with probability p for each clip."""
     return uniform(clip, 0, 1) < p
 
 
-def check_joints(clip: Tensor, joints: Sequence[int], what: str) -> None:
-    """Raise an InputError if a clip has not all of these joints (a look at its shape only)."""
+def check_joints(clip: Tensor, joints: Sequence[int], name: str) -> None:
+    """Raise an InputError if a joint index is out of range (reads the shape only)."""
     if joints and not 0 <= min(joints) <= max(joints) < clip.shape[-2]:
-        raise InputError(
-            f"{what} {list(joints)}: expected joints from 0 to {clip.shape[-2] - 1}, which are "
-            "those of the clips"
-        )
+        raise InputError(f"{name}={list(joints)}: expected indices from 0 to {clip.shape[-2] - 1}")

@@ -1,4 +1,4 @@
-"""What a model sees of a clip: joints, bones, or the motion of either."""
+"""Input streams of a model: joints, bones, or the motion of either."""
 
 from typing import Any, Literal, get_args
 
@@ -7,29 +7,33 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.transforms.base import join, planes, visible_weight
-from maskclr_pl.types import InputError
 
 StreamKind = Literal["joint", "bone", "joint_motion", "bone_motion"]
 
 
 class Stream(nn.Module):
-    """The last step before the model: coordinates, or differences of them.
+    """Turn joint positions into a stream; the last step before the model.
 
     A bone is a joint minus its parent (zero for a root), a motion is the next frame minus this one
-    (zero in the last frame), as in MAMP, STTFormer, AimCLR and CrosSCLR. A difference with
-    something that is missing is zeros: 3D joints are missing if they are exactly zero (`Center`
-    keeps the joint at the origin from being so), 2D joints if their confidence is 0. The
-    confidence of a difference is the smaller of the two, 0 for what has no partner.
+    (zero in the last frame), as in MAMP, STTFormer, AimCLR and CrosSCLR. A difference with a
+    missing joint is zero. The confidence of a difference is the smaller of the two.
 
     Args:
-        skeleton: Layout of the clips; a plain dict (`Skeleton.to_dict`) is accepted.
+        skeleton: Layout of the clips, a `Skeleton` or its `to_dict`.
         kind: joint, bone, joint_motion or bone_motion.
         confidence: Whether channel 2 is a confidence rather than z.
 
     Raises:
         InputError: If the kind is unknown.
+
+    Example:
+        >>> from maskclr_pl.skeletons import load_skeleton
+        >>> stream = Stream(load_skeleton("ntu25"), kind="bone", confidence=False)
+        >>> stream(torch.randn(8, 2, 120, 25, 3)).shape
+        torch.Size([8, 2, 120, 25, 3])
     """
 
     def __init__(self, skeleton: Skeleton | dict[str, Any], kind: str, confidence: bool):
@@ -45,7 +49,7 @@ class Stream(nn.Module):
         self.register_buffer("rooted", parents >= 0, persistent=False)
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
-        """The stream of a clip, of the same shape."""
+        """Return the stream of a clip."""
         if self.kind == "joint":
             return clip
         channels = planes(clip)
@@ -59,12 +63,13 @@ class Stream(nn.Module):
         return join(torch.cat((values, weight.unsqueeze(0))) if self.confidence else values)
 
     def _bones(self, values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        ends = values.index_select(-1, self.parents), weight.index_select(-1, self.parents)
-        return values - ends[0], weight.minimum(ends[1]) * self.rooted
+        origin = values.index_select(-1, self.parents)
+        smaller = weight.minimum(weight.index_select(-1, self.parents))
+        return values - origin, smaller * self.rooted
 
     @staticmethod
     def _motion(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        moved = values[..., 1:, :] - values[..., :-1, :]
+        motion = values[..., 1:, :] - values[..., :-1, :]
         smaller = torch.minimum(weight[..., 1:, :], weight[..., :-1, :])
         last_frame = (0, 0, 0, 1)
-        return F.pad(moved, last_frame), F.pad(smaller, last_frame)
+        return F.pad(motion, last_frame), F.pad(smaller, last_frame)
