@@ -246,14 +246,14 @@ def test_face_view_keeps_the_turn_where_the_shoulders_tell_none():
 
 @pytest.mark.parametrize("shoulders", [None, [1], [1, 2, 3]])
 def test_face_view_needs_two_shoulders(shoulders):
-    with pytest.raises(InputError, match=r"type clip.shoulders=\[LEFT,RIGHT\]"):
+    with pytest.raises(InputError, match=r"pass clip.shoulders=\[LEFT,RIGHT\]"):
         FaceView(shoulders)
 
 
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (Center(5), r"centre on is \[5\]: expected joints from 0 to 4"),
+        (Center(5), r"joint=\[5\]: expected indices from 0 to 4"),
         (FaceView([4, 5]), r"shoulders=\[4, 5\]: expected indices from 0 to 4"),
         (SpatialFlip([[1, 7]]), r"pairs=\[1, 7\]"),
     ],

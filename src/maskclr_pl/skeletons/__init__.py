@@ -1,4 +1,4 @@
-"""Joint layouts: their joints and bones, by name or from YAML files, converted into each other."""
+"""Joint layouts by name or from YAML files, and conversion between them."""
 
 from maskclr_pl.skeletons.layouts import load_skeleton, read_layout
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton

@@ -1,34 +1,40 @@
-"""Joint layouts by name or from YAML files, and what a layout cannot be used for."""
+"""Joint layouts by name or from YAML files, and the limits of a layout."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskclr_pl.errors import InputError
 from maskclr_pl.reading import read_yaml
 from maskclr_pl.skeletons.joint_names import canonical_names
 from maskclr_pl.skeletons.skeleton import ROOT_NAMES, SKELETONS, Skeleton
-from maskclr_pl.types import InputError
+from maskclr_pl.text import list_names
 
 _LIMBS = ("left_arm", "right_arm", "left_leg", "right_leg")
-_NAMED = 4  # joints in a line
+_LISTED = 4  # joints in a message
 
 
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
-    """A named layout, or one from a YAML file; see `read_layout`."""
+    """Load a named layout, or one from a YAML file; see `read_layout`.
+
+    Example:
+        >>> len(load_skeleton("coco17"))
+        17
+    """
     return read_layout(name_or_path)[0]
 
 
 def read_layout(name_or_path: str | Path) -> tuple[Skeleton, list[str]]:
-    """A named layout, or one from a YAML file with `joints` and `edges` (indices or names).
+    """Load a named layout, or one from a YAML file with `joints` and `edges` (indices or names).
 
-    A file with the joints of a named layout is that layout, and needs no edges; with the same
-    joints in another order it has the root and the bones of the named layout. Joint names may be
-    spelled in other ways, see `canonical_names`.
+    A file with the joints of a named layout is read as that layout and needs no edges; with the
+    same joints in another order it gets the root and the bones of the named layout. Joint names may
+    be spelled in other ways, see `canonical_names`.
 
     Returns:
         skeleton: The layout.
-        notes: What was read into the file, a line each.
+        notes: Assumptions about the file, a line each.
 
     Raises:
         InputError: If there is no such name or file, or the file has no joints and edges.
@@ -37,51 +43,44 @@ def read_layout(name_or_path: str | Path) -> tuple[Skeleton, list[str]]:
         return SKELETONS[str(name_or_path)], []
     path = Path(str(name_or_path))
     if path.suffix.lower() not in (".yaml", ".yml"):
-        close = difflib.get_close_matches(str(name_or_path), SKELETONS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise InputError(
-            f"no skeleton named {str(name_or_path)!r}{hint}; known: {', '.join(SKELETONS)}, "
-            "or a YAML file with joints and edges"
-        )
+        raise _unknown_name(str(name_or_path))
     values = read_yaml(path)
-    given = values.get("joints")
-    if not isinstance(given, list):
-        raise _no_layout(path)
-    written = [str(joint) for joint in given]
+    if not isinstance(values.get("joints"), list):
+        raise _not_a_layout(path)
+    written = [str(joint) for joint in values["joints"]]
     joints = canonical_names(written)
-    notes = _renamed(path, written, joints)
-    edges = _edges(path, values.get("edges"), written, joints)
+    changed = [f"{old} is {new}" for old, new in zip(written, joints, strict=True) if old != new]
+    notes = [f"joint names of {path}: {list_names(changed, _LISTED)}"] if changed else []
+    edges = _read_edges(path, values.get("edges"), written, joints)
     root = values.get("root")
     if root is not None:
         root = dict(zip(written, joints, strict=True)).get(str(root), str(root))
     name = str(values.get("name", path.name.removesuffix(path.suffix).removesuffix(".meta")))
-    own = Skeleton.from_edges(name, joints, edges or [], root)  # also checks what is not used
+    skeleton = Skeleton.from_edges(name, joints, edges or [], root)  # also validates unused edges
     known = next((one for one in SKELETONS.values() if sorted(one.joints) == sorted(joints)), None)
     if known is not None and root in (None, known.joints[known.root]):
+        note = f"{path} has the joints of {known.name}"
         if known.joints == joints:
-            note = f"{path} has the joints of {known.name} and is read as {known.name}"
-            return known, [*notes, note]
-        note = (
-            f"{path} has the joints of {known.name} in another order: root and bones are the same"
-        )
-        return _reordered(known, name, joints), [*notes, note]
+            return known, [*notes, f"{note} and is read as {known.name}"]
+        note += " in another order: root and bones are the same"
+        return _reorder(known, name, joints), [*notes, note]
     if edges is None:
-        raise _no_layout(path)
-    return own, [*notes, *_derived(path, own, root)]
+        raise _not_a_layout(path)
+    return skeleton, [*notes, *_assumptions(path, skeleton, root)]
 
 
 def layout_notes(skeleton: Skeleton, pairs: Sequence[Sequence[int]] | None = None) -> list[str]:
-    """What the joint names of a layout do not allow, a line each.
+    """List the features that the joint names of a layout do not support, a line each.
 
     Args:
         skeleton: The layout.
-        pairs: The (left, right) joints that are used; by default those of the layout.
+        pairs: The (left, right) joints in use; by default those of the layout.
     """
     if not (skeleton.pairs if pairs is None else pairs):
         return [
             f"{skeleton.name} has no pairs of left and right joints (names such as left_wrist and "
-            "right_wrist): flips exchange no joints, and corruptions of sides, arms and legs are "
-            "left out of evaluate"
+            "right_wrist): flips swap no joints, and evaluate skips corruptions of sides, arms and "
+            "legs"
         ]
     paired = {joint for pair in skeleton.pairs for joint in pair}
     alone = [
@@ -92,30 +91,39 @@ def layout_notes(skeleton: Skeleton, pairs: Sequence[Sequence[int]] | None = Non
     absent = [limb.replace("_", " ") for limb in _LIMBS if limb not in skeleton.parts]
     notes = []
     if alone:
-        notes.append(f"{skeleton.name}: no joint on the other side of {_few(alone)}")
+        notes.append(f"{skeleton.name} has no opposite joint for {list_names(alone, _LISTED)}")
     if absent:
-        notes.append(f"the joint names of {skeleton.name} tell no {', '.join(absent)}")
+        notes.append(f"no joint names of {skeleton.name} belong to a {', '.join(absent)}")
     return notes
 
 
-def _no_layout(path: Path) -> InputError:
+def _unknown_name(name: str) -> InputError:
+    close = difflib.get_close_matches(name, SKELETONS, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
     return InputError(
-        f"{path}: expected a list `joints` (names) and a list `edges` (pairs); for a known "
-        f"layout pass its name instead: {', '.join(SKELETONS)}"
+        f"no skeleton named {name!r}{hint}; pass {', '.join(SKELETONS)}, or a YAML file with "
+        "joints and edges"
     )
 
 
-def _edges(
-    path: Path, given: Any, written: Sequence[str], joints: Sequence[str]
+def _not_a_layout(path: Path) -> InputError:
+    return InputError(
+        f"{path}: expected a list `joints` (names) and a list `edges` (pairs); for a known layout "
+        f"pass its name instead: {', '.join(SKELETONS)}"
+    )
+
+
+def _read_edges(
+    path: Path, values: Any, written: Sequence[str], joints: Sequence[str]
 ) -> list[tuple[int, int]] | None:
-    """Pairs of joint indices; None if the file has no edges."""
-    if given is None:
+    """Return edges as pairs of joint indices; None if the file has no edges."""
+    if values is None:
         return None
-    if not isinstance(given, list):
-        raise _no_layout(path)
+    if not isinstance(values, list):
+        raise _not_a_layout(path)
     index = {name: i for names in (joints, written) for i, name in enumerate(names)}
     edges: list[tuple[int, int]] = []
-    for edge in given:
+    for edge in values:
         ends = edge if isinstance(edge, list) else []
         match [index.get(end) if isinstance(end, str) else end for end in ends]:
             case [int(first), int(second)]:
@@ -124,36 +132,29 @@ def _edges(
                 unknown = [end for end in ends if isinstance(end, str) and end not in index]
                 reason = f"; no joint is named {unknown[0]!r}" if unknown else ""
                 raise InputError(
-                    f"{path}: edge {edge}: each edge must be a pair of joint indices or "
-                    f"names{reason}"
+                    f"{path}: edge {edge}: expected a pair of joint indices or names{reason}"
                 )
     return edges
 
 
-def _renamed(path: Path, written: Sequence[str], joints: Sequence[str]) -> list[str]:
-    changed = [f"{old} is {new}" for old, new in zip(written, joints, strict=True) if old != new]
-    return [f"joint names of {path}: {_few(changed)}"] if changed else []
+def _reorder(known: Skeleton, name: str, joints: tuple[str, ...]) -> Skeleton:
+    """Return a named layout with its joints in another order."""
 
-
-def _reordered(known: Skeleton, name: str, joints: tuple[str, ...]) -> Skeleton:
-    """A named layout with its joints in another order."""
-
-    def parents(of_known: Sequence[int]) -> tuple[int, ...]:
-        old = [of_known[known.joints.index(joint)] for joint in joints]
+    def reorder(parents: Sequence[int]) -> tuple[int, ...]:
+        old = [parents[known.joints.index(joint)] for joint in joints]
         return tuple(-1 if parent < 0 else joints.index(known.joints[parent]) for parent in old)
 
-    bones = None if known.bone_parents is None else parents(known.bone_parents)
-    return Skeleton(name, joints, parents(known.parents), known.composed, bones)
+    bones = None if known.bone_parents is None else reorder(known.bone_parents)
+    return Skeleton(name, joints, reorder(known.parents), known.composed, bones)
 
 
-def _derived(path: Path, skeleton: Skeleton, root: str | None) -> list[str]:
-    """Assumptions about what the file does not state."""
+def _assumptions(path: Path, skeleton: Skeleton, root: str | None) -> list[str]:
     notes = []
-    top = skeleton.joints[skeleton.root]
-    if root is None and top not in ROOT_NAMES:
+    root_name = skeleton.joints[skeleton.root]
+    if root is None and root_name not in ROOT_NAMES:
         notes.append(
-            f"no joint of {path} is named like a root: {top}, in the middle of the edges, is the "
-            "root; add `root: JOINT` to the file to use another"
+            f"{path} names no root: {root_name}, in the middle of the edges, is the root; add "
+            "`root: JOINT` to the file to use another"
         )
     loose = [
         name
@@ -161,11 +162,5 @@ def _derived(path: Path, skeleton: Skeleton, root: str | None) -> list[str]:
         if skeleton.parents[joint] < 0 and joint != skeleton.root
     ]
     if loose:
-        notes.append(f"no edge of {path} connects {_few(loose)} with {top}")
+        notes.append(f"no edge of {path} connects {list_names(loose, _LISTED)} with {root_name}")
     return notes
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = len(listed) - _NAMED
-    return ", ".join(listed[:_NAMED]) + (f" and {more} more" if more > 0 else "")
