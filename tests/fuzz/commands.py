@@ -1,6 +1,6 @@
-"""Damaged files as the commands use them: poses of predict, a store of evaluate, a run folder.
+"""Damaged files read like the commands: poses of predict, a store of evaluate, a run folder.
 
-The model is that of a run folder, so that nothing is trained here.
+The model is read from a run folder, so that nothing is trained here.
 """
 
 import json
@@ -42,7 +42,7 @@ LAST, CONFIG = "checkpoints/last.ckpt", "run/config.yaml"
 
 
 def command_samples(toy: Path) -> dict[str, list[Sample]]:
-    """Kind of use -> forms of its files; `toy` is a folder as the fixture `toy_run` makes it."""
+    """Return the samples of each command; `toy` is a folder of the fixture `toy_run`."""
     read = samples()
     poses = [*read["poses"], *read["pyskl"], *read["ntu_skeleton"][:1]]
     made = {one.name: one.make for one in poses} | {"arrays": _arrays}
@@ -129,7 +129,7 @@ def _evaluate(toy: Path, root: Path, output: Path) -> None:
 
 
 def _start(toy: Path, root: Path, output: Path) -> None:
-    """As evaluate and predict load a checkpoint, and as another run starts from it."""
+    """Load a checkpoint like evaluate and predict, and start another run from it."""
     path, (predictor, _) = root / "run" / LAST, _model(toy)
     method, info = load_run(path)
     loaded = Predictor(method, info, torch.device("cpu"))  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def _start(toy: Path, root: Path, output: Path) -> None:
 
 
 def _resume(toy: Path, root: Path, output: Path) -> None:
-    """As train resume= reads config.yaml, up to the first step."""
+    """Read config.yaml like train resume=, up to the first step."""
     folder = root / "run"
     with chdir(root):
         if folder.is_dir():
@@ -162,7 +162,7 @@ def _resume(toy: Path, root: Path, output: Path) -> None:
 
 
 def _report(toy: Path, root: Path, output: Path) -> None:
-    """As report reads a run folder."""
+    """Read a run folder like report."""
     folder = root / "run"
     for name in ("metrics.json", "predictions.npz", "environment.json"):
         (folder / name).symlink_to(toy / "run" / name)

@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.fuzz.values import plain
+from tests.fuzz.values import json_value
 
 
 def members(path: Path, rng: Random) -> str:
-    """Members of an archive: exchanged, renamed, repeated, or with other arrays in them."""
+    """Swap, rename, repeat or change members of an archive."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     one, other = (rng.choice(list(members)) for _ in range(2))
@@ -59,7 +59,7 @@ def _array_file(array: np.ndarray, rng: Random) -> bytes:
 
 
 def tables(path: Path, rng: Random) -> str:
-    """Arrays and attributes of a store: removed, or others under their names."""
+    """Remove or replace arrays and attributes of a store."""
     with h5py.File(path, "r+") as file:
         if rng.random() < 0.3:
             name = rng.choice(sorted(file.attrs))
@@ -104,7 +104,7 @@ def _attribute(rng: Random) -> Any:
         "[" * 2000 + "]" * 2000,
     )
     numbers = (2**62, -1, 1.5, np.nan, np.zeros(0), np.zeros((2, 2)), np.arange(3), True)
-    return rng.choice((*texts, *numbers, json.dumps(plain(rng))[:60_000]))
+    return rng.choice((*texts, *numbers, json.dumps(json_value(rng))[:60_000]))
 
 
 def _other_array(array: np.ndarray, rng: Random) -> Any:

@@ -1,4 +1,4 @@
-"""Damage to files: in their bytes, in their text, in the values they hold, in the folder."""
+"""Damage to files: to their bytes, text or values, or to their folder."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from tests.fuzz.containers import members, tables
-from tests.fuzz.values import changed, hostile, pickled, place, plain
+from tests.fuzz.values import alter, hostile_node, insert_node, json_value, pickle_value
 
 _NUMBERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 _WORDS = (
@@ -38,7 +38,7 @@ _WORDS = (
 
 
 def mutate(folder: Path, rng: Random) -> str:
-    """Damage one to three files of a folder; returns what was done, in words."""
+    """Damage one to three files of a folder and return a description."""
     done = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -50,13 +50,13 @@ def mutate(folder: Path, rng: Random) -> str:
             try:
                 what = how(path, rng)
             except Exception:
-                what = _bytes(path, rng)  # it was damaged before, in a way that leaves only this
+                what = _bytes(path, rng)  # too damaged already for the other ways
         done.append(f"{path.relative_to(folder)}: {what}")
     return "; ".join(done)
 
 
 def _in_folder(path: Path, rng: Random) -> str:
-    """Something else in the place of a file."""
+    """Replace, rename or remove a file."""
     others = [other for other in path.parent.iterdir() if other != path and other.is_file()]
     what = rng.choice(("gone", "empty", "folder", "broken link", "loop", "pipe", "other", "name"))
     if what == "name":
@@ -109,7 +109,7 @@ def _bytes(path: Path, rng: Random) -> str:
 
 
 def _text(path: Path, rng: Random) -> str:
-    """A word or a line of a text becomes another."""
+    """Replace words or lines of a text."""
     data = path.read_bytes()
     for _ in range(rng.choice((1, 1, 1, 3))):
         words = list(re.finditer(rb"[^\s,:\[\]{}]+", data))
@@ -134,7 +134,7 @@ def _text(path: Path, rng: Random) -> str:
 
 
 def _json(path: Path, rng: Random) -> str:
-    content = changed(json.loads(path.read_bytes()), rng, plain)
+    content = alter(json.loads(path.read_bytes()), rng, json_value)
     path.write_text(json.dumps(content))
     return "JSON values"
 
@@ -142,14 +142,14 @@ def _json(path: Path, rng: Random) -> str:
 def _pickle(path: Path, rng: Random) -> str:
     data = path.read_bytes()
     if b"system" in data:
-        raise ValueError("a call, which must not be run here")
-    content = changed(pickle.loads(data), rng, pickled)
+        raise ValueError("a call, which must not be executed here")
+    content = alter(pickle.loads(data), rng, pickle_value)
     path.write_bytes(pickle.dumps(content, rng.randrange(6)))
     return "pickled values"
 
 
 def _code(path: Path, rng: Random) -> str:
-    """A call in a pickle, which would make the file RAN beside it if it were run."""
+    """Insert a call into a pickle that would create the file RAN if executed."""
     data = path.read_bytes()
     marker = repr(f"touch {path.parent / 'RAN'}").encode()
     call = rng.choice(
@@ -161,27 +161,27 @@ def _code(path: Path, rng: Random) -> str:
 
 
 def _yaml(path: Path, rng: Random) -> str:
-    """Other values in a configuration, also nodes that would write the file RAN."""
+    """Change values of a configuration, or insert a node that would create the file RAN."""
     content = yaml.safe_load(path.read_text())
     if rng.random() < 0.3:
-        place(content, rng, hostile(path.parent / "RAN", rng))
+        insert_node(content, rng, hostile_node(path.parent / "RAN", rng))
         what = "a call"
     else:
-        content, what = changed(content, rng, plain), "YAML values"
+        content, what = alter(content, rng, json_value), "YAML values"
     path.write_text(yaml.safe_dump(content))
     return what
 
 
 def _checkpoint(path: Path, rng: Random) -> str:
-    """Other values and weights in a checkpoint, also calls as settings."""
+    """Change values or weights of a checkpoint, or insert calls into its settings."""
     content = torch.load(path, weights_only=True)
     what = rng.choice(("settings", "settings", "call", "call", "content", "weights"))
     if what == "settings":
-        content["maskclr_pl"] = changed(content["maskclr_pl"], rng, plain)
+        content["maskclr_pl"] = alter(content["maskclr_pl"], rng, json_value)
     elif what == "call":
-        place(content["maskclr_pl"]["config"], rng, hostile(path.parent / "RAN", rng))
+        insert_node(content["maskclr_pl"]["config"], rng, hostile_node(path.parent / "RAN", rng))
     elif what == "content":
-        content = changed(content, rng, plain)
+        content = alter(content, rng, json_value)
     else:
         name = rng.choice(list(content["state_dict"]))
         weight = content["state_dict"][name]
@@ -197,7 +197,7 @@ def _checkpoint(path: Path, rng: Random) -> str:
 
 
 def _member(path: Path, rng: Random) -> str:
-    """A record of the archive that a checkpoint is, squeezed or cut."""
+    """Change a record of the zip archive of a checkpoint."""
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     name = rng.choice(list(records))

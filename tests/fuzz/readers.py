@@ -1,7 +1,7 @@
-"""Reads thousands of damaged files: each must be read or refused in one line.
+"""Fuzzing of all readers: each damaged file must be read, or refused in one line.
 
-`python -m tests.fuzz.readers [COUNT] [SEED] [FIRST] [KIND ...]`: damage number FIRST, FIRST + 1,
-... The same number is the same damage, so that one that was found can be looked at alone.
+`python -m tests.fuzz.readers [COUNT] [SEED] [FIRST] [KIND ...]` tries the damages number FIRST,
+FIRST + 1, ... A number always gives the same damage, so that a failure can be reproduced.
 """
 
 import atexit
@@ -36,48 +36,49 @@ from tests.fuzz.samples import Sample, samples
 from tests.helpers.commands import toy_commands
 
 SECONDS = 60
-"""A small file that takes longer hangs, also on a busy machine."""
+"""Time limit for a small file, generous enough for a busy machine."""
 GROWTH = 400
-"""Megabytes that a small file may ask for."""
+"""Megabytes of memory that a small file may use."""
 MEMORY = 6
-"""Gigabytes of address space, so that a failure does not take the machine along."""
+"""Gigabytes of address space, so that a failure does not bring down the machine."""
 LONGEST = 1000
-"""Characters of a clear line."""
+"""Most characters of an error message."""
 GOOD = ("read", "in part", "refused")
 
 
 Files = dict[Path, bytes]
+ValidFiles = dict[str, list[tuple[Sample, Files]]]
 
 
 class Outcome(NamedTuple):
-    """What became of a damaged example."""
+    """Result of reading a damaged sample."""
 
     number: int
     sample: str
     result: str
-    """`read`, `in part` (without some recordings), `refused`, or what went wrong."""
+    """`read`, `in part` (without some recordings), `refused`, or a failure."""
     damage: str = ""
     detail: str = ""
 
     @property
-    def good(self) -> bool:
-        """Whether it is as it should be."""
+    def is_expected(self) -> bool:
+        """Check that it is not a failure."""
         return self.result in GOOD
 
 
 def outcomes(
     numbers: Sequence[int], seed: int, toy: Path, kinds: Sequence[str] = ()
 ) -> Iterator[Outcome]:
-    """Damage and read; in a child process, since a crash is an outcome, too.
+    """Damage and read samples, in a child process since they may crash it.
 
     Args:
-        numbers: Of the damages.
-        seed: Of all of them.
+        numbers: Numbers of the damages.
+        seed: Seed of all damages.
         toy: Folder with `poses.h5` and `run`, trained on it.
         kinds: Keys of the samples; by default all.
     """
     with tempfile.TemporaryDirectory() as folder:
-        valid = _valid(Path(folder), {**samples(), **command_samples(toy)})
+        valid = _valid_files(Path(folder), {**samples(), **command_samples(toy)})
         valid = {kind: forms for kind, forms in valid.items() if not kinds or kind in kinds}
         done = 0
         while done < len(numbers):
@@ -93,14 +94,14 @@ def outcomes(
                     yield Outcome(*json.loads(line))
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if done < len(numbers):
-                name = _chosen(numbers[done], valid)[0].name
+                name = _select(numbers[done], valid)[0].name
                 yield Outcome(numbers[done], name, f"the process ended, {status}")
                 done += 1
 
 
-def _valid(folder: Path, known: dict[str, list[Sample]]) -> dict[str, list[tuple[Sample, Files]]]:
-    """Source -> its examples, and the files of each."""
-    valid: dict[str, list[tuple[Sample, Files]]] = {}
+def _valid_files(folder: Path, known: dict[str, list[Sample]]) -> ValidFiles:
+    """Return the samples of each source, with their valid files."""
+    valid: ValidFiles = {}
     for source, forms in known.items():
         for sample in forms:
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -112,8 +113,8 @@ def _valid(folder: Path, known: dict[str, list[Sample]]) -> dict[str, list[tuple
     return valid
 
 
-def _chosen(number: int, valid: dict[str, list[tuple[Sample, Files]]]) -> tuple[Sample, Files]:
-    """The sources in turn, and the forms of each in turn."""
+def _select(number: int, valid: ValidFiles) -> tuple[Sample, Files]:
+    """Cycle through the sources, and through the samples of each."""
     forms = list(valid.values())[number % len(valid)]
     return forms[number // len(valid) % len(forms)]
 
@@ -123,21 +124,21 @@ def _child(
     pipe: int,
     numbers: Sequence[int],
     seed: int,
-    valid: dict[str, list[tuple[Sample, Files]]],
+    valid: ValidFiles,
 ) -> None:
-    """Write an outcome a line, and leave without the clean-up of the parent."""
+    """Write one outcome per line, and exit without the cleanup of the parent."""
     status = 1
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY << 30, MEMORY << 30))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         logging.disable(logging.ERROR)
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", ResourceWarning)  # of files that wait for the collector
+        warnings.simplefilter("ignore", ResourceWarning)  # files closed by the garbage collector
         with os.fdopen(pipe, "w", buffering=1) as stream:
             for number in numbers:
                 faulthandler.dump_traceback_later(SECONDS, exit=True)
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                    outcome = _one(number, *_chosen(number, valid), Path(scratch), seed)
+                    outcome = _run_sample(number, *_select(number, valid), Path(scratch), seed)
                 faulthandler.cancel_dump_traceback_later()
                 stream.write(json.dumps(outcome) + "\n")
         status = 0
@@ -147,7 +148,7 @@ def _child(
         os._exit(status)
 
 
-def _one(number: int, sample: Sample, files: Files, scratch: Path, seed: int) -> Outcome:
+def _run_sample(number: int, sample: Sample, files: Files, scratch: Path, seed: int) -> Outcome:
     root = scratch / "files"
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ def _peak() -> float:
 
 
 def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
-    """Read an example as the commands do: one of `GOOD` and why; else an exception."""
+    """Read a sample like the commands: return one of `GOOD` and the error, or raise."""
     if sample.use is not None:
         output.mkdir()
         try:
@@ -180,7 +181,7 @@ def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
         return "read", ""
     try:
         if sample.read is None:
-            look(Store(root / "s.h5"))
+            read_store(Store(root / "s.h5"))
             return "read", ""
         source = sample.read(root)
         names = [source.name(i) for i in range(len(source))]
@@ -202,7 +203,7 @@ def read(sample: Sample, root: Path, output: Path) -> tuple[str, str]:
         except InputError as error:
             reason = _line(error)
         else:
-            look(store)
+            read_store(store)
             return result, reason
     return "refused", reason
 
@@ -214,8 +215,8 @@ def _line(error: InputError | str) -> str:
     return text
 
 
-def look(store: Store) -> None:
-    """Everything in a store."""
+def read_store(store: Store) -> None:
+    """Read all recordings and the summary of a store."""
     for i in range(len(store)):
         recording = store.recording(i)
         persons, frames, joints, channels = recording.keypoint.shape
@@ -227,7 +228,7 @@ def look(store: Store) -> None:
 
 
 def _toy() -> Path:
-    """A small model and its data, for the commands that need them; of this process."""
+    """Train a small model, whose folder is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="maskclr-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     toy_commands(folder, "backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1")
@@ -235,14 +236,14 @@ def _toy() -> Path:
 
 
 def main() -> None:
-    """Read, count, and show what went wrong."""
+    """Count the outcomes and print the failures."""
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
     kinds = [word for word in sys.argv[1:] if not word.isdigit()]
     count, seed, first = [*numbers, *(20_000, 0, 0)[len(numbers) :]]
     table: Counter[tuple[str, str]] = Counter()
     for outcome in outcomes(range(first, first + count), seed, _toy(), kinds):
-        table[outcome.sample.split()[0], outcome.result if outcome.good else "wrong"] += 1
-        if not outcome.good or count == 1:
+        table[outcome.sample.split()[0], outcome.result if outcome.is_expected else "wrong"] += 1
+        if not outcome.is_expected or count == 1:
             number, sample, result, damage, detail = outcome
             sys.stdout.write(f"{number}  {sample}: {result} ({damage})\n{detail}\n")
     for name in sorted({name for name, _ in table}):
@@ -251,7 +252,7 @@ def main() -> None:
     wrong = sum(number for (_, result), number in table.items() if result == "wrong")
     if wrong:
         sys.exit(
-            f"{wrong} of {count} are wrong; to see one: python -m tests.fuzz.readers 1 {seed} N"
+            f"{wrong} of {count} failed; to reproduce one: python -m tests.fuzz.readers 1 {seed} N"
         )
     sys.stdout.write(f"{count} damaged files: each was read, or refused in one line\n")
 

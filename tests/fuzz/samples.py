@@ -1,4 +1,4 @@
-"""A small valid example of everything that is read, as a folder, and how it is read."""
+"""Small valid samples of every format, and how to read them."""
 
 import json
 import pickle
@@ -24,10 +24,9 @@ from tests.reference import ntu_skeleton
 
 
 class Sample(NamedTuple):
-    """An example: `make` writes it into an empty folder, `read` makes a source of it.
+    """A sample: `make` writes it to an empty folder, `read` returns its source.
 
-    `read` is None for a store, and for files that `use` reads as a command does; it is given their
-    folder and one to write into.
+    `read` is None for a store, and for files that `use(folder, output)` reads like a command.
     """
 
     name: str
@@ -50,7 +49,7 @@ def _pyskl(folder: Path) -> None:
 
 
 def _pyskl_lists(folder: Path) -> None:
-    """The older layout: protocol 2, a file for each split, values as lists."""
+    """Write the older layout: protocol 2, a file for each split, values as lists."""
     for split in ("train", "val"):
         clip = {"filename": split, "label": 1, "keypoint": np.ones((1, 2, 17, 2)).tolist()}
         more = {"keypoint_score": np.ones((1, 2, 17)), "img_shape": [240, 320], "subject": 3}
@@ -109,7 +108,7 @@ def _stgcn(folder: Path) -> None:
 
 
 def _poses(folder: Path, tool: Callable[..., Path], joints: int) -> None:
-    """Three clips of one class and one of another, that is cut into windows or not."""
+    """Write three clips of one class and one of another."""
     for i in range(4):
         made = folder / f"made{i}"
         made.mkdir()
@@ -120,13 +119,13 @@ def _poses(folder: Path, tool: Callable[..., Path], joints: int) -> None:
             made.rmdir()
     rows = ["clip,label,split,subject,start,end", "clip0,a,train,x,,", "clip1,a,train,x,1,4"]
     rows += ["clip2,a,test,y,,", "clip3,b,train,y,,5"]
-    if joints != 17:  # nobody has said what tests
+    if joints != 17:  # no splits defined
         rows = [",".join(row.split(",")[:2]) for row in rows]
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
 def _table(folder: Path) -> None:
-    """The same clips in one table."""
+    """Write the same clips to one table."""
     table(folder / "all.csv", {f"clip{i}": truth(17, 4 + i) for i in range(4)})
     rows = ["clip,label,split", "clip0,a,train", "clip1,a,train", "clip2,a,test", "clip3,b,train"]
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -154,7 +153,7 @@ def _store(folder: Path, channels: int) -> None:
 
 
 def samples() -> dict[str, list[Sample]]:
-    """Source -> the forms of its files."""
+    """Return the samples of each source."""
     layouts = {17: "coco17", 18: "openpose18", 25: "body25", 26: "halpe26"}
     forms = [
         Sample("pyskl", _pyskl, lambda folder: PysklSource(folder / "data.pkl")),

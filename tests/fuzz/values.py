@@ -1,4 +1,4 @@
-"""Values of the wrong kind, and how they get into lists and dicts."""
+"""Values of the wrong type, and their insertion into lists and dicts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +9,15 @@ import numpy as np
 
 
 def nested(depth: int, kind: Callable[[list[Any]], Any] = list) -> Any:
-    """Lists in lists."""
+    """Nest lists."""
     value: Any = kind([])
     for _ in range(depth):
         value = kind([value])
     return value
 
 
-def plain(rng: Random) -> Any:
-    """A value that JSON can hold, seldom the right one."""
+def json_value(rng: Random) -> Any:
+    """Draw a value that JSON can represent, rarely a valid one."""
     values = (
         *(None, True, False, 0, 1, -1, 7, 2**31, 2**40, 2**63, -(2**63) - 1, 2**64, 10**400),
         *(0.5, -0.0, 1e308, -1e308, 1e-320, 65520.0, 1e39, float("nan"), float("inf")),
@@ -43,10 +43,10 @@ def plain(rng: Random) -> Any:
     return rng.choice(values)
 
 
-def pickled(rng: Random) -> Any:
-    """A value that a pickle can hold."""
+def pickle_value(rng: Random) -> Any:
+    """Draw a value that a pickle can represent."""
     if rng.random() < 0.3:
-        return plain(rng)
+        return json_value(rng)
     shape = rng.choice(((), (0,), (3,), (1, 2, 17, 2), (1, 2, 17), (0, 2, 17, 2), (1, 0, 17, 3)))
     dtype = rng.choice(("f2", ">f4", "f8", "i1", "u8", "?", "c8", "S3", "U2", ">i4"))
     array = np.full(shape, rng.choice((0, 1, -1, 100)), "i8").astype(dtype)
@@ -61,8 +61,8 @@ def pickled(rng: Random) -> Any:
     return rng.choice(values)
 
 
-def changed(content: Any, rng: Random, junk: Callable[[Random], Any]) -> Any:
-    """The content with a few values replaced, removed, repeated or renamed."""
+def alter(content: Any, rng: Random, junk: Callable[[Random], Any]) -> Any:
+    """Replace, remove, swap or rename a few values of the content."""
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         holder = [content]
         _change(holder, rng, junk)
@@ -71,7 +71,7 @@ def changed(content: Any, rng: Random, junk: Callable[[Random], Any]) -> Any:
 
 
 def _change(holder: Any, rng: Random, junk: Callable[[Random], Any]) -> None:
-    """Go down from a list or dict to somewhere, and change something there."""
+    """Change something at a random depth of nested lists and dicts."""
     key: Any = 0
     while True:
         inside = holder[key]
@@ -97,8 +97,8 @@ def _change(holder: Any, rng: Random, junk: Callable[[Random], Any]) -> None:
         holder[key] = junk(rng)
 
 
-def hostile(marker: Path, rng: Random) -> dict[str, Any]:
-    """A node that would write the marker if it were made."""
+def hostile_node(marker: Path, rng: Random) -> dict[str, Any]:
+    """Draw a config node that would create the marker if instantiated."""
     command = f"touch {marker}"
     calls: tuple[dict[str, Any], ...] = (
         {"_target_": "os.system", "command": command},
@@ -116,8 +116,8 @@ def hostile(marker: Path, rng: Random) -> dict[str, Any]:
     return dict(rng.choice(calls))
 
 
-def place(content: Any, rng: Random, node: Any) -> None:
-    """Put a node anywhere into nested lists and dicts."""
+def insert_node(content: Any, rng: Random, node: Any) -> None:
+    """Insert a node at a random place of nested lists and dicts."""
     while True:
         inside = list(content) if isinstance(content, dict) else list(range(len(content)))
         deeper = [key for key in inside if isinstance(content[key], dict | list) and content[key]]

@@ -1,4 +1,4 @@
-"""Small files that ask for much memory or time are refused in one line."""
+"""Small files that would use much memory or time are refused in one line."""
 
 import json
 import pickle
@@ -36,8 +36,8 @@ YAMLS = {
 
 
 @pytest.mark.parametrize("name", YAMLS)
-def test_yaml(name: str, tmp_path: Path) -> None:
-    """The kind: 9 lines with aliases became 1.7 GB, brackets a RecursionError."""
+def test_yaml_bombs_are_refused(name: str, tmp_path: Path) -> None:
+    """Without limits, 9 lines of aliases expand to 1.7 GB, and brackets raise RecursionError."""
     (tmp_path / "config.yaml").write_text(YAMLS[name])
     (tmp_path / "s.yaml").write_text(YAMLS[name])
     began = time.process_time()
@@ -47,21 +47,21 @@ def test_yaml(name: str, tmp_path: Path) -> None:
     assert time.process_time() - began < 5
 
 
-def test_aliases_of_a_usual_size_are_read(tmp_path: Path) -> None:
+def test_small_aliases_are_read(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("near: &a [a, b]\njoints: *a\nedges: [*a]\n")
     assert load_skeleton(path).joints == ("a", "b")
 
 
-def test_odd_yaml_is_one_line(tmp_path: Path) -> None:
-    """The kind: its constructors raise errors of their own for dates and numbers."""
+def test_invalid_yaml_is_refused_in_one_line(tmp_path: Path) -> None:
+    """YAML constructors raise various errors for dates and numbers."""
     for text in ("a: 2001-99-99", "a: " + "9" * 5000, "? [a]\n: 1", "? {}\n: 1", "a: !!python/x"):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(InputError, match="not readable as YAML"):
             read_yaml(tmp_path / "a.yaml")
 
 
-def test_nested_json_is_one_line(tmp_path: Path) -> None:
+def test_nested_json_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(InputError, match="not JSON"):
         read_metrics(tmp_path)
@@ -72,7 +72,7 @@ def test_nested_json_is_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An archive of 160 kB whose one array has 160 MB."""
+    """Build an archive of 160 kB whose only array has 160 MB."""
     path = tmp_path_factory.mktemp("packed") / "a.npz"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -89,16 +89,18 @@ def poses(path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [poses, CtrGcnSource, read_weights])
-def test_archives(read: Callable[[Path], None], packed: bytes, tmp_path: Path) -> None:
-    """The kind: 1 MB of .npz unpacked to 1 GB. A checkpoint is such an archive, too."""
+def test_archive_bombs_are_refused(
+    read: Callable[[Path], None], packed: bytes, tmp_path: Path
+) -> None:
+    """1 MB of .npz can unpack to 1 GB; a checkpoint is such an archive, too."""
     path = tmp_path / "a.npz"
     path.write_bytes(packed)
     with pytest.raises(InputError, match="kB that unpack to 160 MB"):
         read(path)
 
 
-def test_checkpoints(tmp_path: Path) -> None:
-    """The kind: a number in the settings, or a tensor of one value, stands for terabytes."""
+def test_checkpoint_bombs_are_refused(tmp_path: Path) -> None:
+    """A number in the settings, or an expanded tensor, can require terabytes."""
     store = kind_of_store(tmp_path, "coco17")
     data = ["data=custom", f"data.path={store}", "data.train_split=toy_train"]
     tiny = ["backbone=dstformer_tiny", "backbone.dim=16", "backbone.depth=1", "clip.frames=8"]
@@ -133,7 +135,7 @@ def test_checkpoints(tmp_path: Path) -> None:
 
 
 class _Dtype:
-    """A dtype whose state makes it one of pointers."""
+    """A dtype whose state turns bytes into pointers."""
 
     def __reduce__(self):
         state = (3, "|", None, None, None, 8, 1, 63)
@@ -145,8 +147,8 @@ class _Scalar:
         return np._core.multiarray.scalar, (_Dtype(), b"\x01" * 8)
 
 
-def test_numbers_of_pointers(tmp_path: Path) -> None:
-    """The kind: NumPy's dtype takes any state, also one by which bytes are read as pointers."""
+def test_forged_numpy_scalars_are_refused(tmp_path: Path) -> None:
+    """NumPy's dtype accepts any state, including one that reads bytes as pointers."""
     path = tmp_path / "a.pth"
     torch.save({"best": np.float64(0.5), "epoch": np.int32(3)}, path)
     assert read_weights(path) == {"best": 0.5, "epoch": 3}

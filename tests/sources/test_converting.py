@@ -34,7 +34,7 @@ def clip(i, **values):
 
 
 class Clips:
-    """A source that fails at some clips, and can be stopped at one."""
+    """A source that fails at some clips and can be interrupted at one."""
 
     hash, splits, class_names, notes, skeleton = "abc", {}, None, (), None
     units = "pixels"
@@ -72,37 +72,37 @@ def assert_clips(store, indices):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_order_and_content_do_not_depend_on_the_processes(tmp_path, workers):
+def test_result_does_not_depend_on_workers(tmp_path, workers):
     assert_clips(run(Clips(33), tmp_path, workers=workers), range(33))
     assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_skipped_clips_are_listed_with_the_reason(tmp_path, workers):
+def test_skipped_clips_are_listed_with_reason(tmp_path, workers):
     store = run(Clips(bad=(0, 7, 19)), tmp_path, workers=workers, on_error="skip")
     assert_clips(store, [i for i in range(20) if i not in (0, 7, 19)])
     assert store.skipped() == [(f"c{i}", f"clip 'c{i}': it cannot be read") for i in (0, 7, 19)]
     assert len(store.rows("all")) == 17
 
 
-def test_the_first_unusable_clip_stops(tmp_path):
+def test_unusable_clip_stops_conversion(tmp_path):
     with pytest.raises(InputError, match=r"'c7': it cannot be read; type on_error=skip to leave"):
         run(Clips(bad=(7,)), tmp_path)
     assert not (tmp_path / "s.h5").exists()
 
 
-def test_if_it_is_the_first_of_all_nothing_is_left_behind(tmp_path):
+def test_unusable_first_clip_leaves_no_files(tmp_path):
     with pytest.raises(InputError, match=r"'c0': it cannot be read$"):
         run(Clips(bad=(0,)), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_usable(tmp_path):
+def test_no_usable_clip_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none of the 2 recordings can be used.*'c0'"):
         run(Clips(2, bad=(0, 1)), tmp_path, on_error="skip")
 
 
-def test_absent_clips_of_a_split_are_found_before_anything_is_read(tmp_path):
+def test_invalid_splits_are_refused_before_reading(tmp_path):
     source = Clips()
     with pytest.raises(InputError, match=r"'gone'.*on_error=skip"):
         run(source, tmp_path, splits={"train": ["c1", "gone"]})
@@ -114,11 +114,11 @@ def test_absent_clips_of_a_split_are_found_before_anything_is_read(tmp_path):
     assert store.skipped() == [("gone", "split 'train' names it, but it is not there")]
 
 
-# --- going on after an interruption ---------------------------------------------------------------
+# --- resuming after an interruption ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [(), (3,)])
-def test_an_interrupted_conversion_goes_on_where_it_was(tmp_path, bad):
+def test_interrupted_conversion_is_resumed(tmp_path, bad):
     with pytest.raises(KeyboardInterrupt):
         run(Clips(bad=bad, stop_at=12), tmp_path, on_error="skip")
     assert not (tmp_path / "s.h5").exists()
@@ -131,8 +131,8 @@ def test_an_interrupted_conversion_goes_on_where_it_was(tmp_path, bad):
 
 
 @pytest.mark.parametrize("on_error", ["skip", "stop"])
-def test_after_an_unusable_clip_it_goes_on_from_there(tmp_path, on_error):
-    """Left out, or read again and found in order."""
+def test_conversion_is_resumed_after_unusable_clip(tmp_path, on_error):
+    """The clip is skipped, or read again."""
     with pytest.raises(InputError, match="'c7'"):
         run(Clips(bad=(7, 9)), tmp_path)
     bad = (7, 9) if on_error == "skip" else ()
@@ -142,7 +142,7 @@ def test_after_an_unusable_clip_it_goes_on_from_there(tmp_path, on_error):
     assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
 
 
-def test_an_interrupted_conversion_may_go_on_with_skip(tmp_path):
+def test_interrupted_conversion_is_resumed_with_skip(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(Clips(stop_at=12), tmp_path)
     source = Clips(bad=(15,))
@@ -152,8 +152,8 @@ def test_an_interrupted_conversion_may_go_on_with_skip(tmp_path):
 
 
 @pytest.mark.parametrize("still", [True, False])
-def test_with_stop_it_goes_on_before_the_first_that_was_left_out(tmp_path, still):
-    """No store without those clips comes of a command that should have stopped at them."""
+def test_stop_resumes_at_first_skipped_clip(tmp_path, still):
+    """A command with on_error=stop must not accept clips skipped by an earlier one."""
     with pytest.raises(KeyboardInterrupt):
         run(Clips(bad=(5, 8), stop_at=12), tmp_path, on_error="skip")
     source = Clips(bad=(5, 8) if still else ())
@@ -169,7 +169,7 @@ def test_with_stop_it_goes_on_before_the_first_that_was_left_out(tmp_path, still
 
 
 @pytest.mark.parametrize("change", ["hash", "settings", "class_names"])
-def test_other_settings_start_anew(tmp_path, change):
+def test_other_settings_restart(tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
         run(Clips(stop_at=12), tmp_path)
     source, options = Clips(), {}
@@ -185,7 +185,7 @@ def test_other_settings_start_anew(tmp_path, change):
 
 
 @given(st.data())
-def test_whatever_was_written_before_a_crash_is_taken_over_or_made_again(tmp_path_factory, data):
+def test_truncated_files_are_resumed_or_rewritten(tmp_path_factory, data):
     """A power cut leaves each of the files cut at any length."""
     folder = tmp_path_factory.mktemp("cut")
     with pytest.raises(KeyboardInterrupt):
@@ -200,7 +200,7 @@ def test_whatever_was_written_before_a_crash_is_taken_over_or_made_again(tmp_pat
 
 
 @given(st.data())
-def test_a_table_that_was_damaged_is_taken_over_up_to_there(tmp_path_factory, data):
+def test_damaged_table_is_resumed_before_the_damage(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
     with pytest.raises(KeyboardInterrupt):
         run(Clips(stop_at=12, bad=(4,)), folder, on_error="skip")
@@ -213,8 +213,8 @@ def test_a_table_that_was_damaged_is_taken_over_up_to_there(tmp_path_factory, da
     assert_clips(store, [i for i in range(20) if i != 4])
 
 
-def elsewhere(act):
-    """Run in another process; the message of the InputError that it ended with, if it did."""
+def in_child(act):
+    """Run in another process and return the message of its InputError, if any."""
     read, write_end = os.pipe()
     child = os.fork()
     if not child:
@@ -229,30 +229,30 @@ def elsewhere(act):
         return message.read()
 
 
-def test_two_commands_cannot_write_the_same_store(tmp_path):
+def test_store_is_locked_during_conversion(tmp_path):
     spool = Spool(tmp_path / ".s.h5.partial", "key")
     try:
-        assert "another command is writing there" in elsewhere(lambda: run(Clips(), tmp_path))
+        assert "another command is writing there" in in_child(lambda: run(Clips(), tmp_path))
         assert (tmp_path / ".s.h5.partial" / "table").exists()
     finally:
         spool.close()
     assert_clips(run(Clips(), tmp_path), range(20))
 
 
-def test_the_lock_is_held_until_the_store_is_there(tmp_path, monkeypatch):
-    fill, told = writing._fill, []
+def test_lock_is_held_until_store_is_complete(tmp_path, monkeypatch):
+    fill, messages = writing._fill, []
 
     def slowly(*args):
-        told.append(elsewhere(lambda: Spool(tmp_path / ".s.h5.partial", "key")))
+        messages.append(in_child(lambda: Spool(tmp_path / ".s.h5.partial", "key")))
         fill(*args)
 
     monkeypatch.setattr(writing, "_fill", slowly)
     assert_clips(run(Clips(), tmp_path), range(20))
-    assert ["another command is writing there" in line for line in told] == [True]
+    assert ["another command is writing there" in line for line in messages] == [True]
 
 
-def test_processes_that_start_together_may_write_the_same_store(tmp_path, monkeypatch):
-    """Those of a run on Slurm all make the toy data: without a key, each by itself."""
+def test_simultaneous_processes_may_write_the_same_store(tmp_path, monkeypatch):
+    """All processes of a Slurm job generate the toy data, each independently."""
 
     def clips():
         yield clip(0)
@@ -266,7 +266,7 @@ def test_processes_that_start_together_may_write_the_same_store(tmp_path, monkey
     assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
 
 
-def test_a_process_that_dies_loses_nothing(tmp_path):
+def test_conversion_is_resumed_after_worker_death(tmp_path):
     class Dying(Clips):
         def __getitem__(self, index):
             if index == 12:
@@ -280,8 +280,8 @@ def test_a_process_that_dies_loses_nothing(tmp_path):
     assert source.read == list(range(12, 20))
 
 
-def test_a_killed_command_is_continued(tmp_path):
-    """The whole command, killed without a chance to tidy up."""
+def test_killed_command_is_resumed(tmp_path):
+    """SIGKILL gives the command no chance to clean up."""
     clips = [
         {"frame_dir": str(i), "label": 0, "img_shape": (9, 9), "keypoint": np.ones((1, 1, 17, 2))}
         for i in range(20_000)
@@ -309,7 +309,7 @@ def test_a_killed_command_is_continued(tmp_path):
 # --- digests --------------------------------------------------------------------------------------
 
 
-def test_a_long_split_that_names_a_clip_twice_is_refused_at_once():
+def test_duplicate_in_long_split_is_refused_quickly():
     names = [str(i) for i in range(200_000)]
     start = time.monotonic()
     with pytest.raises(InputError, match="names clip '199999' twice"):
@@ -317,7 +317,7 @@ def test_a_long_split_that_names_a_clip_twice_is_refused_at_once():
     assert time.monotonic() - start < 10  # comparing all pairs takes minutes
 
 
-def test_copies_have_the_same_digest_and_others_do_not(tmp_path):
+def test_duplicates_have_the_same_digest(tmp_path):
     class Copies(Clips):
         def __getitem__(self, index):
             original = clip({5: 2, 9: 2}.get(index, index))
@@ -336,7 +336,7 @@ def test_copies_have_the_same_digest_and_others_do_not(tmp_path):
 @pytest.mark.parametrize(
     ("size", "swapped"), [((100, 300), False), ((300, 100), True), ((300, 300), False)]
 )
-def test_swapped_image_sizes_are_noticed(size, swapped):
+def test_swapped_image_sizes_are_refused(size, swapped):
     keypoint = np.random.default_rng(0).uniform(1, 99, (1, 8, 3, 2)).astype(np.float32)
     keypoint[..., 0] *= 3
     recording = clip(0, keypoint=keypoint, score=np.ones((1, 8, 3)), frame_size=size)
@@ -348,8 +348,8 @@ def test_swapped_image_sizes_are_noticed(size, swapped):
 
 
 @given(st.integers(0, 40), st.integers(0, 5), st.booleans())
-def test_swapped_is_many_outside_and_none_if_turned(wide, odd, scored):
-    """Of 100 joints in an image of 200 x 100, wide ones fit the turned one, odd ones neither."""
+def test_swapped_size_needs_many_joints_outside(wide, odd, scored):
+    """Of 100 joints in a 200 x 100 image, `wide` fit the swapped size, `odd` fit neither."""
     xy = np.full((100, 2), 50, np.float16)
     xy[:wide, 0], xy[wide : wide + odd] = 150, -7
     score = np.ones((1, 1, 100), np.float16) if scored else None
@@ -362,12 +362,12 @@ def test_swapped_is_many_outside_and_none_if_turned(wide, odd, scored):
         check_recording(recording, skeleton)
 
 
-def test_metres_may_come_with_an_image_size():
+def test_meters_with_image_size_are_accepted():
     recording = clip(0, keypoint=np.ones((1, 2, 3, 3), np.float32), score=None)
     check_recording(recording, CHAIN)
 
 
-def test_a_person_who_leaves_the_image_is_no_swapped_size():
+def test_person_leaving_the_image_is_accepted():
     keypoint = np.full((1, 10, 3, 2), 50, np.float32)
     keypoint[:, -1:, :, 0] = 120  # a tenth of the frames
     check_recording(
@@ -375,7 +375,7 @@ def test_a_person_who_leaves_the_image_is_no_swapped_size():
     )
 
 
-def test_an_unusable_item_needs_no_source(tmp_path):
+def test_spool_skips_unusable_item(tmp_path):
     spool = Spool(tmp_path / "x", "")
     spool.skip(Unusable("a", "broken"))
     assert len(spool) == 1

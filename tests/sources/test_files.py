@@ -12,7 +12,7 @@ from maskclr_pl.sources.stgcn import StgcnJsonSource
 from maskclr_pl.types import InputError, printable
 
 
-def test_links_that_form_a_loop_are_neither_followed_nor_read(tmp_path):
+def test_symlink_loops_are_not_followed(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.json").write_text("{}")
     (tmp_path / "sub" / "up").symlink_to("..")
@@ -27,13 +27,13 @@ def test_links_that_form_a_loop_are_neither_followed_nor_read(tmp_path):
 @pytest.mark.parametrize(
     "read", [file_hash, read_json, read_labels, load_pickle, CtrGcnSource, read_poses]
 )
-def test_a_pipe_is_not_waited_for(tmp_path, read):
+def test_pipe_is_refused(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="pipe: a pipe or a device"):
         read(tmp_path / "pipe")
 
 
-def test_a_pipe_in_a_folder(tmp_path):
+def test_pipe_in_folder_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "a.json").write_text('{"people": []}')
     with pytest.raises(InputError, match=r"pipe\.json: a pipe or a device"):
@@ -44,13 +44,13 @@ def test_a_pipe_in_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "y/" * 3000, "a\0b"])
-def test_impossible_names(name):
+def test_invalid_file_names_are_refused(name):
     with pytest.raises(InputError, match="no such file or folder"):
         files_under(name, ".json")
 
 
-def test_names_that_are_no_text(tmp_path):
-    """A name is bytes; those of an old archive need not be UTF-8."""
+def test_undecodable_file_names_are_read(tmp_path):
+    """File names are bytes and need not be UTF-8."""
     for name in (b"caf\xe9.json", b"a\nb.json", b"\xe9.JSON"):
         (tmp_path / os.fsdecode(name)).write_text("{")
     found = files_under(tmp_path, ".json")
@@ -75,12 +75,12 @@ def test_names_that_are_no_text(tmp_path):
         ("\udce9\ud800", r"\udce9\ud800"),
     ],
 )
-def test_an_error_is_one_line_whatever_it_names(text, line):
+def test_error_is_one_line(text, line):
     assert str(InputError(text)) == printable(text) == (text if line is None else line)
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "\n" * 10_000, "\ud800" * 700])
-def test_an_error_shows_the_ends_of_what_is_long(text):
+def test_long_error_is_shortened_in_the_middle(text):
     shown = str(InputError(f"first {text} last"))
     assert len(shown) < 1000
     assert shown.startswith("first ")

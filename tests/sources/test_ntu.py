@@ -45,7 +45,7 @@ def sizes(names):
 
 
 @given(*(st.integers(0, 999) for _ in range(5)))
-def test_a_name_says_who_and_where(setup, camera, subject, replication, action):
+def test_sample_name_gives_ids_and_label(setup, camera, subject, replication, action):
     name = sample(setup, camera, subject, replication, action)
     found = {"subject": subject, "camera": camera, "setup": setup}
     for form in (name, name + ".skeleton", name + "_rgb", "clips/" + name):
@@ -80,7 +80,7 @@ def test_action_0_is_refused():
         sample_label(sample(action=0))
 
 
-def test_the_missing_samples():
+def test_missing_samples_are_listed():
     assert len(MISSING) == 535
     assert all(NTU_NAME.fullmatch(name) for name in MISSING)
     assert sum(in_60(name) for name in MISSING) == 302
@@ -115,7 +115,7 @@ def test_protocols_match_the_reference(names):
 
 
 @given(st.lists(samples, min_size=1, max_size=40, unique=True))
-def test_training_and_test_parts_share_no_clip_and_lose_none(names):
+def test_splits_are_a_partition(names):
     found = protocol_splits(names)
     among = {"ntu60": {name for name in names if in_60(name)}}
     for protocol in {split.removesuffix("_train") for split in found if split.endswith("_train")}:
@@ -139,7 +139,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("number", OUTSIDE)
-def test_samples_of_another_set_have_no_protocol(number):
+def test_other_samples_have_no_protocol(number):
     assert protocol_splits([sample()])
     assert protocol_splits([sample(), OUTSIDE[number]]) == {}
 
@@ -148,7 +148,7 @@ def test_no_samples_give_no_protocols():
     assert protocol_splits([]) == {}
 
 
-def test_the_lists_of_subjects():
+def test_training_subjects_match_the_papers():
     assert (len(SUBJECTS_60), len(SUBJECTS_120), len(NOVEL)) == (20, 53, 20)
     everyone = [sample(setup=18, subject=s, action=61) for s in range(1, 107)]
     found = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
@@ -161,7 +161,7 @@ def test_the_lists_of_subjects():
 # --- the whole list -------------------------------------------------------------------------------
 
 
-def test_published_sizes_of_ntu_120(available):
+def test_ntu120_counts_are_the_published_ones(available):
     assert len(available) == len(set(available)) == 113_945
     found = sizes(available)
     assert (found["xsub_train"], found["xsub_val"]) == (63_026, 50_919)
@@ -171,7 +171,7 @@ def test_published_sizes_of_ntu_120(available):
     assert PUBLISHED["NTU RGB+D 120"] == {"the set": 113_945, **found}
 
 
-def test_published_sizes_of_ntu_60(available):
+def test_ntu60_counts_are_the_published_ones(available):
     names = [name for name in available if in_60(name)]
     found = sizes(names)
     assert found == {
@@ -184,7 +184,7 @@ def test_published_sizes_of_ntu_60(available):
         assert members == in_larger[f"ntu60_{split}"]
 
 
-def test_one_shot_protocol(available):
+def test_one_shot_protocol_has_published_counts(available):
     found = protocol_splits(available)
     first = [f"S001C003P008R001A{a:03}" for a in range(1, 56, 6)]
     second = [f"S018C003P008R001A{a:03}" for a in range(61, 116, 6)]
@@ -194,7 +194,7 @@ def test_one_shot_protocol(available):
     assert {sample_label(name) for name in found["oneshot_exemplars"]} == {a - 1 for a in NOVEL}
 
 
-def test_the_list_holds_no_missing_sample(available):
+def test_available_samples_are_not_missing(available):
     assert MISSING.isdisjoint(available)
     whole = [*available, *MISSING]
     assert len(whole) == 114_480
@@ -318,7 +318,7 @@ def test_captured_counts_are_recognized(available):
         assert line.count("%") == len(found) + 1 - ("oneshot_exemplars" in found)
 
 
-def test_setups_and_cameras_that_are_absent_are_named(available):
+def test_absent_setups_and_cameras_are_noted(available):
     names = [name for name in available if in_60(name) and sample_ids(name)["setup"] not in (3, 5)]
     assert compare_counts({}, len(names), names)[1:] == ["NTU RGB+D 60: no clip of setup 3, 5"]
     names = [name for name in available if sample_ids(name)["camera"] > 1]
@@ -338,7 +338,7 @@ def test_setups_and_cameras_that_are_absent_are_named(available):
         ("kinetics400", 400, {0: "abseiling", 129: "flipping pancake", 399: "zumba"}),
     ],
 )
-def test_class_names(data, classes, known):
+def test_class_names_are_in_label_order(data, classes, known):
     names = class_names(data)
     assert len(names) == len(set(names)) == classes
     assert all(name and name == name.strip() for name in names)
@@ -346,7 +346,7 @@ def test_class_names(data, classes, known):
         assert names[index].startswith(name)
 
 
-def test_sets_that_have_class_names():
+def test_unknown_class_names_are_refused():
     assert class_names("ntu120")[:60] == class_names("ntu60")
     assert class_names("kinetics400") == sorted(class_names("kinetics400"))
     with pytest.raises(InputError, match="'ucf101': known sets are ntu60, ntu120, kinetics400"):
@@ -355,7 +355,7 @@ def test_sets_that_have_class_names():
 
 
 @pytest.mark.skipif(not FACTS.is_dir(), reason=f"no {FACTS}")
-def test_names_are_those_of_the_lists():
+def test_names_match_the_official_lists():
     listed = yaml.safe_load((FACTS / "ntu120_classes.yaml").read_text())["classes"]
     assert class_names("ntu120") == [one["name"] for one in listed]
     text = (FACTS / "kinetics400_classes.txt").read_text()

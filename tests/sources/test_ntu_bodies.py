@@ -10,7 +10,7 @@ from tests.reference.ntu_skeleton import person
 
 
 def select(bodies, frames):
-    """What the code under test makes of these bodies."""
+    """Select and stack the actors among these bodies."""
     data = reference.write(bodies, frames, lambda value: repr(float(value)))
     return stack_actors(select_actors(parse(data, "file")), lambda body: body.joints)
 
@@ -23,8 +23,8 @@ def select(bodies, frames):
     ),
     seed=st.integers(0, 10**6),
 )
-def test_actors_by_the_published_rules(people, seed):
-    """Bodies come and go, some with a gap, some flat, some in part."""
+def test_actors_match_published_rules(people, seed):
+    """Bodies come and go, some with gaps, some flat, some partial."""
     bodies = {}
     for i, (start, length, gap, flat) in enumerate(people):
         seen = [f + (gap if f > length // 2 else 0) for f in range(start, start + length)]
@@ -40,11 +40,11 @@ def test_actors_by_the_published_rules(people, seed):
         np.testing.assert_array_equal(stack_actors(slots, lambda body: body.joints), expected)
 
 
-def test_nobody():
+def test_no_bodies_give_no_actors():
     assert select_actors(parse(b"3\n0\n0\n0\n", "file")) == []
 
 
-def test_a_body_that_returns_keeps_its_time():
+def test_returning_body_keeps_its_time():
     away = [*range(20), *range(40, 60)]
     bodies = {1: person(away, size=1.5), 2: person(range(60), x=2, seed=1)}
     clip = select(bodies, 60)
@@ -83,7 +83,7 @@ def test_single_body_is_never_noise():
     np.testing.assert_array_equal(select(bodies, 5), np.array([[*bodies[1].values()]]))
 
 
-def test_short_bodies_stay_in_a_short_file():
+def test_short_bodies_are_kept_in_a_short_file():
     assert select({1: person(range(8)), 2: person(range(8), x=2, seed=1)}, 8).shape[:2] == (2, 8)
 
 
@@ -99,7 +99,7 @@ def test_short_bodies_are_noise(frames, persons):
 
 
 @pytest.mark.parametrize(("wide", "persons"), [(69, 2), (70, 1)])
-def test_bodies_that_are_mostly_too_wide_are_noise(wide, persons):
+def test_wide_bodies_are_noise(wide, persons):
     """From 69.754 % of the frames on."""
     bodies = {1: person(range(100)), 2: person(range(100), x=2, seed=1)}
     for frame in range(wide):
@@ -116,7 +116,7 @@ def test_bodies_that_are_mostly_too_wide_are_noise(wide, persons):
         ([(0, 20), (20, 40), (28, 40)], 2),
     ],
 )
-def test_bodies_in_turn_share_a_slot(spans, persons):
+def test_successive_bodies_share_a_slot(spans, persons):
     """`spans` in order of motion: first and last frame."""
     bodies = {
         i: person(range(first, last + 1), size=3 - i, seed=i)
@@ -128,7 +128,7 @@ def test_bodies_in_turn_share_a_slot(spans, persons):
     np.testing.assert_array_equal(clip, reference.two_actors(bodies))
 
 
-def test_motion_without_the_wide_frames_counts_if_it_is_less():
+def test_motion_ignores_wide_frames_if_less():
     """A body that shrinks to a flat spot moves more in its other frames; those do not count."""
     pose = person([0])[0] - np.float32([0, 0, 3])
     small = {f: pose * np.float32([0.2, 0.01, 0.1] if f < 10 else 1) for f in range(30)}

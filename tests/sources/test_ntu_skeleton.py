@@ -189,7 +189,7 @@ def test_shifted_columns_are_detected():
 # ---- the source
 
 
-def test_source(tmp_path):
+def test_source_reads_files(tmp_path):
     names = [NAME, "S017C003P040R002A060", "S032C001P106R001A120"]
     source = NtuSkeletonSource(folder(tmp_path, *(f"a/{name}" for name in names)))
     assert isinstance(source, Source)
@@ -212,12 +212,12 @@ def test_source(tmp_path):
     assert recording.frame_size is None
 
 
-def test_one_file(tmp_path):
+def test_single_file_is_read(tmp_path):
     source = NtuSkeletonSource(folder(tmp_path, NAME) / f"{NAME}.skeleton")
     assert source[0].name == NAME
 
 
-def test_missing_ones_are_left_out(tmp_path):
+def test_missing_samples_are_left_out(tmp_path):
     gone = sorted(MISSING)[:2]
     source = NtuSkeletonSource(folder(tmp_path, *gone, NAME))
     assert len(source) == 1
@@ -227,14 +227,14 @@ def test_missing_ones_are_left_out(tmp_path):
         NtuSkeletonSource(tmp_path)
 
 
-def test_hash_changes_with_the_files(tmp_path):
+def test_hash_depends_on_files(tmp_path):
     before = NtuSkeletonSource(folder(tmp_path, NAME)).hash
     assert NtuSkeletonSource(tmp_path).hash == before
     folder(tmp_path, "S001C002P003R001A005")
     assert NtuSkeletonSource(tmp_path).hash != before
 
 
-def test_pixels(tmp_path):
+def test_pixels_are_read(tmp_path):
     values = person(range(20), values=5)
     values[3][7, 3], values[4][8, 4] = np.nan, np.inf
     noise = person(range(20), flat=True, seed=1, values=5)
@@ -263,12 +263,12 @@ def test_score_is_the_tracking_state(tmp_path, state, score):
 
 
 @pytest.mark.parametrize("name", ["clip1", "S001C002P003R001", "xS001C002P003R001A0041"])
-def test_other_names(tmp_path, name):
+def test_other_names_are_refused(tmp_path, name):
     with pytest.raises(InputError, match=rf"{name}\.skeleton: the class .* S001C002P003R001A001\."):
         NtuSkeletonSource(folder(tmp_path, NAME, name))
 
 
-def test_unusable_files(tmp_path, monkeypatch):
+def test_unusable_files_are_refused(tmp_path, monkeypatch):
     source = NtuSkeletonSource(folder(tmp_path, NAME, data=b"2\n0\n0\n"))
     path = tmp_path / f"{NAME}.skeleton"
     with pytest.raises(InputError, match=f"{NAME}.skeleton: there is no body in any of its frames"):
@@ -288,8 +288,8 @@ def test_unusable_files(tmp_path, monkeypatch):
         NtuSkeletonSource(tmp_path)
 
 
-def test_coordinates_by_a_wrong_name(tmp_path):
-    """In a process of its own: the tests check types before the constructor runs."""
+def test_unknown_coordinates_are_refused(tmp_path):
+    """Run in a separate process, since the tests check argument types."""
     code = "import sys; from maskclr_pl.sources.ntu.source import NtuSkeletonSource as S\n"
     code += "try: S(sys.argv[1], 'inches')\nexcept ValueError as error: print(error)"
     run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
@@ -301,7 +301,7 @@ def test_coordinates_by_a_wrong_name(tmp_path):
 
 @has_samples
 @pytest.mark.parametrize("coordinates", ["metres", "pixels"])
-def test_real_files(coordinates):
+def test_real_files_match_reference(coordinates):
     source = NtuSkeletonSource(SAMPLES, coordinates)
     assert len(source) == 16
     persons = {}
@@ -317,7 +317,7 @@ def test_real_files(coordinates):
 
 
 @has_samples
-def test_prepare(tmp_path, capsys):
+def test_prepare_converts_real_files(tmp_path, capsys):
     command = partial(in_process, cwd=tmp_path, capsys=capsys)
     command("prepare", "source=ntu_skeleton", f"input={SAMPLES}", "output=ntu.h5", "workers=0")
     store, source = Store(tmp_path / "ntu.h5"), NtuSkeletonSource(SAMPLES)

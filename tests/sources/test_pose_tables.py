@@ -10,7 +10,7 @@ from maskclr_pl.types import InputError
 from tests.helpers.pose_tools import COCO, table, truth
 
 
-def test_what_stands_in_a_table_is_read(tmp_path):
+def test_table_is_read(tmp_path):
     poses, other = truth(17), truth(17, frames=5, first=40)
     path = table(tmp_path / "all.csv", {"a.mp4": poses, "b": other})
     assert read_video_names(path) == ["a", "b"]
@@ -25,7 +25,7 @@ def test_what_stands_in_a_table_is_read(tmp_path):
         np.testing.assert_allclose(video.score[row], pose[:, 2], rtol=1e-6)
 
 
-def test_part_of_a_layout_in_another_order(tmp_path):
+def test_partial_layout_in_another_order_is_read(tmp_path):
     joints = ("left_wrist", "nose", "left_shoulder", "right_hip")
     path = table(tmp_path / "few.csv", {"a": truth(17)}, joints)
     _, skeleton = read_table(path)
@@ -35,7 +35,7 @@ def test_part_of_a_layout_in_another_order(tmp_path):
     assert skeleton.parents == (2, -1, 1, 1)
 
 
-def test_frames_and_persons_may_be_missing(tmp_path):
+def test_frame_and_person_columns_are_optional(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("Nose.x;Nose.y;LShoulder.x;LShoulder.y\n10;20;30;\n11;21;31;41\n\n")
     found, skeleton = read_table(path)
@@ -59,7 +59,7 @@ def test_frames_and_persons_may_be_missing(tmp_path):
         ("neck", "neck"),
     ],
 )
-def test_names_of_joints(given, name):
+def test_joint_names_are_normalized(given, name):
     assert joint_name(given) == name
 
 
@@ -78,7 +78,7 @@ def test_names_of_joints(given, name):
         ("", "not a table of poses"),
     ],
 )
-def test_refused(tmp_path, text, line):
+def test_malformed_table_is_refused(tmp_path, text, line):
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=line) as refusal:
@@ -86,7 +86,7 @@ def test_refused(tmp_path, text, line):
     assert str(refusal.value).startswith(str(path))
 
 
-def test_one_of_several_videos_must_be_named(tmp_path):
+def test_video_name_is_required_among_several(tmp_path):
     path = table(tmp_path / "all.csv", {"a": truth(17), "b": truth(17)})
     with pytest.raises(InputError, match="2 videos in one table"):
         read_poses(path)
@@ -94,7 +94,7 @@ def test_one_of_several_videos_must_be_named(tmp_path):
         read_poses(path, video="c")
 
 
-def test_prepare_reads_a_table(tmp_path):
+def test_prepare_reads_table(tmp_path):
     """The clips of labels.csv are the videos of the table."""
     names = [f"{what}{i}" for what in ("walk", "run") for i in range(4)]
     videos = {

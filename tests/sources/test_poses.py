@@ -32,7 +32,7 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 @pytest.mark.parametrize(
     ("tool", "joints"), FORMATS, ids=lambda value: getattr(value, "__name__", value)
 )
-def test_every_format_gives_the_same_poses(tmp_path, tool, joints):
+def test_all_formats_give_the_same_poses(tmp_path, tool, joints):
     poses = truth(joints)
     video = read_poses(tool(tmp_path / "clip", poses), frame_size=(720, 1280))
     assert video.skeleton is SKELETONS[ESTIMATOR_LAYOUTS[joints]]
@@ -51,7 +51,7 @@ def test_every_format_gives_the_same_poses(tmp_path, tool, joints):
     np.testing.assert_allclose(score, expected[..., 2], atol=1e-6)
 
 
-def test_joints_without_scores(tmp_path):
+def test_joints_without_scores_are_read(tmp_path):
     body = [[0.1 + i / 100, 0.5] for i in range(17)]
     frames = [{"joints": [[0.0, 0.0], *([x + t / 100, y] for x, y in body)]} for t in range(3)]
     video = read_poses(write(tmp_path / "a.json", frames), frame_size=[200, 400])
@@ -62,8 +62,8 @@ def test_joints_without_scores(tmp_path):
     assert (score == (keypoint != 0).any(-1)).all()
 
 
-def test_found_is_what_has_a_score(tmp_path):
-    """OpenPifPaf puts joints that it did not find at (0, -3); others may be at (0, 0)."""
+def test_joint_with_a_score_is_visible(tmp_path):
+    """OpenPifPaf places missing joints at (0, -3); other joints may be at (0, 0)."""
     pose = np.tile([[50.0, 60.0, 0.5]], (17, 1))
     pose[0], pose[1], pose[2] = (0, -3, 0), (0, 0, 0.4), (70, 80, 1.7)
     person = {"keypoints": flat(pose)}
@@ -73,7 +73,7 @@ def test_found_is_what_has_a_score(tmp_path):
     np.testing.assert_allclose(score[0, 0, :4], [0, 0.4, 1, 0.5], atol=1e-7)
 
 
-def test_numbers_that_are_none_are_not_found(tmp_path):
+def test_nan_joints_are_missing(tmp_path):
     pose = np.tile([[50.0, 60.0, 0.5]], (17, 1))
     pose[0, 0], pose[1, 1], pose[2, 2] = math.nan, math.inf, -math.inf
     text = json.dumps([{"keypoints": flat(pose)}])
@@ -84,14 +84,14 @@ def test_numbers_that_are_none_are_not_found(tmp_path):
 
 
 @pytest.mark.parametrize("joints", ESTIMATOR_LAYOUTS)
-def test_size_of_the_smallest_image(tmp_path, joints):
+def test_default_image_size_holds_all_joints(tmp_path, joints):
     poses = truth(joints)
     video = read_poses(alphapose(tmp_path, poses))
     x, y = np.concatenate([p[p[:, 2] > 0, :2] for ps in poses.values() for p in ps]).max(axis=0)
     assert video.frame_size == (int(y) + 1, int(x) + 1)
 
 
-def test_body25_has_the_joints_of_coco():
+def test_body25_contains_coco_joints():
     """The order of BODY_25 in OpenPose's documentation."""
     weights, missing = conversion_matrix(SKELETONS["body25"], SKELETONS["coco17"])
     order = [0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11]
@@ -99,11 +99,11 @@ def test_body25_has_the_joints_of_coco():
     np.testing.assert_array_equal(weights, np.eye(25)[order])
 
 
-def test_size_in_the_file_counts_more(tmp_path):
+def test_image_size_of_the_file_is_preferred(tmp_path):
     assert read_poses(coco(tmp_path, truth()), frame_size=[9, 9]).frame_size == (720, 1280)
 
 
-def test_numbers_are_kept_and_gaps_are_empty(tmp_path):
+def test_frame_numbers_are_kept(tmp_path):
     poses = {7: truth()[4], 30: truth()[4], 31: truth()[4]}
     video = read_poses(alphapose(tmp_path, poses))
     assert (video.first, video.end) == (7, 32)
@@ -117,7 +117,7 @@ def test_numbers_are_kept_and_gaps_are_empty(tmp_path):
     assert video.clip(99, 120)[0].shape[:2] == (0, 0)
 
 
-def test_persons_seen_best_are_kept(tmp_path):
+def test_best_persons_are_kept(tmp_path):
     poses = {
         i: [
             np.column_stack([np.full((17, 2), 200.0 * k + 1) + np.eye(17, 2) * 50, s])
@@ -138,7 +138,7 @@ def test_persons_seen_best_are_kept(tmp_path):
         assert score.shape[0] == min(persons, 3)
 
 
-def test_crowds_are_cut(tmp_path, monkeypatch):
+def test_crowds_are_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(pose_files, "MAX_PERSONS", 2)
     poses = [np.column_stack([np.eye(17, 2) * 9 + 100 * k, np.full(17, k / 10)]) for k in (3, 1, 4)]
     video = read_poses(alphapose(tmp_path, {0: poses}))
@@ -158,7 +158,7 @@ def test_crowds_are_cut(tmp_path, monkeypatch):
         ([["a", None], [True, {}]], [[0, 1], [0, 1]]),
     ],
 )
-def test_track_numbers_of_the_file(tmp_path, ids, expected):
+def test_track_ids_of_the_file_are_used(tmp_path, ids, expected):
     places = [np.column_stack([np.eye(17, 2) * 60 + 300 * k + 1, np.full(17, 0.5)]) for k in (0, 1)]
     people = [
         {"image_id": f"{i}.jpg", "keypoints": flat(places[k]), "idx": ids[i][k]}
@@ -184,14 +184,14 @@ def detections(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(detections(), st.integers(1, 8), st.sampled_from([0.2, 0.5, 1.0, 3.0]))
-def test_link_is_the_plain_one(rows, gap, reach):
+def test_link_matches_reference(rows, gap, reach):
     track = link(*rows, gap=gap, reach=reach)
     assert track.tolist() == oracle_link(*rows, gap=gap, reach=reach)
 
 
 @settings(max_examples=100, deadline=None)
 @given(detections(), st.integers(1, 8), st.floats(0, 3), st.floats(1.5, 50), st.floats(-99, 99))
-def test_tracks_are_tracks(rows, gap, reach, scale, shift):
+def test_tracks_are_consistent(rows, gap, reach, scale, shift):
     frame, keypoint, score = rows
     track = link(frame, keypoint, score, gap, reach)
     assert len(np.unique(np.stack([frame, track]), axis=1).T) == len(frame)  # once in a frame
@@ -206,7 +206,7 @@ def test_tracks_are_tracks(rows, gap, reach, scale, shift):
         assert np.array_equal(moved, track)
 
 
-def test_persons_that_cross_keep_their_tracks():
+def test_crossing_persons_keep_their_tracks():
     frame = np.repeat(np.arange(40), 2)
     step = np.arange(40)[:, None, None]
     shape = np.random.default_rng(0).uniform(0, 80, (2, 17, 2))
@@ -283,7 +283,7 @@ def person(joints: int = 17, **values: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_contents_that_are_refused(tmp_path, content, expected):
+def test_malformed_content_is_refused(tmp_path, content, expected):
     path = write(tmp_path / "a.json", content)
     with pytest.raises(InputError) as error:
         read_poses(path)
@@ -293,7 +293,7 @@ def test_contents_that_are_refused(tmp_path, content, expected):
     assert len(str(error.value)) < 500 + len(str(path))
 
 
-def test_paths_that_are_refused(tmp_path):
+def test_invalid_paths_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
@@ -317,7 +317,7 @@ def test_paths_that_are_refused(tmp_path):
         assert str(error.value).startswith(f"{tmp_path}/{expected}"), name
 
 
-def test_options_that_are_refused(tmp_path):
+def test_invalid_options_are_refused(tmp_path):
     path = write(tmp_path / "a.json", [PERSON])
     for size in ([480], [0, 640], [480, 640, 3], [480, 2**30]):
         with pytest.raises(InputError, match=r"frame_size=\[.*expected \[HEIGHT,WIDTH\] in pixels"):
@@ -378,7 +378,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, tool):
         ("kinetics_skeleton_sample/S004C003P003R001A007_rgb.json", 18, (1, 78), 79),
     ],
 )
-def test_real_files(name, joints, frames, rows):
+def test_real_files_are_read(name, joints, frames, rows):
     video = read_poses(SAMPLES / name, frame_size=[256, 340])
     assert video.keypoint.shape == (rows, joints, 2)
     assert (video.first, video.end) == frames
@@ -389,8 +389,8 @@ def test_real_files(name, joints, frames, rows):
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="no samples")
-def test_the_skater_is_one_track():
-    """She is in all 377 frames, in front of spectators."""
+def test_skater_is_one_track():
+    """The skater is visible in all 377 frames, in front of spectators."""
     video = read_poses(SAMPLES / "estimator_samples/alphapose_results_figureskating_video.json")
     _, score = video.clip(max_persons=1)
     assert score[0].any(axis=1).all()

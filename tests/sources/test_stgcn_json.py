@@ -366,25 +366,6 @@ def test_options_out_of_range_are_refused(tmp_path, options, message):
         StgcnJsonSource(save(tmp_path / "a.json", clip()), **options)
 
 
-CLIP = json.dumps(clip((1, 0, 1))).encode()
-LABEL = json.dumps({"a": entry(), "b": entry("x", 0, False)}).encode()
-edits = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
-
-
-@settings(max_examples=150)
-@given(edits, st.booleans())
-def test_damaged_bytes_are_refused_or_read(tmp_path_factory, edits, in_labels):
-    folder = tmp_path_factory.getbasetemp() / "damaged"
-    folder.mkdir(exist_ok=True)
-    data = {"a.json": bytearray(CLIP), "kinetics_val_label.json": bytearray(LABEL)}
-    broken = data["kinetics_val_label.json" if in_labels else "a.json"]
-    for position, value in edits:
-        broken[position % len(broken)] = value
-    for name, content in data.items():
-        (folder / name).write_bytes(content)
-    assert "\n" not in message_of(folder, folder.parent)
-
-
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/samples")
 def test_sample_folder_becomes_a_store(tmp_path):
     """Its label files are of another set than one of its clips, whose class comes on top."""

@@ -18,7 +18,7 @@ def one_per_action(clips=64, **options):
     return by_label
 
 
-def test_the_same_arguments_make_the_same_recordings():
+def test_recordings_are_reproducible():
     first, second = (list(SyntheticSource(clips=20, seed=3)) for _ in range(2))
     assert len(first) == 20
     for a, b in zip(first, second, strict=True):
@@ -27,13 +27,13 @@ def test_the_same_arguments_make_the_same_recordings():
         assert np.array_equal(a.score, b.score)
 
 
-def test_another_seed_makes_others():
+def test_seed_changes_recordings():
     first, second = (list(SyntheticSource(clips=4, seed=seed)) for seed in (0, 1))
     for a, b in zip(first, second, strict=True):
         assert a.keypoint.shape != b.keypoint.shape or not np.array_equal(a.keypoint, b.keypoint)
 
 
-def test_a_recording_does_not_depend_on_how_many_are_made():
+def test_recording_does_not_depend_on_their_number():
     few, many = list(SyntheticSource(clips=8)), list(SyntheticSource(clips=16))
     for a, b in zip(few, many, strict=False):
         assert np.array_equal(a.keypoint, b.keypoint)
@@ -90,12 +90,12 @@ STRONG = {
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-def test_the_truth_function_names_the_limbs_of_the_action(action):
+def test_strong_cue_joints_are_the_limbs_of_the_action(action):
     assert set(cue_joints(action, "strong")) == STRONG[action.name]
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-def test_the_weak_cues_are_elsewhere_too(action):
+def test_weak_cues_include_other_joints(action):
     weak = set(cue_joints(action, "weak"))
     assert weak - STRONG[action.name]
     assert joints("nose", "left_eye", "right_eye") <= weak
@@ -108,7 +108,7 @@ def movement(recording):
 
 
 @pytest.mark.parametrize("label", range(len(ACTIONS)), ids=lambda i: ACTIONS[i].name)
-def test_the_strong_joints_move_more_than_all_others(label):
+def test_strong_joints_move_most(label):
     clips = one_per_action(frames=(60, 90))[label]
     assert len(clips) >= 5
     moved = np.mean([movement(clip) for clip in clips], axis=0)
@@ -119,7 +119,7 @@ def test_the_strong_joints_move_more_than_all_others(label):
     assert moved[list(strong)].mean() > 2 * moved[others].mean()
 
 
-def test_a_strong_cue_is_seen_in_every_clip_and_the_mirrored_action_on_the_other_side():
+def test_mirrored_actions_have_mirrored_cues():
     by_label = one_per_action(clips=160)
     right, left = (SKELETON.joints.index(f"{side}_wrist") for side in ("right", "left"))
     for label, action in enumerate(ACTIONS):
@@ -134,7 +134,7 @@ def test_a_strong_cue_is_seen_in_every_clip_and_the_mirrored_action_on_the_other
 # --- the estimator --------------------------------------------------------------------------------
 
 
-def test_what_the_estimator_loses_is_zero_with_confidence_zero():
+def test_missing_joints_are_zero_with_score_zero():
     found = list(SyntheticSource(clips=60, dropout=0.3))
     lost = np.concatenate([(one.score == 0).ravel() for one in found])
     assert 0.1 < lost.mean() < 0.6
@@ -143,7 +143,7 @@ def test_what_the_estimator_loses_is_zero_with_confidence_zero():
         assert one.keypoint[one.score > 0].any(-1).all()
 
 
-def test_without_dropout_and_noise_all_is_seen_where_it_is():
+def test_no_dropout_and_noise_gives_exact_positions():
     exact = next(iter(SyntheticSource(clips=1, **QUIET)))
     noisy = next(iter(SyntheticSource(clips=1, **{**QUIET, "jitter": 4.0})))
     assert (exact.score > 0.5).mean() > 0.95
@@ -151,7 +151,7 @@ def test_without_dropout_and_noise_all_is_seen_where_it_is():
     assert 1 < difference.std() < 10
 
 
-def test_more_dropout_loses_more_in_bursts():
+def test_dropout_comes_in_bursts():
     def share(dropout):
         options = {**QUIET, "dropout": dropout, "frames": (60, 60)}
         lost = np.stack([one.score[0] == 0 for one in SyntheticSource(clips=30, **options)])
@@ -163,7 +163,7 @@ def test_more_dropout_loses_more_in_bursts():
     assert again > 2 * much  # a lost joint is likely to stay lost for a moment
 
 
-def test_bystanders_are_as_frequent_as_asked():
+def test_bystanders_have_requested_frequency():
     persons = [len(one.keypoint) for one in SyntheticSource(clips=200, bystander=0.5)]
     assert 0.35 < np.mean(np.array(persons) == 2) < 0.65
     assert {len(one.keypoint) for one in SyntheticSource(clips=40, bystander=0.0)} == {1}

@@ -1,12 +1,12 @@
-"""A synthetic data set with known truth: which joints tell which action.
+"""A synthetic data set in which the informative joints of each action are known.
 
-An articulated body is moved by joint angles and seen by a simulated pose estimator. Each action has
-a *strong* cue, a large movement of one limb or two, and *weak* cues, small postures and sways of
-other joints that each vary from clip to clip. The strong cue alone tells the action; the weak
-cues together do so too, less surely. A model that relies on the strong cue alone fails
-when those joints are lost, a model that also uses the weak ones need not.
+An articulated body is moved by joint angles and observed by a simulated pose estimator. Each action
+has a *strong* cue, a large movement of one or two limbs, and *weak* cues, small postures and sways
+of other joints that vary between clips. The strong cue alone identifies the action; the weak cues
+together do so, too, with less certainty. A model that relies only on the strong cue fails if those
+joints are missing, one that also uses the weak cues need not.
 
-These are toy data: nothing measured on them says anything about a benchmark.
+These are toy data: results on them do not transfer to benchmarks.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ class Motion(NamedTuple):
 
 @dataclass(frozen=True)
 class Action:
-    """An action: the angles of its strong cue and of its weak cues."""
+    """An action: the joint angles of its strong cue and of its weak cues."""
 
     name: str
     strong: Mapping[str, Motion]
     weak: Mapping[str, Motion]
 
 
-_WEAK_CODES = {  # small postures and sways; every two actions differ in at least three of the six
+_WEAK_SIZES = {  # small postures and sways; any two actions differ in at least three of the six
     "head_turn": 0.45,
     "torso_side": 0.11,
     "left_knee": 0.5,
@@ -53,9 +53,10 @@ _WEAK_CODES = {  # small postures and sways; every two actions differ in at leas
 }
 
 
-def _weak(code: str) -> dict[str, Motion]:
+def _weak_cues(code: str) -> dict[str, Motion]:
+    """Return the weak cues for a sign, + or -, of each entry of `_WEAK_SIZES`."""
     weak = {}
-    for (angle, size), sign in zip(_WEAK_CODES.items(), code, strict=True):
+    for (angle, size), sign in zip(_WEAK_SIZES.items(), code, strict=True):
         value = size if sign == "+" else -size
         if angle.endswith("_knee"):
             weak[angle] = Motion(offset=max(value, 0.0))
@@ -69,7 +70,7 @@ def _weak(code: str) -> dict[str, Motion]:
 
 
 def _arms(sides: str, **motions: Motion) -> dict[str, Motion]:
-    """The same motions of the arms named in `sides` ("left", "right" or "left right")."""
+    """Return the same motions for the arms in `sides` ("left", "right" or "left right")."""
     return {
         f"{side}_{angle}": motion for side in sides.split() for angle, motion in motions.items()
     }
@@ -82,14 +83,14 @@ _CLAP = {"flex": Motion(1.2), "elbow": Motion(0.7, 0.35, 1.6)}
 _RAISE = {"abduct": Motion(1.4, 0.8, 0.7)}
 
 ACTIONS: tuple[Action, ...] = (
-    Action("wave right", _arms("right", **_WAVE), _weak("------")),
-    Action("wave left", _arms("left", **_WAVE), _weak("--+-++")),
-    Action("punch right", _arms("right", **_PUNCH), _weak("-+-+-+")),
-    Action("punch left", _arms("left", **_PUNCH), _weak("-++++-")),
-    Action("drink right", _arms("right", **_DRINK), _weak("+--++-")),
-    Action("drink left", _arms("left", **_DRINK), _weak("+-++-+")),
-    Action("clap", _arms("left right", **_CLAP), _weak("++--++")),
-    Action("raise both arms", _arms("left right", **_RAISE), _weak("+++---")),
+    Action("wave right", _arms("right", **_WAVE), _weak_cues("------")),
+    Action("wave left", _arms("left", **_WAVE), _weak_cues("--+-++")),
+    Action("punch right", _arms("right", **_PUNCH), _weak_cues("-+-+-+")),
+    Action("punch left", _arms("left", **_PUNCH), _weak_cues("-++++-")),
+    Action("drink right", _arms("right", **_DRINK), _weak_cues("+--++-")),
+    Action("drink left", _arms("left", **_DRINK), _weak_cues("+-++-+")),
+    Action("clap", _arms("left right", **_CLAP), _weak_cues("++--++")),
+    Action("raise both arms", _arms("left right", **_RAISE), _weak_cues("+++---")),
 )
 
 _MOVES = {  # which joints an angle moves
@@ -101,7 +102,7 @@ _MOVES = {  # which joints an angle moves
 
 
 def cue_joints(action: Action, cue: str) -> tuple[int, ...]:
-    """The truth: joints (COCO order) that the `strong` or `weak` angles of an action move."""
+    """Return the joints (COCO indices) moved by the `strong` or `weak` cue of an action."""
     names: set[str] = set()
     for angle in getattr(action, cue):
         side, _, kind = angle.partition("_")
@@ -115,17 +116,17 @@ def cue_joints(action: Action, cue: str) -> tuple[int, ...]:
 
 
 class SyntheticSource:
-    """Recordings of the synthetic set, the same for the same arguments.
+    """Recordings of the synthetic data set, reproducible for the same arguments.
 
     Args:
-        clips: Number of recordings, spread evenly over actions and subjects.
+        clips: Number of recordings, distributed evenly over actions and subjects.
         subjects: Number of simulated persons; the last third is the test split.
-        frames: Shortest and longest recording.
-        weak_spread: Standard deviation of a weak cue from clip to clip, relative to its size.
-        jitter: Pixel noise of the simulated estimator.
-        dropout: Share of joints that the estimator loses, in bursts.
+        frames: Frames of the shortest and the longest recording.
+        weak_spread: Standard deviation of a weak cue between clips, relative to its size.
+        jitter: Noise of the simulated estimator, in pixels.
+        dropout: Share of joints that the estimator misses, in bursts.
         bystander: Share of clips with an idle second person.
-        seed: Seed of everything.
+        seed: Seed of the data set.
     """
 
     def __init__(
@@ -162,19 +163,19 @@ class SyntheticSource:
             rng = np.random.default_rng((self.seed, index))
             style = np.random.default_rng((self.seed, 1_000_000 + subject))
             frames = int(rng.integers(self.frames[0], self.frames[1], endpoint=True))
-            moves = self._movement(ACTIONS[label], frames, rng, style)
-            bodies = [_place(_body(moves, _proportions(style)), 0.0, rng)]
+            angles = self._angles(ACTIONS[label], frames, rng, style)
+            bodies = [_place(_body(angles, _proportions(style)), 0.0, rng)]
             if rng.random() < self.bystander:
-                idle = self._movement(_IDLE, frames, rng, rng)
+                idle = self._angles(_IDLE, frames, rng, rng)
                 side = rng.choice((-1.0, 1.0)) * rng.uniform(1.0, 1.6)
                 bodies.append(_place(_body(idle, _proportions(rng)), side, rng))
             keypoint, score = self._estimate(np.stack(bodies), rng)
             yield Recording(self._names[index], label, keypoint, score, FRAME_SIZE, subject=subject)
 
-    def _movement(
+    def _angles(
         self, action: Action, frames: int, rng: np.random.Generator, style: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Angles (T,) of a clip: cues, each with a spread over clips, and idle sway."""
+        """Return the angles (T,) of a clip: cues, which vary between clips, and idle sway."""
         time = np.arange(frames) / _FPS
         tempo, reach = style.uniform(0.85, 1.15), style.uniform(0.9, 1.1)
         start = rng.uniform()
@@ -188,8 +189,8 @@ class SyntheticSource:
                 size = reach * (1 + spread * rng.normal())
                 beat = tempo * rng.uniform(0.9, 1.1) * motion.frequency * time
                 swing = motion.amplitude * np.sin(2 * np.pi * (beat + start + motion.phase))
-                # a weak posture of size 0 varies like the others do, so that it is no cue either
-                unit = _WEAK_CODES.get(angle, 0.0) if cue is action.weak else 0.0
+                # a weak posture of size 0 varies like the others, so that its variance is not a cue
+                unit = _WEAK_SIZES.get(angle, 0.0) if cue is action.weak else 0.0
                 drift = spread * unit * rng.normal() if motion.offset == 0 else 0.0
                 angles[angle] = angles[angle] + size * (motion.offset + swing) + drift
         return angles
@@ -197,7 +198,7 @@ class SyntheticSource:
     def _estimate(
         self, joints: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What an estimator sees of (M, T, V, 3) metres: pixels (M, T, V, 2) and confidence."""
+        """Simulate an estimator: (M, T, V, 3) meters to (M, T, V, 2) pixels and confidence."""
         height, width = FRAME_SIZE
         depth = 4.0 - joints[..., 2]
         scale = 0.95 * height / depth
@@ -207,12 +208,12 @@ class SyntheticSource:
         noise = rng.normal(0, self.jitter * rng.lognormal(0, 0.3), pixels.shape)
         error = np.linalg.norm(noise, axis=-1) / max(self.jitter, 1e-6)
         score = np.clip(0.97 - 0.08 * error + rng.normal(0, 0.03, error.shape), 0.05, 1.0)
-        lost = rng.random(score.shape) < self.dropout / 4
-        for _ in range(2):  # a loss lasts about four frames
-            lost[:, 1:] |= lost[:, :-1] & (rng.random(lost[:, 1:].shape) < 0.8)
-            lost[:, 2:] |= lost[:, :-2] & (rng.random(lost[:, 2:].shape) < 0.5)
+        missing = rng.random(score.shape) < self.dropout / 4
+        for _ in range(2):  # a joint is missing for about four frames
+            missing[:, 1:] |= missing[:, :-1] & (rng.random(missing[:, 1:].shape) < 0.8)
+            missing[:, 2:] |= missing[:, :-2] & (rng.random(missing[:, 2:].shape) < 0.5)
         outside = (pixels < 0).any(-1) | (pixels[..., 0] >= width) | (pixels[..., 1] >= height)
-        score[lost | outside] = 0
+        score[missing | outside] = 0
         pixels = (pixels + noise) * (score > 0)[..., None]
         return pixels.astype(np.float16), score.astype(np.float16)
 
@@ -226,7 +227,7 @@ _ANGLES = (
 
 
 def _proportions(rng: np.random.Generator) -> dict[str, float]:
-    """Lengths in metres of one person."""
+    """Draw the limb lengths of a person in meters."""
     size = rng.uniform(0.9, 1.1)
     lengths = {"torso": 0.5, "shoulder": 0.19, "hip": 0.11, "upper_arm": 0.29, "forearm": 0.26,
                "thigh": 0.43, "shin": 0.42, "neck": 0.22}  # fmt: skip
@@ -234,7 +235,7 @@ def _proportions(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _rotation(axis: int, angle: np.ndarray | float) -> np.ndarray:
-    """Rotations (T, 3, 3) about one axis."""
+    """Return rotations (T, 3, 3) about one axis."""
     cos, sin = np.cos(angle), np.sin(angle)
     matrix = np.zeros((*np.shape(angle), 3, 3))
     a, b = [(1, 2), (2, 0), (0, 1)][axis]
@@ -245,7 +246,7 @@ def _rotation(axis: int, angle: np.ndarray | float) -> np.ndarray:
 
 
 def _body(angles: Mapping[str, np.ndarray], length: Mapping[str, float]) -> np.ndarray:
-    """Joints (T, V, 3) in metres, COCO order; x to the person's left, y up, z to the camera."""
+    """Return joints (T, V, 3) in meters, COCO order; x to the left, y up, z to the camera."""
     down = np.array([0.0, -1.0, 0.0])
     torso = _rotation(2, -angles["torso_side"]) @ _rotation(0, angles["torso_lean"])
     head = torso @ _rotation(1, angles["head_turn"]) @ _rotation(0, angles["head_nod"])
@@ -278,7 +279,7 @@ def _body(angles: Mapping[str, np.ndarray], length: Mapping[str, float]) -> np.n
 
 
 def _place(body: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarray:
-    """Turn the body by up to 35 degrees and put it somewhere in front of the camera."""
+    """Turn the body by up to 35 degrees and place it in front of the camera."""
     turned = body @ _rotation(1, rng.uniform(-0.6, 0.6)).T
     shift = (side + rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.1), rng.uniform(-0.6, 0.4))
     return turned + np.array(shift)
