@@ -66,9 +66,9 @@ def run(source, folder, **options):
 def assert_clips(store, indices):
     assert [store.name(row) for row in range(len(store))] == [f"c{i}" for i in indices]
     for row, index in enumerate(indices):
-        found, expected = store.recording(row), clip(index)
+        result, expected = store.recording(row), clip(index)
         for field in fields(Recording):
-            assert np.array_equal(getattr(found, field.name), getattr(expected, field.name))
+            assert np.array_equal(getattr(result, field.name), getattr(expected, field.name))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -64,16 +64,16 @@ def assert_read(source, values):
     at = 0
     for split in ("train", "test"):
         labels = values[f"y_{split}"]
-        for row, one in enumerate(values[f"x_{split}"]):
-            found = source[at]
-            assert found.name == source.name(at) == source.splits[split][row]
-            assert found.name == f"{split}_{row:06d}"
-            assert found.label == (labels[row].argmax() if labels.ndim == 2 else labels[row])
-            half = one.dtype.itemsize == 2
-            assert found.keypoint.dtype == (np.float16 if half else np.float32)
-            assert np.array_equal(found.keypoint, expected(one).astype(found.keypoint.dtype))
-            assert found.score is None
-            assert found.frame_size is None
+        for row, item in enumerate(values[f"x_{split}"]):
+            result = source[at]
+            assert result.name == source.name(at) == source.splits[split][row]
+            assert result.name == f"{split}_{row:06d}"
+            assert result.label == (labels[row].argmax() if labels.ndim == 2 else labels[row])
+            half = item.dtype.itemsize == 2
+            assert result.keypoint.dtype == (np.float16 if half else np.float32)
+            assert np.array_equal(result.keypoint, expected(item).astype(result.keypoint.dtype))
+            assert result.score is None
+            assert result.frame_size is None
             at += 1
     assert len(source) == at
 
@@ -121,9 +121,9 @@ def test_gaps_are_kept_and_a_lone_second_body_is_first(tmp_path):
     values = arrays(x_test=np.stack([gap, second]))
     source = CtrGcnSource(saved(tmp_path, values))
     assert_read(source, values)
-    found = source[3].keypoint
-    assert found.shape[:2] == (2, 8)
-    assert not found[:, 3:5].any()  # an absent frame stays all zeros
+    result = source[3].keypoint
+    assert result.shape[:2] == (2, 8)
+    assert not result[:, 3:5].any()  # an absent frame stays all zeros
     assert source[4].keypoint.shape[0] == 1
 
 
@@ -245,11 +245,11 @@ def message_of(path, folder):
 @pytest.mark.parametrize("mistake", WRONG)
 def test_malformed_archive_is_refused_in_one_line(tmp_path, mistake):
     changes, message = WRONG[mistake]
-    values = {key: one for key, one in arrays(**changes).items() if one is not None}
-    found = message_of(saved(tmp_path, values), tmp_path)
+    values = {key: item for key, item in arrays(**changes).items() if item is not None}
+    result = message_of(saved(tmp_path, values), tmp_path)
     with pytest.raises(InputError, match=message):
-        raise InputError(found)
-    assert "\n" not in found
+        raise InputError(result)
+    assert "\n" not in result
 
 
 def test_other_files_are_refused(tmp_path):
@@ -296,9 +296,9 @@ def test_forged_headers_are_refused(tmp_path, member):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {**others, X: member}.items():
             archive.writestr(name, content)
-    found = message_of(path, tmp_path)
-    assert found.startswith(str(path))
-    assert "\n" not in found
+    result = message_of(path, tmp_path)
+    assert result.startswith(str(path))
+    assert "\n" not in result
 
 
 def damaged(save):
@@ -323,5 +323,5 @@ def test_damaged_values_are_detected_by_checksum(tmp_path):
     at = data.index(arrays()["x_test"][1, 1].tobytes())
     data[at + 2] ^= 1
     (tmp_path / "a.npz").write_bytes(data)
-    found = message_of(tmp_path / "a.npz", tmp_path)
-    assert "a damaged one at x_test.npy (Bad CRC-32" in found
+    result = message_of(tmp_path / "a.npz", tmp_path)
+    assert "a damaged one at x_test.npy (Bad CRC-32" in result

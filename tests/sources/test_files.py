@@ -53,9 +53,9 @@ def test_undecodable_file_names_are_read(tmp_path):
     """File names are bytes and need not be UTF-8."""
     for name in (b"caf\xe9.json", b"a\nb.json", b"\xe9.JSON"):
         (tmp_path / os.fsdecode(name)).write_text("{")
-    found = files_under(tmp_path, ".json")
-    assert len(found) == 3
-    before = listing_hash(found)
+    result = files_under(tmp_path, ".json")
+    assert len(result) == 3
+    before = listing_hash(result)
     (tmp_path / os.fsdecode(b"caf\xe9.json")).rename(tmp_path / os.fsdecode(b"caf\xe8.json"))
     assert listing_hash(files_under(tmp_path, ".json")) != before
     for file in files_under(tmp_path, ".json"):

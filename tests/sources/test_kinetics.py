@@ -67,13 +67,13 @@ def assert_read(source, items, skeletons, threshold=0.5, most=10):
     assert len(rows) == len(source) == len(items)
     for item in items:
         name = item["frame_dir"]
-        found = source[rows[name]]
+        result = source[rows[name]]
         boxes = item["frame_inds"], item["box_score"]
         expected = looped(skeletons[name], *boxes, threshold, most)
-        assert np.array_equal(found.keypoint, expected[..., :2])
-        assert np.array_equal(found.score, expected[..., 2])
-        assert found.keypoint.dtype == found.score.dtype == np.float16
-        assert (found.name, found.label, found.frame_size) == (name, item["label"], (240, 320))
+        assert np.array_equal(result.keypoint, expected[..., :2])
+        assert np.array_equal(result.score, expected[..., 2])
+        assert result.keypoint.dtype == result.score.dtype == np.float16
+        assert (result.name, result.label, result.frame_size) == (name, item["label"], (240, 320))
 
 
 # --- both forms -----------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_kpfiles_are_loaded_once_each(tmp_path, monkeypatch):
     skeletons = skeletons_of(items)
     for half in range(2):
         content = {item["frame_dir"]: {"keypoint": skeletons[item["frame_dir"]]} for item in items}
-        kept = {name: one for name, one in content.items() if int(name[-1]) % 2 == half}
+        kept = {name: recording for name, recording in content.items() if int(name[-1]) % 2 == half}
         save(tmp_path / "kpfiles" / "ab"[half] / "0.pkl", kept)
     loaded = []
     load = kinetics.load_pickle
@@ -156,9 +156,9 @@ def test_decompression_matches_published_code(rows, most, threshold):
     if not (box >= threshold).any():
         return
     kept = box >= threshold
-    found, scores = decompress_poses(keypoint[kept], frame[kept], most)
+    result, scores = decompress_poses(keypoint[kept], frame[kept], most)
     expected = looped(keypoint, frame, box, threshold, most)
-    assert np.array_equal(found, expected[..., :2])
+    assert np.array_equal(result, expected[..., :2])
     assert np.array_equal(scores, expected[..., 2])
 
 
@@ -233,20 +233,22 @@ def test_published_sample_has_published_counts(tmp_path):
     one_file_a_clip(tmp_path / "files", skeletons)
     for threshold in THRESHOLDS:
         source = KineticsSource(SAMPLE, tmp_path / "files", box_threshold=threshold)
-        found = {one.name: one for one in (source[i] for i in range(len(source)))}
-        assert {name: one.keypoint.shape[1] for name, one in found.items()} == {
+        result = {
+            recording.name: recording for recording in (source[i] for i in range(len(source)))
+        }
+        assert {name: recording.keypoint.shape[1] for name, recording in result.items()} == {
             item["frame_dir"]: item["valid"][threshold]
             for item in items
             if item["valid"][threshold]
         }
         for item in items[:20]:
             if item["valid"][threshold]:
-                one = found[item["frame_dir"]]
+                recording = result[item["frame_dir"]]
                 boxes = item["frame_inds"], item["box_score"]
-                expected = looped(skeletons[one.name], *boxes, threshold, 10)
+                expected = looped(skeletons[recording.name], *boxes, threshold, 10)
                 # sums of random scores have no ties, so their rounding does not matter
-                assert np.array_equal(one.keypoint, expected[..., :2])
-                assert np.array_equal(one.score, expected[..., 2])
+                assert np.array_equal(recording.keypoint, expected[..., :2])
+                assert np.array_equal(recording.score, expected[..., 2])
     half = KineticsSource(SAMPLE, tmp_path / "files", valid_ratio=0.5)
     assert {half.name(i) for i in range(len(half))} == {
         item["frame_dir"] for item in items if item["valid"][0.5] / item["total_frames"] >= 0.5

@@ -47,9 +47,9 @@ def sizes(names):
 @given(*(st.integers(0, 999) for _ in range(5)))
 def test_sample_name_gives_ids_and_label(setup, camera, subject, replication, action):
     name = sample(setup, camera, subject, replication, action)
-    found = {"subject": subject, "camera": camera, "setup": setup}
+    result = {"subject": subject, "camera": camera, "setup": setup}
     for form in (name, name + ".skeleton", name + "_rgb", "clips/" + name):
-        assert sample_ids(form) == found
+        assert sample_ids(form) == result
         if action:
             assert sample_label(form) == action - 1
     assert NTU_NAME.fullmatch(name)
@@ -107,19 +107,19 @@ sets = st.one_of(
 @given(sets)
 def test_protocols_match_the_reference(names):
     large = not all(in_60(name) for name in names)
-    found = protocol_splits(names)
-    assert len(found) == (11 if large else 4)
-    for split, members in found.items():
+    result = protocol_splits(names)
+    assert len(result) == (11 if large else 4)
+    for split, members in result.items():
         assert members == [name for name in names if split in splits_of(name, large)], split
-    assert set().union(*(splits_of(name, large) for name in names)) <= set(found)
+    assert set().union(*(splits_of(name, large) for name in names)) <= set(result)
 
 
 @given(st.lists(samples, min_size=1, max_size=40, unique=True))
 def test_splits_are_a_partition(names):
-    found = protocol_splits(names)
+    result = protocol_splits(names)
     among = {"ntu60": {name for name in names if in_60(name)}}
-    for protocol in {split.removesuffix("_train") for split in found if split.endswith("_train")}:
-        parts = [set(found[split]) for split in found if split.startswith(protocol + "_")]
+    for protocol in {split.removesuffix("_train") for split in result if split.endswith("_train")}:
+        parts = [set(result[split]) for split in result if split.startswith(protocol + "_")]
         assert sum(map(len, parts)) == len(set().union(*parts))
         # a set within NTU RGB+D 60 has two protocols over all of its clips
         assert set().union(*parts) == (
@@ -151,11 +151,11 @@ def test_no_samples_give_no_protocols():
 def test_training_subjects_match_the_papers():
     assert (len(SUBJECTS_60), len(SUBJECTS_120), len(NOVEL)) == (20, 53, 20)
     everyone = [sample(setup=18, subject=s, action=61) for s in range(1, 107)]
-    found = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
-    assert found == SUBJECTS_120
+    result = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
+    assert result == SUBJECTS_120
     everyone = [sample(subject=s) for s in range(1, 41)]
-    found = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
-    assert found == SUBJECTS_60
+    result = [sample_ids(name)["subject"] for name in protocol_splits(everyone)["xsub_train"]]
+    assert result == SUBJECTS_60
 
 
 # --- the whole list -------------------------------------------------------------------------------
@@ -163,35 +163,35 @@ def test_training_subjects_match_the_papers():
 
 def test_ntu120_counts_are_the_published_ones(available):
     assert len(available) == len(set(available)) == 113_945
-    found = sizes(available)
-    assert (found["xsub_train"], found["xsub_val"]) == (63_026, 50_919)
-    assert (found["xset_train"], found["xset_val"]) == (54_468, 59_477)
-    assert (found["ntu60_xsub_train"], found["ntu60_xsub_val"]) == (40_091, 16_487)
-    assert (found["ntu60_xview_train"], found["ntu60_xview_val"]) == (37_646, 18_932)
-    assert PUBLISHED["NTU RGB+D 120"] == {"the set": 113_945, **found}
+    result = sizes(available)
+    assert (result["xsub_train"], result["xsub_val"]) == (63_026, 50_919)
+    assert (result["xset_train"], result["xset_val"]) == (54_468, 59_477)
+    assert (result["ntu60_xsub_train"], result["ntu60_xsub_val"]) == (40_091, 16_487)
+    assert (result["ntu60_xview_train"], result["ntu60_xview_val"]) == (37_646, 18_932)
+    assert PUBLISHED["NTU RGB+D 120"] == {"the set": 113_945, **result}
 
 
 def test_ntu60_counts_are_the_published_ones(available):
     names = [name for name in available if in_60(name)]
-    found = sizes(names)
-    assert found == {
+    result = sizes(names)
+    assert result == {
         **{"xsub_train": 40_091, "xsub_val": 16_487},
         **{"xview_train": 37_646, "xview_val": 18_932},
     }
-    assert PUBLISHED["NTU RGB+D 60"] == {"the set": 56_578, **found}
+    assert PUBLISHED["NTU RGB+D 60"] == {"the set": 56_578, **result}
     in_larger = protocol_splits(available)
     for split, members in protocol_splits(names).items():
         assert members == in_larger[f"ntu60_{split}"]
 
 
 def test_one_shot_protocol_has_published_counts(available):
-    found = protocol_splits(available)
+    result = protocol_splits(available)
     first = [f"S001C003P008R001A{a:03}" for a in range(1, 56, 6)]
     second = [f"S018C003P008R001A{a:03}" for a in range(61, 116, 6)]
-    assert found["oneshot_exemplars"] == first + second
-    assert len({sample_label(name) for name in found["oneshot_auxiliary"]}) == 100
-    assert {sample_label(name) for name in found["oneshot_val"]} == {a - 1 for a in NOVEL}
-    assert {sample_label(name) for name in found["oneshot_exemplars"]} == {a - 1 for a in NOVEL}
+    assert result["oneshot_exemplars"] == first + second
+    assert len({sample_label(name) for name in result["oneshot_auxiliary"]}) == 100
+    assert {sample_label(name) for name in result["oneshot_val"]} == {a - 1 for a in NOVEL}
+    assert {sample_label(name) for name in result["oneshot_exemplars"]} == {a - 1 for a in NOVEL}
 
 
 def test_available_samples_are_not_missing(available):
@@ -310,12 +310,12 @@ def test_different_reasons_are_separate_notes():
 def test_captured_counts_are_recognized(available):
     for data, captured in (("NTU RGB+D 60", CAPTURED_60), ("NTU RGB+D 120", CAPTURED_120)):
         names = [name for name in [*available, *MISSING] if data.endswith("120") or in_60(name)]
-        found = sizes(names)
-        assert captured.items() <= found.items()
-        (line,) = compare_counts(found, len(names), names)
+        result = sizes(names)
+        assert captured.items() <= result.items()
+        (line,) = compare_counts(result, len(names), names)
         assert line.startswith(f"{data}: {UNREMOVED}: the set")
         # one exemplar a class, all of which have skeletons
-        assert line.count("%") == len(found) + 1 - ("oneshot_exemplars" in found)
+        assert line.count("%") == len(result) + 1 - ("oneshot_exemplars" in result)
 
 
 def test_absent_setups_and_cameras_are_noted(available):
@@ -357,9 +357,9 @@ def test_unknown_class_names_are_refused():
 @pytest.mark.skipif(not FACTS.is_dir(), reason=f"no {FACTS}")
 def test_names_match_the_official_lists():
     listed = yaml.safe_load((FACTS / "ntu120_classes.yaml").read_text())["classes"]
-    assert class_names("ntu120") == [one["name"] for one in listed]
+    assert class_names("ntu120") == [item["name"] for item in listed]
     text = (FACTS / "kinetics400_classes.txt").read_text()
     assert class_names("kinetics400") == text.splitlines()
     assert sorted(MISSING) == sorted((FACTS / "ntu_missing_skeletons.txt").read_text().split())
-    novel = [one["id"] for one in listed if one["oneshot_novel"]]
+    novel = [item["id"] for item in listed if item["oneshot_novel"]]
     assert novel == NOVEL

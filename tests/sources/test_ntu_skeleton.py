@@ -33,8 +33,8 @@ def assert_tracks(bodies, tracks):
     with np.errstate(over="ignore"):
         for body, track in zip(bodies, tracks.values(), strict=True):
             assert body.frames.tolist() == track.frames
-            for found, expected in ((body.joints, track.joints), (body.color, track.color)):
-                np.testing.assert_array_equal(found, np.array(expected, np.float32))
+            for result, expected in ((body.joints, track.joints), (body.color, track.color)):
+                np.testing.assert_array_equal(result, np.array(expected, np.float32))
             np.testing.assert_array_equal(body.state, track.state)
 
 

@@ -38,11 +38,11 @@ def test_partial_layout_in_another_order_is_read(tmp_path):
 def test_frame_and_person_columns_are_optional(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("Nose.x;Nose.y;LShoulder.x;LShoulder.y\n10;20;30;\n11;21;31;41\n\n")
-    found, skeleton = read_table(path)
+    result, skeleton = read_table(path)
     assert skeleton is not None
     assert skeleton.joints == ("nose", "left_shoulder")
-    assert found.frame.tolist() == [0, 1]
-    assert found.identity.tolist() == [-1, -1]
+    assert result.frame.tolist() == [0, 1]
+    assert result.identity.tolist() == [-1, -1]
     video = read_poses(path)
     np.testing.assert_array_equal(video.score, [[1, 0], [1, 1]])  # an empty cell was not found
 
@@ -98,7 +98,7 @@ def test_prepare_reads_table(tmp_path):
     """The clips of labels.csv are the videos of the table."""
     names = [f"{what}{i}" for what in ("walk", "run") for i in range(4)]
     videos = {
-        name: {f: [p * [1 + i / 9, 1, 1] for p in found] for f, found in truth(17).items()}
+        name: {f: [p * [1 + i / 9, 1, 1] for p in result] for f, result in truth(17).items()}
         for i, name in enumerate(names)
     }
     path = table(tmp_path / "all.csv", videos)

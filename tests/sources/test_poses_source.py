@@ -26,8 +26,8 @@ def folder_of(root: Path, clips: dict[str, int], joints: int = 17) -> Path:
     """A folder with an AlphaPose file of that many frames for each clip."""
     for i, (name, frames) in enumerate(clips.items()):
         poses = {  # each clip is another
-            frame: [pose * [1 + i / 50, 1, 1] for pose in found]
-            for frame, found in truth(joints, frames).items()
+            frame: [pose * [1 + i / 50, 1, 1] for pose in result]
+            for frame, result in truth(joints, frames).items()
         }
         file = alphapose(root / "made", poses)
         (root / "poses").mkdir(exist_ok=True)
@@ -158,7 +158,7 @@ def test_draw_keeps_groups_and_classes(rows, seed):
     sides: dict[str, set[bool]] = {}
     for group, side in zip(groups, test, strict=True):
         sides.setdefault(group, set()).add(bool(side))
-    assert all(len(found) == 1 for found in sides.values())
+    assert all(len(result) == 1 for result in sides.values())
     for label in set(labels):
         members = {group for other, group in rows if other == label}
         tested = sum(sides[group] == {True} for group in members)

@@ -51,13 +51,13 @@ def saved(tmp_path, values, protocol=4):
 def assert_same(source, annotations):
     recordings = list(source)
     assert len(source) == len(recordings) == len(annotations)
-    for found, item in zip(recordings, annotations, strict=True):
-        assert found.name == item["frame_dir"]
-        assert found.label == item["label"]
-        assert found.keypoint.dtype == item["keypoint"].dtype
-        assert np.array_equal(found.keypoint, item["keypoint"])
-        assert np.array_equal(found.score, item["keypoint_score"])
-        assert found.frame_size == tuple(item["img_shape"])
+    for result, item in zip(recordings, annotations, strict=True):
+        assert result.name == item["frame_dir"]
+        assert result.label == item["label"]
+        assert result.keypoint.dtype == item["keypoint"].dtype
+        assert np.array_equal(result.keypoint, item["keypoint"])
+        assert np.array_equal(result.score, item["keypoint_score"])
+        assert result.frame_size == tuple(item["img_shape"])
 
 
 # --- files that can be read -----------------------------------------------------------------------
@@ -124,8 +124,8 @@ def test_filename_instead_of_frame_dir(tmp_path):
 
 def test_ntu_names_give_ids(tmp_path):
     items = [annotation("S032C003P106R002A120"), annotation("walk", subject=7), annotation("run")]
-    found = [(one.setup, one.camera, one.subject) for one in PysklSource(saved(tmp_path, items))]
-    assert found == [(32, 3, 106), (-1, -1, 7), (-1, -1, -1)]
+    result = [(one.setup, one.camera, one.subject) for one in PysklSource(saved(tmp_path, items))]
+    assert result == [(32, 3, 106), (-1, -1, 7), (-1, -1, -1)]
 
 
 @pytest.mark.parametrize("how", ["absent", "none"])
@@ -143,10 +143,10 @@ def test_without_img_shape_the_frame_size_must_be_given(tmp_path, how):
 
 def test_3d_needs_neither_size_nor_score(tmp_path):
     item = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 25, 3), np.float16)}
-    [found] = PysklSource(saved(tmp_path, [item]))
-    assert found.score is None
-    assert found.frame_size is None
-    assert found.keypoint.shape == (1, 2, 25, 3)
+    [result] = PysklSource(saved(tmp_path, [item]))
+    assert result.score is None
+    assert result.frame_size is None
+    assert result.keypoint.shape == (1, 2, 25, 3)
 
 
 def test_invalid_subject_is_unknown(tmp_path):
@@ -313,13 +313,13 @@ def test_real_files_are_read_completely(tmp_path, meta_path):
     with path.open("rb") as file:  # trusted: the same file that the meta data describes
         raw = pickle.load(file)
     for index, item in enumerate(raw["annotations"]):
-        found = store.recording(index)
-        assert (found.name, found.label) == (item["frame_dir"], item["label"])
-        assert str(found.keypoint.dtype) == meta["dtype"]
-        assert np.array_equal(found.keypoint, item["keypoint"])
+        result = store.recording(index)
+        assert (result.name, result.label) == (item["frame_dir"], item["label"])
+        assert str(result.keypoint.dtype) == meta["dtype"]
+        assert np.array_equal(result.keypoint, item["keypoint"])
         if meta["dims"] == 2:
-            assert np.array_equal(found.score, item["keypoint_score"])
-            assert found.frame_size == tuple(item["img_shape"])
+            assert np.array_equal(result.score, item["keypoint_score"])
+            assert result.frame_size == tuple(item["img_shape"])
     for split, names in raw["split"].items():
         assert [store.name(int(row)) for row in store.rows(split)] == list(names)
 

@@ -63,16 +63,16 @@ def names(source):
     return [source.name(i) for i in range(len(source))]
 
 
-def assert_read(found, content, size=(256, 340), most=5):
+def assert_read(result, content, size=(256, 340), most=5):
     """Half precision has 11 bits: a relative error of 2^-11, twice for coordinates."""
-    assert found.frame_size == size
-    found = CoordinateFormat("fractions").to_stored(found)  # as on the way into a store
+    assert result.frame_size == size
+    result = CoordinateFormat("fractions").to_stored(result)  # as on the way into a store
     keypoint, score = openpose_clip(content, *size, most)
-    assert found.keypoint.dtype == found.score.dtype == np.float16
-    assert found.keypoint.shape == keypoint.shape
-    np.testing.assert_allclose(found.keypoint, keypoint, rtol=2**-10 + 2**-22, atol=0)
-    np.testing.assert_allclose(found.score, score, rtol=2**-11, atol=0)
-    assert found.frame_size == size
+    assert result.keypoint.dtype == result.score.dtype == np.float16
+    assert result.keypoint.shape == keypoint.shape
+    np.testing.assert_allclose(result.keypoint, keypoint, rtol=2**-10 + 2**-22, atol=0)
+    np.testing.assert_allclose(result.score, score, rtol=2**-11, atol=0)
+    assert result.frame_size == size
 
 
 # --- forms ----------------------------------------------------------------------------------------
@@ -172,37 +172,37 @@ def test_persons_match_published_loader(tmp_path_factory, persons, most, random)
 
 def test_persons_with_equal_scores_keep_their_order(tmp_path):
     content = clip((3,))
-    for one in content["data"][0]["skeleton"]:
-        one["score"] = [0.5] * 18
+    for item in content["data"][0]["skeleton"]:
+        item["score"] = [0.5] * 18
     assert_read(StgcnJsonSource(save(tmp_path / "a.json", content))[0], content)
 
 
 def test_gaps_and_empty_frames_are_kept(tmp_path):
     content = clip((0, 1, 0, 0, 1, 0))
     del content["data"][2]
-    found = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
-    assert found.keypoint.any((0, 2, 3)).tolist() == [False, True, False, False, True, False]
-    assert_read(found, content)
+    result = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
+    assert result.keypoint.any((0, 2, 3)).tolist() == [False, True, False, False, True, False]
+    assert_read(result, content)
 
 
 def test_joint_without_score_has_no_position(tmp_path):
     content = clip((1,))
     content["data"][0]["skeleton"][0]["score"][4] = 0.0
     assert content["data"][0]["skeleton"][0]["pose"][8] > 0
-    found = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
-    assert not found.keypoint[0, 0, 4].any()
+    result = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
+    assert not result.keypoint[0, 0, 4].any()
 
 
 def test_clip_without_scores_gets_score_1(tmp_path):
     content = clip((2, 1))
     for frame in content["data"]:
-        for one in frame["skeleton"]:
-            one["score"] = [0.0] * 18
-    found = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
+        for item in frame["skeleton"]:
+            item["score"] = [0.0] * 18
+    result = StgcnJsonSource(save(tmp_path / "a.json", content))[0]
     joints = {(0, 0), (0, 17), (1, 1), (1, 17)}  # those without a position
     for k, t in ((0, 0), (1, 0), (0, 1)):
-        assert found.score[k, t].tolist() == [float((k, v) not in joints) for v in range(18)]
-    assert not found.score[1, 1].any()
+        assert result.score[k, t].tolist() == [float((k, v) not in joints) for v in range(18)]
+    assert not result.score[1, 1].any()
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="no ../shared/samples")
@@ -217,13 +217,13 @@ def test_published_samples_are_read():
     assert len(source.class_names) == 130  # the class of the Kinetics clip comes on top
     assert any("label_index counts from 1" in note for note in source.notes)
     recordings = [source[i] for i in range(3)]
-    assert [one.label for one in recordings] == [129, 55, 7]
-    assert [one.keypoint.shape[:2] for one in recordings] == [(3, 189), (4, 76), (2, 77)]
+    assert [item.label for item in recordings] == [129, 55, 7]
+    assert [item.keypoint.shape[:2] for item in recordings] == [(3, 189), (4, 76), (2, 77)]
     content = json.loads((SAMPLES / "--33Lscn6sk.json").read_text())
     assert_read(recordings[0], content)
-    for one in recordings[1:]:
-        assert set(np.unique(one.score)) == {0, 1}
-        assert ((one.score > 0) == one.keypoint.any(3)).all()
+    for item in recordings[1:]:
+        assert set(np.unique(item.score)) == {0, 1}
+        assert ((item.score > 0) == item.keypoint.any(3)).all()
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -293,11 +293,11 @@ def message_of(path, folder):
 @pytest.mark.parametrize("mistake", WRONG)
 def test_malformed_clip_is_refused_in_one_line(tmp_path, mistake):
     content, message = WRONG[mistake]
-    found = message_of(save(tmp_path / "a.json", content), tmp_path)
+    result = message_of(save(tmp_path / "a.json", content), tmp_path)
     with pytest.raises(InputError, match=message):
-        raise InputError(found)
-    assert "\n" not in found
-    assert len(found) < 300 + len(str(tmp_path))
+        raise InputError(result)
+    assert "\n" not in result
+    assert len(result) < 300 + len(str(tmp_path))
 
 
 LABELS = {
@@ -326,10 +326,10 @@ def test_malformed_label_file_is_refused_in_one_line(tmp_path, mistake):
     content, message = LABELS[mistake]
     save(tmp_path / "in" / "b.json", clip())
     save(tmp_path / "in" / "kinetics_val_label.json", content)
-    found = message_of(tmp_path / "in", tmp_path)
+    result = message_of(tmp_path / "in", tmp_path)
     with pytest.raises(InputError, match=message):
-        raise InputError(found)
-    assert "\n" not in found
+        raise InputError(result)
+    assert "\n" not in result
 
 
 def test_folders_without_clips_are_refused(tmp_path):

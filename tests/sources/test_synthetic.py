@@ -13,8 +13,8 @@ def joints(*names):
 def one_per_action(clips=64, **options):
     """Recordings of each action, by label."""
     by_label = {}
-    for found in SyntheticSource(clips=clips, **{**QUIET, **options}):
-        by_label.setdefault(found.label, []).append(found)
+    for result in SyntheticSource(clips=clips, **{**QUIET, **options}):
+        by_label.setdefault(result.label, []).append(result)
     return by_label
 
 
@@ -41,25 +41,25 @@ def test_recording_does_not_depend_on_their_number():
 
 def test_shapes_ranges_and_labels():
     source = SyntheticSource(clips=40, frames=(12, 15))
-    found = list(source)
-    assert len(source) == len(found) == len({one.name for one in found})
-    assert {one.label for one in found} == set(range(len(ACTIONS)))
-    for one in found:
-        persons, frames, count, channels = one.keypoint.shape
+    result = list(source)
+    assert len(source) == len(result) == len({item.name for item in result})
+    assert {item.label for item in result} == set(range(len(ACTIONS)))
+    for item in result:
+        persons, frames, count, channels = item.keypoint.shape
         assert persons in (1, 2)
         assert 12 <= frames <= 15
         assert (count, channels) == (len(SKELETON), 2)
-        assert one.frame_size == FRAME_SIZE
-        assert one.score.min() >= 0
-        assert one.score.max() <= 1
-        seen = one.keypoint[one.score > 0]
+        assert item.frame_size == FRAME_SIZE
+        assert item.score.min() >= 0
+        assert item.score.max() <= 1
+        seen = item.keypoint[item.score > 0]
         assert (seen[:, 1] < FRAME_SIZE[0] + 20).all()
         assert (seen[:, 0] < FRAME_SIZE[1] + 20).all()
 
 
 def test_subjects_and_clips_of_train_and_test_are_disjoint():
     source = SyntheticSource(clips=300, subjects=7)
-    subject = {one.name: one.subject for one in source}
+    subject = {item.name: item.subject for item in source}
     train, test = source.splits["train"], source.splits["test"]
     assert not set(train) & set(test)
     assert sorted([*train, *test]) == sorted(subject)
@@ -70,7 +70,7 @@ def test_subjects_and_clips_of_train_and_test_are_disjoint():
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_action_is_in_both_splits(split):
     source = SyntheticSource(clips=200, subjects=6)
-    label = {one.name: one.label for one in source}
+    label = {item.name: item.label for item in source}
     assert {label[name] for name in source.splits[split]} == set(range(len(ACTIONS)))
 
 
@@ -135,12 +135,12 @@ def test_mirrored_actions_have_mirrored_cues():
 
 
 def test_missing_joints_are_zero_with_score_zero():
-    found = list(SyntheticSource(clips=60, dropout=0.3))
-    lost = np.concatenate([(one.score == 0).ravel() for one in found])
+    result = list(SyntheticSource(clips=60, dropout=0.3))
+    lost = np.concatenate([(item.score == 0).ravel() for item in result])
     assert 0.1 < lost.mean() < 0.6
-    for one in found:
-        assert not one.keypoint[one.score == 0].any()
-        assert one.keypoint[one.score > 0].any(-1).all()
+    for item in result:
+        assert not item.keypoint[item.score == 0].any()
+        assert item.keypoint[item.score > 0].any(-1).all()
 
 
 def test_no_dropout_and_noise_gives_exact_positions():
@@ -154,7 +154,7 @@ def test_no_dropout_and_noise_gives_exact_positions():
 def test_dropout_comes_in_bursts():
     def share(dropout):
         options = {**QUIET, "dropout": dropout, "frames": (60, 60)}
-        lost = np.stack([one.score[0] == 0 for one in SyntheticSource(clips=30, **options)])
+        lost = np.stack([item.score[0] == 0 for item in SyntheticSource(clips=30, **options)])
         again = (lost[:, 1:] & lost[:, :-1]).sum() / max(lost[:, :-1].sum(), 1)
         return lost.mean(), again
 
@@ -164,6 +164,6 @@ def test_dropout_comes_in_bursts():
 
 
 def test_bystanders_have_requested_frequency():
-    persons = [len(one.keypoint) for one in SyntheticSource(clips=200, bystander=0.5)]
+    persons = [len(item.keypoint) for item in SyntheticSource(clips=200, bystander=0.5)]
     assert 0.35 < np.mean(np.array(persons) == 2) < 0.65
-    assert {len(one.keypoint) for one in SyntheticSource(clips=40, bystander=0.0)} == {1}
+    assert {len(item.keypoint) for item in SyntheticSource(clips=40, bystander=0.0)} == {1}

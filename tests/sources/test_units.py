@@ -56,42 +56,42 @@ def in_pixels() -> list[dict]:
 def in_meters() -> list[dict]:
     """Annotations of 3D joints in metres, as a depth camera sees them."""
     result = in_pixels()
-    for one in result:
-        del one["img_shape"], one["keypoint_score"]
-        xy = (one["keypoint"] - (320, 240)) / 120 * (1, -1)
-        depth = np.random.default_rng(one["label"]).normal(3, 0.1, xy.shape[:3])
-        one["keypoint"] = np.concatenate([xy, depth[..., None]], -1).astype(np.float32)
+    for item in result:
+        del item["img_shape"], item["keypoint_score"]
+        xy = (item["keypoint"] - (320, 240)) / 120 * (1, -1)
+        depth = np.random.default_rng(item["label"]).normal(3, 0.1, xy.shape[:3])
+        item["keypoint"] = np.concatenate([xy, depth[..., None]], -1).astype(np.float32)
     return result
 
 
 def changed(annotations: list[dict], form: str) -> list[dict]:
     """Convert the clips to another format that occurs in practice."""
-    for one in annotations:
-        keypoint = one["keypoint"]
+    for item in annotations:
+        keypoint = item["keypoint"]
         if "fractions" in form:
-            one["keypoint"] = keypoint / np.array([WIDTH, HEIGHT], np.float32)
+            item["keypoint"] = keypoint / np.array([WIDTH, HEIGHT], np.float32)
         if "centred" in form:
-            one["keypoint"] = keypoint * 2 / WIDTH - 1
+            item["keypoint"] = keypoint * 2 / WIDTH - 1
         if "bare" in form or "centred" in form:
-            del one["img_shape"]
+            del item["img_shape"]
         if "score" in form:
-            score = one.pop("keypoint_score")[..., None]
-            one["keypoint"] = np.concatenate([one["keypoint"], score], -1)
+            score = item.pop("keypoint_score")[..., None]
+            item["keypoint"] = np.concatenate([item["keypoint"], score], -1)
         if "flags" in form:  # COCO's visibility: 2 is seen
             flags = np.full((*keypoint.shape[:3], 1), 2, np.float32)
-            one.pop("keypoint_score")
-            one["keypoint"] = np.concatenate([one["keypoint"], flags], -1)
+            item.pop("keypoint_score")
+            item["keypoint"] = np.concatenate([item["keypoint"], flags], -1)
         if "first" in form:
-            one["keypoint"] = one["keypoint"].swapaxes(0, 1)
-            if "keypoint_score" in one:
-                one["keypoint_score"] = one["keypoint_score"].swapaxes(0, 1)
+            item["keypoint"] = item["keypoint"].swapaxes(0, 1)
+            if "keypoint_score" in item:
+                item["keypoint_score"] = item["keypoint_score"].swapaxes(0, 1)
         if "millimetres" in form:
-            one["keypoint"] = (1000 * keypoint).astype(np.float32)
+            item["keypoint"] = (1000 * keypoint).astype(np.float32)
     return annotations
 
 
 def saved(path: Path, annotations: list[dict]) -> Path:
-    names = [one["frame_dir"] for one in annotations]
+    names = [item["frame_dir"] for item in annotations]
     split = {"train": names[: CLIPS // 2], "test": names[CLIPS // 2 :]}
     path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
     return path
@@ -105,10 +105,10 @@ def stored(folder: Path, annotations: list[dict], skeleton: Skeleton = COCO, **o
     return convert(source, path, skeleton=skeleton, splits={"all": names}, **options)
 
 
-def assert_same(one: Store, other: Store, tolerance: float) -> None:
-    assert len(one) == len(other)
-    for row in range(len(one)):
-        a, b = one.recording(row), other.recording(row)
+def assert_same(item: Store, other: Store, tolerance: float) -> None:
+    assert len(item) == len(other)
+    for row in range(len(item)):
+        a, b = item.recording(row), other.recording(row)
         np.testing.assert_allclose(a.keypoint, b.keypoint, rtol=tolerance, atol=1e-4 * tolerance)
         assert a.frame_size == b.frame_size
         assert (a.score is None) == (b.score is None)
@@ -153,8 +153,8 @@ def test_pixels_and_meters_are_stored_unchanged_without_notes(tmp_path, capsys):
         )
         assert "note: " not in output
         store = Store(tmp_path / f"{number}.h5")
-        for row, one in enumerate(annotations):
-            np.testing.assert_array_equal(store.recording(row).keypoint, one["keypoint"])
+        for row, item in enumerate(annotations):
+            np.testing.assert_array_equal(store.recording(row).keypoint, item["keypoint"])
 
 
 def test_normalized_poses_look_the_same_to_a_model(tmp_path):
@@ -203,31 +203,31 @@ def test_real_data_in_another_unit_give_the_same_poses(tmp_path, form):
     source = PysklSource(path)
     plain = [source[i] for i in range(0, len(source), len(source) // 40)]
 
-    def other(one: Recording) -> Recording:
+    def other(item: Recording) -> Recording:
         if form == "millimetres":
-            return replace(one, keypoint=1000 * one.keypoint)
-        assert one.frame_size is not None
-        return replace(one, keypoint=one.keypoint / np.float32(one.frame_size[::-1]))
+            return replace(item, keypoint=1000 * item.keypoint)
+        assert item.frame_size is not None
+        return replace(item, keypoint=item.keypoint / np.float32(item.frame_size[::-1]))
 
-    given = [other(one) for one in plain]
+    given = [other(item) for item in plain]
     decided = detect_format(given, path)
     assert decided == CoordinateFormat(form)
     assert detect_format(plain, path).is_stored_format
-    for one, twin in zip(plain, given, strict=True):
-        found = decided.to_stored(twin)
-        assert found.keypoint.dtype == one.keypoint.dtype
-        np.testing.assert_allclose(found.keypoint, one.keypoint, rtol=SINGLE)
+    for item, twin in zip(plain, given, strict=True):
+        actual = decided.to_stored(twin)
+        assert actual.keypoint.dtype == item.keypoint.dtype
+        np.testing.assert_allclose(actual.keypoint, item.keypoint, rtol=SINGLE)
 
 
 def test_half_precision_is_kept(tmp_path):
     """Fractions in half precision are rounded twice, to 11 bits each: 2^-11 of the value."""
     annotations = changed(in_pixels(), "fractions")
-    for one in annotations:
-        one["keypoint"] = one["keypoint"].astype(np.float16)
+    for item in annotations:
+        item["keypoint"] = item["keypoint"].astype(np.float16)
     store = stored(tmp_path, annotations)
     assert store.recording(0).keypoint.dtype == np.float16
-    for row, one in enumerate(in_pixels()):
-        np.testing.assert_allclose(store.recording(row).keypoint, one["keypoint"], rtol=2**-10)
+    for row, item in enumerate(in_pixels()):
+        np.testing.assert_allclose(store.recording(row).keypoint, item["keypoint"], rtol=2**-10)
 
 
 # --- pixels and meters are never misread -------------------------------------------------
@@ -264,9 +264,9 @@ def test_pixels_and_meters_are_not_converted(recording):
     form = detect_format([recording], "data.pkl")
     assert form.is_stored_format
     assert form.notes() == []
-    found = form.to_stored(recording)
-    assert found.keypoint is recording.keypoint
-    assert found.score is recording.score
+    actual = form.to_stored(recording)
+    assert actual.keypoint is recording.keypoint
+    assert actual.score is recording.score
 
 
 def test_recordings_without_a_body_are_ignored():
@@ -298,7 +298,7 @@ def test_mixed_units_are_refused(tmp_path, form, first):
     plain = in_pixels if form == "fractions" else in_meters
     mixed = [*(changed(plain(), form) if first else plain()) * 10]
     odd = (plain() if first else changed(plain(), form))[0]
-    mixed = [{**one, "frame_dir": f"m{i}"} for i, one in enumerate(mixed)]
+    mixed = [{**item, "frame_dir": f"m{i}"} for i, item in enumerate(mixed)]
     with pytest.raises(InputError, match=r"clip 'odd': its coordinates .* first clips"):
         stored(tmp_path, [*mixed, {**odd, "frame_dir": "odd"}])
 
@@ -394,9 +394,9 @@ def test_wrong_image_sizes_are_noted(tmp_path, size, line):
 def test_small_person_in_a_large_image_is_accepted(tmp_path):
     """A tenth of a 4K image, somewhere in its upper left part."""
     annotations = in_pixels()
-    for one in annotations:
-        one["keypoint"] = one["keypoint"] + np.float32((700, 500))
-        one["img_shape"] = (2160, 3840)
+    for item in annotations:
+        item["keypoint"] = item["keypoint"] + np.float32((700, 500))
+        item["img_shape"] = (2160, 3840)
     assert image_size_notes(stored(tmp_path, annotations)) == []
 
 
@@ -408,10 +408,10 @@ def test_check_and_training_agree_on_missing_3d_joints(tmp_path, through):
     """A joint with score 0 or at the origin is missing in both."""
     annotations = in_meters()
     rng = np.random.default_rng(5)
-    for one in annotations:
-        shape = one["keypoint"].shape[:3]
-        one["keypoint_score"] = rng.choice([0.0, 0.4, 1.0], shape).astype(np.float32)
-        one["keypoint"][rng.random(shape) < 0.2] = 0
+    for item in annotations:
+        shape = item["keypoint"].shape[:3]
+        item["keypoint_score"] = rng.choice([0.0, 0.4, 1.0], shape).astype(np.float32)
+        item["keypoint"][rng.random(shape) < 0.2] = 0
     source = PysklSource(saved(tmp_path / "data.pkl", annotations))
     if through == "prepare":
         store = stored(tmp_path, annotations)
@@ -435,10 +435,10 @@ def test_check_and_training_agree_on_missing_3d_joints(tmp_path, through):
 def test_predict_converts_like_prepare(tmp_path, form):
     path = saved(tmp_path / "other.pkl", changed(in_pixels(), form))
     how = ReadOptions(True, COCO)
-    found = [one.read() for one in list_videos(path, how)]
+    actual = [item.read() for item in list_videos(path, how)]
     store = stored(tmp_path, changed(in_pixels(), form))
-    assert len(found) == CLIPS
-    for row, video in enumerate(found):
+    assert len(actual) == CLIPS
+    for row, video in enumerate(actual):
         assert isinstance(video, ArrayVideo)
         np.testing.assert_array_equal(video.recording.keypoint, store.recording(row).keypoint)
         assert len(video.notes) == 1
