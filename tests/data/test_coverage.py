@@ -331,7 +331,7 @@ def test_what_cannot_be_divided_keeps_what_was_read(tmp_path, capsys):
         "have no subject; pass split=class, or a regular expression that matches it in their names"
     )
     shown = in_process("prepare", *words, "split=class", cwd=tmp_path, capsys=capsys)
-    assert "going on   20 of 20 clips were read before" in shown
+    assert "continues  20 of 20 clips were read before" in shown
 
 
 def test_a_share_that_nothing_is_divided_by_is_refused(tmp_path, capsys):
@@ -361,7 +361,7 @@ def test_train_says_what_is_lacking_and_the_next_line_runs(tmp_path, prepare, ca
     shown = in_process("train", *command, *quick, cwd=tmp_path, capsys=capsys)
     assert sides in shown
     assert re.search(
-        r"note +1 of 4 classes have no training and no test clip \(0\).*first_label=1", shown
+        r"note: +1 of 4 classes have no training and no test clip \(0\).*first_label=1", shown
     )
     assert re.search(
         r"note +nobody is seen in 1 of \d+ (training|validation|test) clips: empty", shown

@@ -301,7 +301,7 @@ def test_killed_command_is_resumed(tmp_path):
     finally:
         process.kill()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "going on" in done.stdout
+    assert "continues" in done.stdout
     assert len(Store(tmp_path / "s.h5")) == 20_000
     assert not (tmp_path / ".s.h5.partial").exists()
 

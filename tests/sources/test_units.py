@@ -183,7 +183,7 @@ def test_fractions_without_image_size_are_refused(tmp_path, capsys):
     path = saved(tmp_path / "data.pkl", changed(in_pixels(), "bare fractions"))
     command = ("prepare", "source=pyskl", f"input={path}", "output=s.h5", "skeleton=coco17")
     line = refused(*command, cwd=tmp_path, capsys=capsys)
-    assert "fractions of an image of unknown size" in line
+    assert "fractions of the image" in line
     assert line.endswith("pass frame_size=[HEIGHT,WIDTH] of the videos")
     in_process(*command, f"frame_size=[{HEIGHT},{WIDTH}]", cwd=tmp_path, capsys=capsys)
     assert_same(Store(tmp_path / "s.h5"), stored(tmp_path, in_pixels()), SINGLE)

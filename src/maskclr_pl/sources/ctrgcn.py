@@ -7,7 +7,7 @@ one-hot labels.
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -27,7 +27,6 @@ _COLUMNS = _BODIES * _JOINTS * 3
 # Far above what was published (63,026 clips, 300 frames, 120 classes): a damaged header must not
 # cause huge allocations.
 _MAX_CLIPS, _MAX_FRAMES, _MAX_CLASSES = 10**6, 10**5, 10**4
-_BLOCK = 4096
 # replaces a joint exactly at the origin, in meters: exact zeros mean a missing joint
 _ORIGIN = np.array([1e-6, 0.0, 0.0])
 
@@ -116,7 +115,10 @@ class CtrGcnSource:
             _, position, stream = self._stream
             self._stream = None  # after a failure the position would be unknown
             stream.seek((row - position) * member.row_bytes, 1)
-            values = np.frombuffer(_read(stream.read, member.row_bytes), member.dtype)
+            data = stream.read(member.row_bytes)
+            if len(data) < member.row_bytes:
+                raise EOFError("it is cut short")
+            values = np.frombuffer(data, member.dtype)
             self._stream = split, row + 1, stream
         with np.errstate(over="ignore"):  # infinities are refused when a store is written
             precision = np.float16 if member.dtype.itemsize == 2 else np.float32
@@ -165,14 +167,8 @@ class CtrGcnSource:
             raise InputError(
                 f"{self.path}: x_{split} has {clips} clips, but y_{split} has {member.shape[0]}"
             )
-        labels = np.zeros(clips, np.int64)
         with archive.open(member.name) as stream:
-            stream.seek(member.offset)
-            for begin in range(0, clips, _BLOCK):
-                end = min(begin + _BLOCK, clips)
-                data = _read(stream.read, (end - begin) * member.row_bytes)
-                block = np.frombuffer(data, member.dtype).reshape(-1, *member.shape[1:])
-                labels[begin:end] = _classes(block)
+            labels = _classes(npy.read_array(stream, allow_pickle=False))
         if (labels < 0).any():
             raise InputError(
                 f"{self.path}: row {int(np.argmax(labels < 0))} of y_{split} is neither one-hot "
@@ -212,18 +208,11 @@ def _bodies(clip: np.ndarray) -> np.ndarray:
     return keypoint
 
 
-def _read(read: Callable[[int], bytes], size: int) -> bytes:
-    data = read(size)
-    if len(data) < size:
-        raise EOFError("it is cut short")
-    return data
-
-
 @np.errstate(invalid="ignore")
-def _classes(block: np.ndarray) -> np.ndarray:
+def _classes(labels: np.ndarray) -> np.ndarray:
     """Return the class of each row, -1 where it is invalid."""
-    if block.ndim == 1:
-        valid = (block >= 0) & (block < _MAX_CLASSES) & (block == np.floor(block))
-        return np.where(valid, block.astype(np.int64), -1)
-    one_hot = ((block == 0) | (block == 1)).all(axis=1) & (np.count_nonzero(block, axis=1) == 1)
-    return np.where(one_hot, block.argmax(axis=1), -1)
+    if labels.ndim == 1:
+        valid = (labels >= 0) & (labels < _MAX_CLASSES) & (labels == np.floor(labels))
+        return np.where(valid, labels.astype(np.int64), -1)
+    one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & (np.count_nonzero(labels, axis=1) == 1)
+    return np.where(one_hot, labels.argmax(axis=1), -1)

@@ -54,8 +54,8 @@ def detect_format(
         result = CoordinateFormat(_detect_image_unit(stats, path, unit))
     if result.unit == "fractions" and not stats.has_frame_size:
         raise InputError(
-            f"{path}: its coordinates ({stats.ranges()}) are fractions of an image of unknown "
-            "size; pass frame_size=[HEIGHT,WIDTH] of the videos"
+            f"{path}: its coordinates ({stats.ranges()}) are fractions of the image; pass "
+            "frame_size=[HEIGHT,WIDTH] of the videos"
         )
     return replace(result, turned=stats.frames_first)
 

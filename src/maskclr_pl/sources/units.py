@@ -152,8 +152,8 @@ class CoordinateFormat:
             pixels = (keypoint + 1) * (max(size) / 2)
         elif size is None:
             raise InputError(
-                f"clip {recording.name!r}: its coordinates are fractions of an image of unknown "
-                "size; pass frame_size=[HEIGHT,WIDTH] of the videos"
+                f"clip {recording.name!r}: its coordinates are fractions of the image; pass "
+                "frame_size=[HEIGHT,WIDTH] of the videos"
             )
         else:
             pixels = keypoint * (size[1], size[0])
