@@ -145,7 +145,7 @@ def test_epoch_time_is_logged_after_the_first_steps(data, monkeypatch):
     steps = len(data.train_dataloader())
     assert steps == 3
     [line], waits = time_lines(data, monkeypatch, warmup_steps=1, steps=1)
-    number = re.match(r"time       about (\d\.\d) s an epoch, ", line)
+    number = re.match(r"time       about (\d\.\d) s per epoch, ", line)
     assert 0.6 <= float(number[1]) < 1.8  # a busy machine may be slower
     assert waits == 2
     lines, _ = time_lines(data, monkeypatch, warmup_steps=3, steps=20)

@@ -44,11 +44,13 @@ def test_the_first_batch_is_named_where_losses_are_looked_at_seldom(
     """As on a GPU, which must not be waited for in a step; at the latest at the epoch's end."""
     guard = StopOnNonFinite()
     looks = []
-    start, look = guard.on_train_start, guard._look
+    start, look = guard.on_train_start, guard._check_losses
     monkeypatch.setattr(
         guard, "on_train_start", lambda *a: (start(*a), setattr(guard, "_every", 3))
     )
-    monkeypatch.setattr(guard, "_look", lambda t, m: (looks.append(t.global_step), look(t, m)))
+    monkeypatch.setattr(
+        guard, "_check_losses", lambda t, m: (looks.append(t.global_step), look(t, m))
+    )
     with pytest.raises(InputError, match="the loss of step 2 is not finite"):
         fit(Scripted(losses={1: math.nan}), tmp_path, guard)
     assert looks == [3]
@@ -63,7 +65,9 @@ def test_weights_that_are_not_finite_while_the_loss_is(tmp_path: Path) -> None:
             if self.global_step == BATCHES - 1:
                 optimizer.param_groups[0]["lr"] = math.inf
 
-    with pytest.raises(InputError, match=r"weights are not finite after step 4, as layer\.\w+;"):
+    with pytest.raises(
+        InputError, match=r"weights are not finite after step 4, such as layer\.\w+;"
+    ):
         fit(Broken([(50.0, 0.5)]), tmp_path, *callbacks(tmp_path))
     assert not (tmp_path / "checkpoints").exists()
     assert (tmp_path / "not_finite.txt").read_text().split() == ["clip6", "clip7"]

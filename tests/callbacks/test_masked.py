@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from maskclr_pl.callbacks import MaskingCallback
-from maskclr_pl.callbacks.masking import hidden_by_class
+from maskclr_pl.callbacks.masking import masked_sums
 from maskclr_pl.figures import masked as figures
 from maskclr_pl.figures.masked import masked_classes, masked_over_epochs, masking_stages
 from maskclr_pl.masking import AttentionGuidedMasking
@@ -38,7 +38,7 @@ def test_by_class_against_a_loop(padded):
     sums = np.zeros((4, 4))
     for n, place in enumerate(batch["sequence"].tolist()):
         sums[batch["label"][place // 2]] += [*mask[place if padded else n].float().mean(0), 1]
-    assert np.allclose(hidden_by_class(mask, batch, 4).numpy(), sums)
+    assert np.allclose(masked_sums(mask, batch, 4).numpy(), sums)
     assert sums[3].sum() == 0
 
 

@@ -40,7 +40,7 @@ def test_every_rank_asks_for_the_metrics_and_one_speaks(
         lines.on_train_start(rank, Masked())
         lines.on_train_epoch_end(rank, Masked())
     assert rank.asked == 1
-    assert ("epoch 1/2   loss 0.500   hidden most: nose 0.20" in caplog.text) == first
+    assert ("epoch 1/2   loss 0.500   masked most: nose 0.20" in caplog.text) == first
 
 
 class Clock:

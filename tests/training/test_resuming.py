@@ -236,7 +236,7 @@ NEVER = {
     ),
     "patience": (
         ["callbacks.early_stopping.patience=3"],
-        r"patience=3: 2 validation clips are too few to choose an epoch by",
+        r"patience=3: 2 validation clips are too few to select an epoch",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Callbacks: when to mask, which epoch to keep, when to stop, what to say and to draw."""
+"""Lightning callbacks: masking, model selection, early stopping, progress, cost and figures."""
 
 from maskclr_pl.callbacks.collapse import CollapseCallback
 from maskclr_pl.callbacks.console import ProgressLog

@@ -1,4 +1,4 @@
-"""Whether the features of a pre-training collapse, which its loss does not show."""
+"""Detect collapsed features in pre-training, which the loss does not show."""
 
 import logging
 from collections import deque
@@ -17,24 +17,23 @@ log = logging.getLogger("maskclr_pl")
 
 
 class CollapseCallback(L.Callback):
-    """Measures the unit-normalised embeddings of the last clips of each epoch.
+    """Measures the unit-normalized embeddings of the last clips of each epoch.
 
     For any method whose training step returns an `embedding` (rows, E):
 
-    * `train/feature_std`: standard deviation of each coordinate, the mean over coordinates, times
-      sqrt(E). 0 for a single point, about 1 for directions without preference (SimSiam, Chen and He
-      2021).
-    * `train/effective_rank`: exp of the entropy of the singular values, which are divided by their
-      sum. 1 for a single direction, at most min(rows, E) (Roy and Vetterli 2007; RankMe).
+    * `train/feature_std`: standard deviation averaged over coordinates, times sqrt(E). 0 for a
+      single point, about 1 for isotropic directions (SimSiam, Chen and He 2021).
+    * `train/effective_rank`: exp of the entropy of the singular values divided by their sum. 1 for
+      a single direction, at most min(rows, E) (Roy and Vetterli 2007; RankMe).
     * `train/queue_age`: mean age of the entries of a queue, in steps.
 
-    A step only keeps its embedding; everything is computed at the end of the epoch, on the CPU and
-    in double precision. A warning is given when one of the first two is below its threshold.
+    A step only stores its embedding; the values are computed at the end of the epoch, on the CPU in
+    double precision. A warning is logged if one of the first two is below its threshold.
 
     Args:
-        samples: Rows that are looked at, of all ranks together.
-        min_std: Threshold of the standard deviation. 0.05 is a mean cosine of about 0.997 between
-            clips.
+        samples: Number of rows, over all ranks.
+        min_std: Threshold of the standard deviation; 0.05 corresponds to a mean cosine of about
+            0.997 between clips.
         min_rank: Threshold of the effective rank.
 
     Raises:
@@ -48,13 +47,13 @@ class CollapseCallback(L.Callback):
         self._last: deque[Tensor] = deque()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the epoch before."""
+        """Clear the embeddings of the previous epoch."""
         self._last.clear()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Keep the embedding, and of older ones as many as are needed."""
+        """Store the embedding; drop older ones that are not needed."""
         embedding = outputs.get("embedding")
         if embedding is None or not len(embedding):
             return
@@ -63,14 +62,14 @@ class CollapseCallback(L.Callback):
             self._last.popleft()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the values; warn."""
+        """Log the values, and a warning if the features collapse."""
         for module in pl_module.modules():
             if isinstance(module, FeatureQueue):
                 pl_module.log("train/queue_age", module.age.float().mean())
-        if not self._last:  # of a method without embeddings, on all ranks
+        if not self._last:  # a method without embeddings
             return
-        own = torch.cat(tuple(self._last))[-(self.samples // rank_and_world_size()[1]) :].cpu()
-        rows = torch.cat(gather_objects(own))
+        local = torch.cat(tuple(self._last))[-(self.samples // rank_and_world_size()[1]) :].cpu()
+        rows = torch.cat(gather_objects(local))
         if not rows.isfinite().all():
             log.warning("features of epoch %d are not finite", trainer.current_epoch + 1)
             return
@@ -83,21 +82,25 @@ class CollapseCallback(L.Callback):
             and (std < self.min_std or rank < self.min_rank)
         ):
             log.warning(
-                "features collapse in epoch %d: standard deviation %.3f (1 is isotropic, warned "
-                "below %g), effective rank %.1f of %d (warned below %g)",
-                *(trainer.current_epoch + 1, std, self.min_std),
-                *(rank, min(rows.shape), self.min_rank),
+                "features collapse in epoch %d: standard deviation %.3f (isotropic: 1, threshold "
+                "%g), effective rank %.1f of %d (threshold %g)",
+                trainer.current_epoch + 1,
+                std,
+                self.min_std,
+                rank,
+                min(rows.shape),
+                self.min_rank,
             )
 
 
 def feature_std(embedding: Float[Tensor, "B E"]) -> float:
-    """Spread of the unit-normalised rows, see `CollapseCallback`; 0 for a single row."""
+    """Scaled standard deviation of unit-normalized rows, see `CollapseCallback`; 0 for one row."""
     unit = F.normalize(embedding.double(), dim=-1)
     return float(unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5)
 
 
 def effective_rank(embedding: Float[Tensor, "B E"]) -> float:
-    """Effective rank of the unit-normalised rows, see `CollapseCallback`; 1 if all are zero."""
+    """Effective rank of the unit-normalized rows, see `CollapseCallback`; 1 if all are zero."""
     values = torch.linalg.svdvals(F.normalize(embedding.double(), dim=-1))
     share = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
     return float(torch.special.entr(share).sum().exp())

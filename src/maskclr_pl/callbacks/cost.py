@@ -1,4 +1,4 @@
-"""Cost of a training: clips per second, memory, the time of an epoch."""
+"""Cost of a training: throughput, memory and the time of an epoch."""
 
 import logging
 import sys
@@ -15,18 +15,17 @@ log = logging.getLogger("maskclr_pl")
 
 
 class CostCallback(L.Callback):
-    """Measures while a run trains; `cost` then holds what goes into metrics.json.
+    """Measures the cost of a training; `cost` holds the values for metrics.json.
 
     * `train/samples_per_second`: clips of all devices over the time from the first to the last step
-      of each epoch, waiting for data included; without validation, checkpoints and the first
-      steps of the run. The device is waited for at the ends of such a stretch, never in a step.
-    * `train/peak_memory_mb`: in MiB; on a GPU, what tensors took at most on the first device;
-      otherwise the largest resident size of this process since it was started (not known on
-      Windows).
+      of each epoch, including waiting for data; without validation, checkpoints and warm-up. The
+      device is synchronized only at the ends of each timed interval.
+    * `train/peak_memory_mb`: in MiB; on a GPU the peak allocation on the first device, otherwise
+      the peak resident size of this process (not available on Windows).
 
     Args:
-        warmup_steps: Steps at the start of the run that are not timed: memory is taken, kernels
-            are chosen, graphs compiled.
+        warmup_steps: Steps at the start of the run that are not timed: memory allocation, kernel
+            selection, compilation.
 
     Raises:
         ValueError: If `warmup_steps` is negative.
@@ -42,7 +41,7 @@ class CostCallback(L.Callback):
         self._since: float | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget an earlier run of the same process."""
+        """Reset the measurements of an earlier run in the same process."""
         self.cost, self._steps, self._clips, self._seconds = {}, 0, 0, 0.0
         self._since = None
         if pl_module.device.type == "cuda":
@@ -51,14 +50,14 @@ class CostCallback(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
     ) -> None:
-        """Start the clock after the warm-up, and after each break."""
+        """Start the clock after the warm-up and after each break."""
         if self._steps >= self.warmup_steps and self._since is None:
             self._since = _now(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Count the clips of a step that is timed."""
+        """Count the clips of a timed step."""
         self._steps += 1
         if self._since is not None:
             self._clips += len(batch["label"])
@@ -77,7 +76,7 @@ class CostCallback(L.Callback):
             self._since = None
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the results together; a rate only if steps were timed."""
+        """Compute the results; throughput only if steps were timed."""
         if self._clips:
             rate = self._clips * trainer.world_size / self._seconds
             self.cost["train/samples_per_second"] = round(rate, 2)
@@ -87,15 +86,15 @@ class CostCallback(L.Callback):
 
 
 class EpochTimeEstimate(L.Callback):
-    """Logs the time of an epoch in the first one, after some steps: later ones are counted.
+    """Logs the expected time of an epoch and of the training, once, after the first steps.
 
-    Steps are timed together, and the device is waited for at the two ends of that stretch alone. An
-    epoch that is over before says its time itself.
+    The device is synchronized only at the two ends of the timed steps. Nothing is logged if the
+    epoch ends before.
 
     Args:
         warmup_steps: Steps that are not timed.
-        steps: Steps that are timed; fewer where they take longer than `patience` seconds.
-        patience: See `steps`.
+        steps: Number of timed steps; fewer if they take longer than `patience` seconds.
+        patience: Maximum time in seconds.
     """
 
     def __init__(self, warmup_steps: int = 3, steps: int = 20, patience: float = 60.0):
@@ -104,11 +103,11 @@ class EpochTimeEstimate(L.Callback):
         self._count = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget an earlier run of the same process."""
+        """Reset the state of an earlier run in the same process."""
         self._since, self._count = None, 0
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Count the step; time the stretch at its end."""
+        """Count the step; log the estimate after the last timed one."""
         self._count += 1
         if self._count == self.warmup_steps:
             self._since = _now(pl_module.device)
@@ -121,34 +120,35 @@ class EpochTimeEstimate(L.Callback):
         self._since = None
         epochs = (trainer.max_epochs or 0) - trainer.current_epoch
         epoch = seconds * float(trainer.num_training_batches)
-        masked = any(isinstance(one, MaskingCallback) for one in trainer.callbacks)  # type: ignore[attr-defined]
-        later = masked and getattr(pl_module, "masking", None) is None
+        masks = any(isinstance(one, MaskingCallback) for one in trainer.callbacks)  # type: ignore[attr-defined]
+        masks_later = masks and getattr(pl_module, "masking", None) is None
         if trainer.is_global_zero and epochs > 0:
             log.info(
-                "time       about %s an epoch, %s in all, without validation%s",
-                *(format_duration(epoch), format_duration(epochs * epoch)),
-                "; more from where masking begins" if later else "",
+                "time       about %s per epoch, %s in total, without validation%s",
+                format_duration(epoch),
+                format_duration(epochs * epoch),
+                "; slower once masking starts" if masks_later else "",
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave it to the line of the epoch."""
+        """Skip the estimate: the epoch is over."""
         self._since, self._count = None, self.warmup_steps
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was given."""
+    """Time in seconds, after synchronizing with the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def _peak_memory(device: torch.device) -> int | None:
-    """Bytes; None where the system does not tell."""
+    """Peak memory in bytes; None where it is not available."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:  # Windows
         return None
-    unit = 1 if sys.platform == "darwin" else 1024  # only there in bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS reports bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Pictures while a training goes on."""
+"""Figures during training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +13,19 @@ from maskclr_pl.types import InputError
 
 
 class FiguresCallback(L.Callback):
-    """Draws pictures of the model on validation clips (test clips are not looked at).
+    """Draws figures of the model on validation clips.
 
-    After every n-th epoch and the last they are in `figures/epoch_<epoch>/` of the trainer's
-    `default_root_dir` (the run folder), with their tables. Process 0 draws; with several, counts
-    such as `confusion` are of its share of the clips. The training goes on exactly as without.
+    They are written after every n-th epoch and the last one to `figures/epoch_<epoch>/` of the run
+    folder (the trainer's `default_root_dir`), with their tables. Process 0 draws; with several
+    processes, counts such as `confusion` cover its share of the clips. Drawing does not change the
+    training.
 
     Args:
-        every_n_epochs: 0 draws nothing.
-        names: Of `model_figures.FIGURES`.
+        every_n_epochs: Interval; 0 draws nothing.
+        names: Names from `model_figures.FIGURES`.
 
     Raises:
-        InputError: If a number is negative or there is no picture of a name.
+        InputError: If the interval is negative or a name is unknown.
     """
 
     def __init__(self, every_n_epochs: int = 0, names: Sequence[str] = ("attention",)):
@@ -36,18 +37,18 @@ class FiguresCallback(L.Callback):
         self.every_n_epochs, self.names = every_n_epochs, tuple(names)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse pictures that this method does not have, before an epoch is spent."""
+        """Refuse figures that this method does not have, before the first epoch."""
         if stage == "fit" and self.every_n_epochs and isinstance(pl_module, Method):
             if pl_module.needs_exemplars:
                 raise InputError(
-                    "callbacks.figures: one-shot recognition has its exemplars after each epoch "
-                    "only; type callbacks.figures.every_n_epochs=0, and draw with `python -m "
+                    "callbacks.figures: one-shot recognition has exemplars only after an epoch; "
+                    "pass callbacks.figures.every_n_epochs=0, and draw with `python -m "
                     "maskclr_pl.evaluate ckpt_path=RUN figures=[...]`"
                 )
             check_figure_names(self.names, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw, if it is time."""
+        """Draw in every n-th epoch and the last one."""
         epoch = trainer.current_epoch + 1
         due = self.every_n_epochs and (
             epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs

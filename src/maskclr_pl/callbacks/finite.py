@@ -1,4 +1,4 @@
-"""Stop a training whose loss or weights are no longer finite."""
+"""Stop a training whose loss or weights are NaN or infinite."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +14,16 @@ from maskclr_pl.runs.results import write_lines
 from maskclr_pl.types import InputError
 
 CLIPS = "not_finite.txt"
-"""In the run folder: the names of the clips of the first batch whose loss is not finite."""
+"""File in the run folder with the clips of the first batch whose loss is not finite."""
 
 
 class StopOnNonFinite(L.Callback):
-    """Ends the training with the first loss that is NaN or infinite.
+    """Ends the training at the first loss that is NaN or infinite.
 
-    A step only keeps a flag and the indices of its clips on the device. They are looked at every
-    `log_every_n_steps` steps (at every step on a CPU), and at the end of an epoch. Whatever writes
-    a checkpoint, nothing is written that is not finite: what stands there is of an earlier epoch.
-    Steps that a gradient scaler skips (16-mixed) are no error, their loss is finite.
+    A step only stores a flag and its clip indices on the device. They are checked every
+    `log_every_n_steps` steps (every step on a CPU), at the end of an epoch, and before a checkpoint
+    is written, so that no checkpoint holds non-finite weights. Steps skipped by a gradient scaler
+    (16-mixed) are no error: their loss is finite.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class StopOnNonFinite(L.Callback):
         self._every = 1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget an earlier training; choose how often to look."""
-        self._forget()
+        """Clear the state of an earlier training; choose the interval of the checks."""
+        self._clear()
         alone_on_cpu = pl_module.device.type == "cpu" and trainer.world_size == 1
         steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._every = 1 if alone_on_cpu else max(1, steps)
@@ -42,72 +42,72 @@ class StopOnNonFinite(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Keep whether the loss is finite."""
+        """Store a flag for the loss; check the flags when it is time."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if not isinstance(loss, Tensor):
             return
-        if len(self._flags) >= self._every:  # the last batch is kept after a look
-            self._forget()
+        if len(self._flags) >= self._every:  # kept until here for `_check_weights`
+            self._clear()
         self._flags.append(~loss.detach().isfinite().all())
         self._clips.append(batch["index"])
         self._steps.append(trainer.global_step)
         if len(self._flags) >= self._every:
-            self._look(trainer, pl_module)
+            self._check_losses(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the losses since the last look, and at the weights."""
-        self._look(trainer, pl_module)
-        self._look_at_weights(trainer, pl_module, pl_module.state_dict())
+        """Check the remaining losses, and the weights."""
+        self._check_losses(trainer, pl_module)
+        self._check_weights(trainer, pl_module, pl_module.state_dict())
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before anything is written."""
-        self._look(trainer, pl_module)
-        self._look_at_weights(trainer, pl_module, checkpoint["state_dict"])
+        """Check losses and weights before they are written."""
+        self._check_losses(trainer, pl_module)
+        self._check_weights(trainer, pl_module, checkpoint["state_dict"])
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._flags, self._clips, self._steps = [], [], []
 
-    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _check_losses(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         flags = torch.stack(self._flags).tolist() if self._flags else []
         first = flags.index(True) if True in flags else None
         if not trainer.strategy.reduce_boolean_decision(first is not None, all=False):
             return
         clips = [] if first is None else self._clips[first].tolist()
-        step = None if first is None else self._steps[first]
-        step = min(one for one in gather_objects(step) if one is not None)
-        self._end(trainer, pl_module, f"the loss of step {step} is not finite", clips)
+        steps = gather_objects(None if first is None else self._steps[first])
+        step = min(step for step in steps if step is not None)
+        self._stop(trainer, pl_module, f"the loss of step {step} is not finite", clips)
 
-    def _look_at_weights(
+    def _check_weights(
         self, trainer: L.Trainer, pl_module: L.LightningModule, state: Mapping[str, Any]
     ) -> None:
         names = non_finite_tensors(state)
         if not trainer.strategy.reduce_boolean_decision(bool(names), all=False):
             return
         clips = self._clips[-1].tolist() if self._clips else []
-        shown = f", as {names[0]}" if names else ""
-        problem = f"weights are not finite after step {trainer.global_step}{shown}"
-        self._end(trainer, pl_module, problem, clips)
+        example = f", such as {names[0]}" if names else ""
+        problem = f"weights are not finite after step {trainer.global_step}{example}"
+        self._stop(trainer, pl_module, problem, clips)
 
-    def _end(
+    def _stop(
         self, trainer: L.Trainer, pl_module: L.LightningModule, problem: str, clips: list[int]
     ) -> None:
         data = getattr(getattr(trainer, "datamodule", None), "train", None)
         names = [str(index) if data is None else str(data.names[index]) for index in clips]
-        names = [name for part in gather_objects(names) for name in part]
+        names = [name for rank in gather_objects(names) for name in rank]
         folder = Path(trainer.default_root_dir)
         if trainer.is_global_zero:
             write_lines(folder / CLIPS, names)
         last = folder / "checkpoints" / "last.ckpt"
-        kept = f"; {last} is of the epoch before" if last.is_file() else ""
+        intact = f"; {last} is from the epoch before" if last.is_file() else ""
         rate = getattr(getattr(pl_module, "optim", None), "lr", None)
-        changes = [f"a lower optim.lr (now {rate:g})" if rate is not None else "a lower optim.lr"]
+        changes = ["a lower optim.lr" + (f" (now {rate:g})" if rate is not None else "")]
         if not trainer.gradient_clip_val:
             changes.append("trainer.gradient_clip_val=1.0")
         if str(trainer.precision) != "32-true":
             changes.append(f"trainer.precision=32-true (now {trainer.precision})")
         raise InputError(
             f"epoch {trainer.current_epoch + 1}: {problem}; the names of the clips are in "
-            f"{folder / CLIPS}{kept}; train again with {', or '.join(changes)}"
+            f"{folder / CLIPS}{intact}; train again with {', or '.join(changes)}"
         )

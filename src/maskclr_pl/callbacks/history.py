@@ -1,4 +1,4 @@
-"""The row of an epoch in metrics.csv, kept in the checkpoint that is written before it."""
+"""The metrics.csv row of an epoch, stored in the checkpoint that is written before it."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from maskclr_pl.runs.history import EPOCH_ROW, epoch_row
 
 
 class SaveEpochRow(L.Callback):
-    """Adds what Lightning logs after the end of an epoch to a checkpoint of that moment.
+    """Adds the row that Lightning logs after an epoch to the checkpoint of that epoch.
 
-    A run that is killed between the two can write the row again.
+    A run that is killed between the two can then restore the row.
     """
 
     def on_save_checkpoint(

@@ -1,4 +1,4 @@
-"""Which epoch becomes best.ckpt, and when there is no better one to wait for."""
+"""Model selection: the epoch in best.ckpt, and early stopping."""
 
 import logging
 import math
@@ -16,33 +16,33 @@ from maskclr_pl.types import InputError
 
 log = logging.getLogger("maskclr_pl")
 
-ENOUGH = 20
-"""Validation clips that an epoch can be chosen by: with fewer, one clip is worth more than five
-points, and many epochs tie or differ by chance."""
+MIN_CLIPS = 20
+"""Minimum number of validation clips: with fewer, one clip is more than five points, and many
+epochs tie or differ by chance."""
 
 
 def too_few_clips(clips: int, classes: int) -> str | None:
-    """Why a validation part is too small to choose an epoch by, in one line; None if it is not.
+    """Explain that there are too few validation clips to select an epoch; None if there are enough.
 
-    There have to be 20 clips, and as many as classes: otherwise the score knows nothing of some.
+    At least 20 clips are needed, and one per class.
 
     Args:
-        clips: Of the validation part.
-        classes: Of the training.
+        clips: Number of validation clips.
+        classes: Number of classes.
     """
-    least = max(ENOUGH, classes)
-    if clips >= least:
+    minimum = max(MIN_CLIPS, classes)
+    if clips >= minimum:
         return None
     few = f"{clips} validation {'clip is' if clips == 1 else 'clips are'} too few"
-    worth = f"one is worth {100 / max(1, clips):.0f} points"
-    return f"{few} to choose an epoch by ({worth}; {least} are needed): best.ckpt is the last epoch"
+    points = f"one is worth {100 / max(1, clips):.0f} points"
+    return f"{few} to select an epoch ({points}; {minimum} are needed): best.ckpt is the last epoch"
 
 
 class EpochScore(NamedTuple):
-    """What epochs are compared by, first to last."""
+    """Values by which epochs are compared, in this order."""
 
     score: float
-    """Validation accuracy, or what else is monitored."""
+    """The monitored value, such as validation accuracy."""
     gain: float
     """Minus the validation loss."""
     epoch: int
@@ -52,60 +52,60 @@ class EpochScore(NamedTuple):
 class BestCheckpoint(Checkpoint):
     """Writes best.ckpt: the best epoch on validation clips, or the last one.
 
-    Only epochs in which all `stages` of the method and of the callbacks run in full are eligible:
-    before masking begins, a MaskCLR model is the supervised one. Ties go to the lower validation
-    loss, then to the later epoch. An epoch that is not validated is not eligible, nor is one whose
-    validation loss is not a number.
+    Only epochs in which all `stages` of the method and of the callbacks are complete are eligible:
+    before masking starts, a MaskCLR model is the supervised one. Ties go to the lower validation
+    loss, then to the later epoch. Epochs without validation, or with a NaN validation loss, are not
+    eligible.
 
     Args:
         dirpath: Folder of the file.
-        monitor: What is to be high; None takes the last epoch.
+        monitor: Metric to maximize; None selects the last epoch.
     """
 
     def __init__(self, dirpath: str | Path, monitor: str | None = "val/top1"):
         self.path, self.monitor = Path(dirpath) / BEST, monitor
         self.best: EpochScore | None = None
-        """The epoch in best.ckpt; None while there is none. Without a monitor its score is NaN."""
+        """The epoch in best.ckpt, None before the first; its score is NaN without a monitor."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the weights that were just validated, if they are the best."""
+        """Save the weights that were just validated if they are the best."""
         if self.monitor is None or trainer.sanity_checking or not _fitting(trainer):
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         gain = -values.get("val/loss", math.inf)
-        rank = EpochScore(values.get(self.monitor, math.nan), gain, trainer.current_epoch)
-        known = not math.isnan(rank.score) and not math.isnan(rank.gain)
-        if known and (self.best is None or rank >= self.best):
-            self._keep(trainer, pl_module, rank)
+        score = EpochScore(values.get(self.monitor, math.nan), gain, trainer.current_epoch)
+        valid = not math.isnan(score.score) and not math.isnan(score.gain)
+        if valid and (self.best is None or score >= self.best):
+            self._save(trainer, pl_module, score)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Without a monitor, keep the epoch."""
+        """Save the epoch if there is no monitor."""
         if self.monitor is None:
-            self._keep(trainer, pl_module, EpochScore(math.nan, -math.inf, trainer.current_epoch))
+            self._save(trainer, pl_module, EpochScore(math.nan, -math.inf, trainer.current_epoch))
 
-    def _keep(self, trainer: L.Trainer, pl_module: L.LightningModule, rank: EpochScore) -> None:
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, score: EpochScore) -> None:
         stages = collect_stages((pl_module, *trainer.callbacks))  # type: ignore[attr-defined]
-        if all(rank.epoch >= stage.full for stage in stages):
-            before, self.best = self.best, rank
+        if all(score.epoch >= stage.full for stage in stages):
+            previous, self.best = self.best, score
             try:
                 trainer.save_checkpoint(self.path)
             except BaseException:
-                self.best = before
+                self.best = previous
                 raise
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch in best.ckpt, so that a continued run compares with it."""
+        """Store the epoch in best.ckpt, for the comparison in a resumed run."""
         return {} if self.best is None else {"best": tuple(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `state_dict`; without its file the best is chosen anew."""
+        """See `state_dict`; without an intact best.ckpt, selection starts again."""
         if "best" in state_dict and checkpoint_problem(self.path) is None:
             self.best = EpochScore(*state_dict["best"])
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Of a run of an older version, take over a best.ckpt whose epoch is eligible."""
+        """Adopt the best.ckpt of an older version if its epoch is eligible."""
         states = checkpoint.get("callbacks", {})
         if self.state_key in states or not _fitting(trainer) or checkpoint_problem(self.path):
             return
@@ -121,15 +121,15 @@ class BestCheckpoint(Checkpoint):
 
 
 class EarlyStopping(L.Callback):
-    """Ends the training when best.ckpt has been the same epoch for long.
+    """Ends the training when best.ckpt has not improved for some epochs.
 
     Epochs that are not eligible for best.ckpt do not count.
 
     Args:
-        patience: Epochs without a better one; None: never stop.
+        patience: Number of epochs without improvement; None never stops.
 
     Raises:
-        InputError: If the patience is no positive whole number.
+        InputError: If the patience is not a positive whole number.
     """
 
     def __init__(self, patience: int | None = None):
@@ -141,11 +141,11 @@ class EarlyStopping(L.Callback):
         self.patience = patience
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A continued run may have waited long enough already."""
+        """Stop at once if a resumed run has already waited long enough."""
         self._stop(trainer, trainer.current_epoch - 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop, if it is time."""
+        """Stop after `patience` epochs without improvement."""
         self._stop(trainer, trainer.current_epoch)
 
     def _stop(self, trainer: L.Trainer, epoch: int) -> None:
@@ -155,20 +155,23 @@ class EarlyStopping(L.Callback):
         trainer.should_stop = True
         if trainer.is_global_zero:
             log.info(
-                "stopped    epoch %d: none was better than epoch %d for %d epochs "
+                "stopped    epoch %d: no improvement over epoch %d for %d epochs "
                 "(callbacks.early_stopping.patience=%d)",
-                *(epoch + 1, best.epoch + 1, epoch - best.epoch, self.patience),
+                epoch + 1,
+                best.epoch + 1,
+                epoch - best.epoch,
+                self.patience,
             )
 
 
 def best_checkpoint(trainer: L.Trainer) -> BestCheckpoint:
     """The trainer's `BestCheckpoint`."""
-    found: BestCheckpoint = next(
+    callback: BestCheckpoint = next(
         callback
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         if isinstance(callback, BestCheckpoint)
     )
-    return found
+    return callback
 
 
 def _fitting(trainer: L.Trainer) -> bool:

@@ -14,35 +14,35 @@ from maskclr_pl.signals import Terminated, requeue_job
 
 log = logging.getLogger("maskclr_pl")
 
-_EVERY = 10
-"""Batches between two times that several processes ask each other for signals."""
+_SYNC_EVERY = 10
+"""Batches between two exchanges of signals among several processes."""
 
 
 class CheckpointOnSignal(Checkpoint):
-    """Writes last.ckpt when SIGTERM or SIGUSR1 has come, after the batch that is under way.
+    """Writes last.ckpt after the current batch when SIGTERM or SIGUSR1 arrives.
 
-    After SIGTERM the training then ends. After SIGUSR1 it goes on; under Slurm, which ends such a
-    job, the job is queued again. In a validation, SIGTERM ends the training without a checkpoint
-    (the one before stays), SIGUSR1 waits for its end.
+    After SIGTERM the training ends. After SIGUSR1 it continues; under Slurm, which ends such a job,
+    the job is requeued. During validation, SIGTERM ends the training without a new checkpoint, and
+    SIGUSR1 waits for the end of the validation.
 
-    It is a `Checkpoint` so that all other callbacks have seen the batch.
+    A `Checkpoint`, so that all other callbacks have processed the batch before.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Folder of the checkpoints.
     """
 
     def __init__(self, folder: str | Path):
         self.path = Path(folder) / LAST
-        self._end = self._save = False
-        self._before: dict[int, Any] = {}
+        self._terminate = self._save = False
+        self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen; Lightning's own handlers write a checkpoint amid a step."""
-        self._end = self._save = False
+        """Install the handlers; Lightning's would write a checkpoint in the middle of a step."""
+        self._terminate = self._save = False
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGTERM", "SIGUSR1"):
                 if number := getattr(signal, name, None):
-                    self._before[number] = signal.signal(number, self._note)
+                    self._previous_handlers[number] = signal.signal(number, self._receive)
 
     def on_train_batch_end(
         self,
@@ -52,11 +52,11 @@ class CheckpointOnSignal(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Answer a signal."""
+        """Write a checkpoint if a signal has arrived, and end after SIGTERM."""
         last = batch_idx + 1 == trainer.num_training_batches
-        if self._asked(trainer, batch_idx, last):
+        if self._signal_received(trainer, batch_idx, last):
             self._write(trainer)
-            if self._end:
+            if self._terminate:
                 raise Terminated
 
     def on_validation_batch_end(
@@ -68,41 +68,42 @@ class CheckpointOnSignal(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """End, if it is to end."""
-        if trainer.state.fn == "fit" and self._asked(trainer, batch_idx, False) and self._end:
+        """End after SIGTERM."""
+        fitting = trainer.state.fn == "fit"
+        if fitting and self._signal_received(trainer, batch_idx, False) and self._terminate:
             raise Terminated
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Answer a signal that came meanwhile."""
+        """Handle a signal that arrived during validation."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self.on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop listening."""
-        self._stop()
+        """Restore the previous handlers."""
+        self._restore_handlers()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Stop listening."""
-        self._stop()
+        """Restore the previous handlers."""
+        self._restore_handlers()
 
-    def _note(self, number: int, frame: Any) -> None:
-        self._end |= number == signal.SIGTERM
+    def _receive(self, number: int, frame: Any) -> None:
+        self._terminate |= number == signal.SIGTERM
         self._save = True
 
-    def _stop(self) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
+    def _restore_handlers(self) -> None:
+        while self._previous_handlers:
+            signal.signal(*self._previous_handlers.popitem())
 
-    def _asked(self, trainer: L.Trainer, batch: int, last: bool) -> bool:
-        """Whether a signal has come to any process; all of them learn of it at the same batch."""
+    def _signal_received(self, trainer: L.Trainer, batch: int, last: bool) -> bool:
+        """True if any process has received a signal; all processes agree at the same batch."""
         if trainer.world_size > 1:
-            if batch % _EVERY and not last:
+            if batch % _SYNC_EVERY and not last:
                 return False
-            agreed = trainer.strategy.reduce_boolean_decision
-            self._end = agreed(self._end, all=False)
-            self._save = agreed(self._save, all=False)
+            agree = trainer.strategy.reduce_boolean_decision
+            self._terminate = agree(self._terminate, all=False)
+            self._save = agree(self._save, all=False)
         return self._save
 
     def _write(self, trainer: L.Trainer) -> None:
@@ -110,5 +111,5 @@ class CheckpointOnSignal(Checkpoint):
         trainer.save_checkpoint(self.path)
         if trainer.is_global_zero:
             log.info("signal     checkpoint of step %d: %s", trainer.global_step, self.path)
-            if not self._end and (outcome := requeue_job()):
+            if not self._terminate and (outcome := requeue_job()):
                 log.info("slurm      %s", outcome)
