@@ -65,13 +65,13 @@ def _select_clips(data: SkeletonDataModule, split: str) -> ClipDataset:
         part: ClipDataset = getattr(data, split)
         if not len(part):
             raise InputError(f"split={split}: the run has no such clips; pass another split")
-        return part.as_tested()
+        return part.eval_view()
     if split not in data.store.splits:
         raise InputError(
             f"split={split}: expected {', '.join(_PARTS)}, or a split of {data.store.path}: "
             f"{', '.join(data.store.splits)}"
         )
-    part = data.test.as_tested()
+    part = data.test.eval_view()
     part.rows = data.store.rows(split)
     return part
 

@@ -22,7 +22,7 @@ from maskclr_pl.config.container import to_container
 from maskclr_pl.data import Store
 from maskclr_pl.data.contents import paired_splits
 from maskclr_pl.data.coverage import store_notes
-from maskclr_pl.data.store.writer import Table
+from maskclr_pl.data.store.writer import Columns
 from maskclr_pl.inspection.image_fit import image_size_notes
 from maskclr_pl.inspection.report import report_folder, show_left_out, write_refusal, write_report
 from maskclr_pl.skeletons.layouts import layout_notes, read_layout
@@ -164,7 +164,7 @@ def _num_workers(workers: Any) -> int:
 
 def _choose_splits(
     source: Source, splitter: Splitter, divided: bool
-) -> Splits | Callable[[Table], Splits]:
+) -> Splits | Callable[[Columns], Splits]:
     """The splits of the files and of NTU names, or a function that draws some.
 
     Args:
@@ -185,7 +185,7 @@ def _choose_splits(
     return {**benchmark, **source.splits}
 
 
-def _draw_splits(splitter: Splitter, table: Table) -> Splits:
+def _draw_splits(splitter: Splitter, table: Columns) -> Splits:
     splits, notes = splitter.divide(table)
     _log_notes(notes)
     return splits

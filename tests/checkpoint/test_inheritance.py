@@ -100,7 +100,13 @@ def origin(stores, tmp_path_factory):
     """A run with everything typed that decides what its backbone is shown."""
     run = start(
         *("data=custom", f"data.path={stores['coco17']}", *TINY, *CLASSIFY, "compat=released"),
-        *("augment=none", "clip.persons=1", "clip.root=5", "clip.stream=bone", "data.copies=keep"),
+        *(
+            "augment=none",
+            "clip.persons=1",
+            "clip.root=5",
+            "clip.stream=bone",
+            "data.duplicates=keep",
+        ),
         *("clip.parts=[[0,1],[2,3]]", "clip.pairs=[[1,2]]", "data.batch_size=7"),
         "backbone.importance=[ts_spatial]",
     )
@@ -151,7 +157,7 @@ def test_what_is_passed_stands_and_is_said(origin, stores):
     assert run.cfg.clip.released is False
     assert run.cfg.method.persons == "packed"
     assert "data" not in run.inherited.groups
-    assert run.cfg.data.copies == "drop"
+    assert run.cfg.data.duplicates == "drop"
     assert run.cfg.clip.stream == "bone"
 
 
@@ -219,7 +225,7 @@ def test_settings_of_older_runs(origin, tmp_path):
     """A run folder of an earlier version lacks keys: those of this run stand."""
     content = torch.load(origin, weights_only=True)
     config = content["maskclr_pl"]["config"]
-    for group, key in (("clip", "released"), ("method", "persons"), ("data", "copies")):
+    for group, key in (("clip", "released"), ("method", "persons"), ("data", "duplicates")):
         del config[group][key]
     torch.save(content, tmp_path / "old.ckpt")
     run = start("method=knn", f"init_from={tmp_path / 'old.ckpt'}")

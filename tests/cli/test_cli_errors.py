@@ -221,17 +221,17 @@ MISTAKES = {
     "a data file that is not there": (
         "train",
         train("data.path=gone.h5"),
-        r"gone\.h5: no such file; make it with `python -m maskclr_pl\.prepare",
+        r"gone\.h5: no such file; create it with `python -m maskclr_pl\.prepare",
     ),
     "a pickle as store": (
         "train",
         train("data.path=WORLD/data.pkl"),
-        r"data\.pkl: a pickle, not a store; make one with `.*prepare .*input=.*data\.pkl",
+        r"data\.pkl: a pickle, not a store; create one with `.*prepare .*input=.*data\.pkl",
     ),
     "a split that is not there": (
         "train",
         train("data.test_split=xsub_val"),
-        r"no split 'xsub_val'; it has: test, train",
+        r"no split 'xsub_val'; available splits: test, train",
     ),
     "the same split twice": (
         "train",
@@ -277,7 +277,7 @@ MISTAKES = {
     "more classes per batch than there are": (
         "train",
         train("data.balanced={classes: 20, samples: 2}"),
-        r"20 classes.*pass data\.balanced\.classes=8",
+        r"classes=20.*pass data\.balanced\.classes=8",
     ),
     "several validation shares": (
         "train",
@@ -386,7 +386,7 @@ MISTAKES = {
     "evaluate on another split": (
         "evaluate",
         ["ckpt_path=WORLD/run", "data.test_split=xset"],
-        r"no split 'xset'; it has: test, train",
+        r"no split 'xset'; available splits: test, train",
     ),
     "evaluate on a device": ("evaluate", ["ckpt_path=WORLD/run", "device=tpuu"], r"device.*tpuu"),
     "evaluate an unknown corruption": (
@@ -436,7 +436,7 @@ MISTAKES = {
     "prepare with another skeleton": (
         "prepare",
         ["input=WORLD/data.pkl", "output=x.h5", "skeleton=ntu25"],
-        r"clip 'a': it has 17 joints, but skeleton ntu25 has 25; type the skeleton=",
+        r"clip 'a': it has 17 joints, but skeleton ntu25 has 25; pass the skeleton=",
     ),
     "prepare with a misspelt skeleton": (
         "prepare",

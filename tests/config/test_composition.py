@@ -151,7 +151,7 @@ def test_new_classes_are_a_share(labels, share, seed):
     classes = len(set(labels))
     wanted = max(1, round(share * classes))
     if classes - wanted < 2:
-        with pytest.raises(InputError, match="fewer than two to train on"):
+        with pytest.raises(InputError, match="at least two classes must remain"):
             draw_novel(train, train, share, seed)
         return
     novel = draw_novel(train, train[::-1], share, seed)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.data.coverage import nobody_notes, store_notes, training_notes
+from maskclr_pl.data.coverage import empty_clip_notes, store_notes, training_notes
 from maskclr_pl.skeletons.skeleton import SKELETONS
 from maskclr_pl.sources.splitting import Splitter
 from maskclr_pl.types import InputError
@@ -87,7 +87,7 @@ def test_labels_that_count_from_one_are_shifted_when_asked(cases, prepare, tmp_p
     """Kind: labels 1 to 4 made 5 classes, the first of them empty, in silence."""
     shown = prepare(name=cases / "counted_from_one.pkl")
     assert (
-        "note: the lowest label is 1, so class 0 has no clip; if the labels count from 1, " in shown
+        "note: the lowest label is 1, so class 0 has no clip; if labels start at 1, pass " in shown
     )
     assert "pass first_label=1" in shown
     assert len(Store(tmp_path / "s.h5").class_names) == 5
@@ -104,10 +104,10 @@ def test_labels_that_count_from_one_are_shifted_when_asked(cases, prepare, tmp_p
 def test_a_clip_without_a_person_is_named_and_kept(cases, prepare, tmp_path, capsys):
     """Kind: a clip without a person went into training in silence."""
     shown = prepare(name=cases / "nobody.pkl")
-    assert "note: nobody is seen in 1 of 24 clips (1 in train): wave_3; kept, since" in shown
+    assert "note: no person in 1 of 24 clips (1 in train): wave_3; kept because" in shown
     assert len(Store(tmp_path / "s.h5").rows("train")) == 16
     in_process("prepare", "check=true", "input=s.h5", cwd=tmp_path, capsys=capsys)
-    assert "wave_3: nobody is seen in it" in (tmp_path / "s_check/report.txt").read_text()
+    assert "wave_3: no person" in (tmp_path / "s_check/report.txt").read_text()
 
 
 @needs_cases
@@ -139,7 +139,7 @@ def test_class_names_belong_to_the_first_label_on(prepare, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join(ACTIONS))
     words = ["input=poses.pkl", "output=s.h5", "skeleton=coco17", "class_names=names.txt"]
     line = refused("prepare", *words, cwd=tmp_path, capsys=capsys)
-    assert "its label 4 is out of range of 4 class names; if the labels count from 1, pass " in line
+    assert "its label 4 is out of range of 4 class names; if labels start at 1, pass " in line
     prepare("class_names=names.txt", "first_label=1")
     store = Store(tmp_path / "s.h5")
     assert {
@@ -162,13 +162,11 @@ def test_gaps_and_classes_that_are_only_tested_are_said(tmp_path):
     store = store_of(tmp_path, clips, {"train": ["a", "b"], "test": ["c", "d"]})
     assert store_notes(store) == [
         "no clip of 3 of 6 classes: 1, 2, 4; check class_names and the labels",
-        "no clip in train, but in test, of 1 class: 5; check the splits",
+        "1 class in test but not in train: 5; check the splits",
     ]
     only, unused = training_notes(store.label[:2], store.label[2:], store)
-    assert only.startswith(
-        "1 test clip of 1 class without a training clip (5) cannot be recognized"
-    )
-    assert unused.startswith("3 of 6 classes have no training and no test clip (1, 2, 4), but")
+    assert only.startswith("1 test clip of 1 class without training clips (5) will count as wrong")
+    assert unused.startswith("3 of 6 classes have no training or test clips (1, 2, 4); the model")
     assert "first_label" not in unused
     assert training_notes(store.label[:2], store.label[:2], store)[0].startswith("4 of 6 classes")
     [none] = training_notes(store.label[:1], store.label[3:], store)
@@ -187,7 +185,7 @@ def test_empty_and_overlapping_splits_are_said(tmp_path):
     clips = [clip("a", 0), clip("b", 1, 1), clip("c", 0, 2)]
     splits = {"x_train": ["a", "b"], "x_test": ["b", "c"], "rest": []}
     notes = store_notes(store_of(tmp_path, clips, splits))
-    assert notes == ["split rest has no clips", "1 clip in x_train and in x_test: b"]
+    assert notes == ["split rest has no clips", "1 clip in both x_train and x_test: b"]
 
 
 # --- persons --------------------------------------------------------------------------------------
@@ -202,15 +200,13 @@ def test_clips_without_a_person_are_counted_in_every_form(tmp_path, prepare):
     names = [one.name for one in clips]
     pickled(tmp_path / "poses.pkl", clips, {"train": names[:5], "test": names[5:]})
     shown = prepare()
-    assert "nobody is seen in 3 of 7 clips (2 in test, 1 in train): unscored, zeros, none" in shown
+    assert "no person in 3 of 7 clips (2 in test, 1 in train): unscored, zeros, none" in shown
     store = Store(tmp_path / "s.h5")
     assert store.recording(6).keypoint.shape == (1, 12, 17, 2)
     rows = {"training": store.rows("train"), "test": store.rows("test")}
-    [note] = nobody_notes(store, rows)
-    assert note.startswith(
-        "nobody is seen in 1 of 5 training clips and 2 of 2 test clips: unscored"
-    )
-    assert nobody_notes(store, {"training": np.arange(4)}) == []
+    [note] = empty_clip_notes(store, rows)
+    assert note.startswith("no person in 1 of 5 training clips and 2 of 2 test clips: unscored")
+    assert empty_clip_notes(store, {"training": np.arange(4)}) == []
 
 
 # --- dividing -------------------------------------------------------------------------------------
@@ -361,11 +357,9 @@ def test_train_says_what_is_lacking_and_the_next_line_runs(tmp_path, prepare, ca
     shown = in_process("train", *command, *quick, cwd=tmp_path, capsys=capsys)
     assert sides in shown
     assert re.search(
-        r"note: +1 of 4 classes have no training and no test clip \(0\).*first_label=1", shown
+        r"note: 1 of 4 classes have no training or test clips \(0\).*first_label=1", shown
     )
-    assert re.search(
-        r"note +nobody is seen in 1 of \d+ (training|validation|test) clips: empty", shown
-    )
+    assert re.search(r"note: no person in 1 of \d+ (training|validation|test) clips: empty", shown)
 
 
 def test_one_class_is_refused_in_words_of_the_store(tmp_path, capsys):

@@ -88,7 +88,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_tables_that_do_not_fit_are_refused_when_the_store_is_opened(path, damage):
     replace(path, *DAMAGE[damage])
-    with pytest.raises(InputError, match=r"s\.h5: not a complete store; make one with"):
+    with pytest.raises(InputError, match=r"s\.h5: not a complete store; create one with"):
         Store(path)
 
 

@@ -227,7 +227,7 @@ def test_at_least_one_subject_stays_in_training():
 
 def test_a_validation_split_can_be_given(store, tmp_path):
     store = make_store(tmp_path, clips())
-    with pytest.raises(InputError, match=r"'train' and 'other' share 3 clips, the first is 'c0'"):
+    with pytest.raises(InputError, match=r"'train' and 'other' share 3 clips, for example 'c0'"):
         module(store, val_split="other")
     data = module(store, val_split="test")
     assert data.val.rows.tolist() == data.test.rows.tolist()
@@ -235,7 +235,7 @@ def test_a_validation_split_can_be_given(store, tmp_path):
 
 
 def test_overlapping_splits_are_refused(store):
-    with pytest.raises(InputError, match=r"'overlap' and 'test' share 1 clips, the first is 'c20'"):
+    with pytest.raises(InputError, match=r"'overlap' and 'test' share 1 clips, for example 'c20'"):
         module(store, train_split="overlap")
 
 
@@ -246,7 +246,7 @@ def test_only_training_clips_are_drawn_at_random(store):
 
 def test_an_empty_part_is_refused(tmp_path):
     store = make_store(tmp_path, [clip("a"), clip("b", 1, seed=1)], test=1)
-    with pytest.raises(InputError, match=r"1 training, 0 validation and 1 test clips"):
+    with pytest.raises(InputError, match=r"1 training, 0 validation, and 1 test clips"):
         module(store)
 
 
@@ -344,7 +344,9 @@ def test_class_balanced_batches_in_the_module(store):
 
 def test_more_classes_than_there_are_is_refused(store):
     data = module(store, balanced={"classes": 5, "samples": 2})
-    with pytest.raises(InputError, match=r"5 classes.*has 4; pass data\.balanced\.classes=4"):
+    with pytest.raises(
+        InputError, match=r"classes=5.*has 4 classes; pass data\.balanced\.classes=4"
+    ):
         data.train_dataloader()
 
 

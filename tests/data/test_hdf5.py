@@ -51,8 +51,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (external_link, "'name' is a link to another file"),
         (soft_link, "'splits/more' is a soft link"),
-        (external_storage, "'name' is kept in another file"),
-        (virtual, "'label' is a virtual data set"),
+        (external_storage, "'name' is stored in another file"),
+        (virtual, "'label' is a virtual dataset"),
     ],
 )
 def test_data_of_other_files_is_refused(change, message, store, tmp_path) -> None:

@@ -72,7 +72,7 @@ def test_a_subject_who_does_a_class_alone_stays_in_training():
         assert set(subjects[held]) <= {1, 2}
         assert len(held)
         assert hold_out_notes(labels, subjects, kept, held, NAMES) == [
-            "no validation clips of 1 class (class 2), done by one subject only"
+            "no validation clips of 1 class (class 2), performed by one subject only"
         ]
 
 
@@ -82,7 +82,7 @@ def test_clips_are_held_out_where_no_subject_can_be():
     kept, held = hold_out(labels, subjects, 0.2, seed=0)
     assert np.bincount(labels[held]).tolist() == [1] * 4
     [note] = hold_out_notes(labels, subjects, kept, held, NAMES)
-    assert note.startswith("validation clips are of subjects who are trained on, too: each subject")
+    assert note.startswith("validation and training clips share subjects: a class depends")
 
 
 def test_two_subjects_are_said():

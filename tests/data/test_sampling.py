@@ -85,7 +85,7 @@ def test_a_continued_epoch_has_the_batches_that_are_left(size, batch_size, data)
     """Kind: a run continued in the middle of an epoch repeats its first batches."""
     whole = EpochBatches(size, batch_size, seed=1, shuffle=True)
     done = data.draw(st.integers(0, len(whole)))
-    rest = EpochBatches(size, batch_size, seed=1, shuffle=True, done=lambda: done)
+    rest = EpochBatches(size, batch_size, seed=1, shuffle=True, completed=lambda: done)
     for batches in (whole, rest):
         batches.set_epoch(4)
     assert list(rest) == list(islice(whole, done, None))
@@ -96,7 +96,7 @@ def test_a_continued_class_balanced_epoch():
     """Kind: as above, where the batches are drawn one after the other."""
     labels = np.arange(60) % 6
     whole = ClassBalancedBatches(labels, 3, 2, seed=1)
-    rest = ClassBalancedBatches(labels, 3, 2, seed=1, done=lambda: 4)
+    rest = ClassBalancedBatches(labels, 3, 2, seed=1, completed=lambda: 4)
     assert list(rest) == list(whole)[4:]
 
 
@@ -114,7 +114,7 @@ def test_every_test_clip_is_on_one_rank(size, batch_size, world):
 )
 def test_batches_that_devices_cannot_share(batch_size, ranks, sizes):
     """Kind: a number of devices that changes what a step learns from."""
-    with pytest.raises(InputError, match=rf"{ranks} devices cannot share.* that makes {sizes},"):
+    with pytest.raises(InputError, match=rf"{ranks} devices cannot share.* that gives {sizes},"):
         clips_per_rank(batch_size, ranks)
 
 

@@ -62,7 +62,7 @@ def test_selection_on_the_test_split(tmp_path: Path, capsys: pytest.CaptureFixtu
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert "48 train, 16 validation, 16 test clips" in lines["data"]
     assert lines["batch"] == (
-        "batch      8 clips: 4 classes with 2 clips each; in validation and test 32 clips"
+        "batch      8 clips: 4 classes with 2 clips each; 32 clips in validation and test"
     )
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert config["data"]["val_fraction"] == 0
@@ -73,7 +73,9 @@ def test_clips_that_select_on_test_does_not_use(tmp_path):
     unused = len(data.val)
     data.validate_on_test()
     assert data.val is data.test
-    assert data.notes[-1].startswith(f"{unused} validation clips are neither trained on nor used")
+    assert data.notes[-1].startswith(
+        f"{unused} validation clips are unused because of monitor_split=test"
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,17 +86,17 @@ def test_clips_that_select_on_test_does_not_use(tmp_path):
         (["data.val_fraction=-0.5"], r"data\.val_fraction=-0\.5: expected the share"),
         (
             ["data.balanced={classes:4,samples:2}", "data.batch_size=32"],
-            r"data\.batch_size=32, but data\.balanced makes batches of 4 classes x 2 clips = 8",
+            r"data\.batch_size=32, but data\.balanced gives batches of 4 classes x 2 clips = 8",
         ),
         (["data.balanced={classes:4}"], r"data\.balanced=.*expected \{classes: P, samples: K\}"),
-        ([*DDP, "trainer.devices=3"], r"batches of 32 clips, which 3 devices.*makes 30 or 33"),
+        ([*DDP, "trainer.devices=3"], r"batches of 32 clips, which 3 devices.*gives 30 or 33"),
         (
             [*DDP, "trainer.devices=2", "data.balanced={classes:3,samples:1}"],
-            r"data\.balanced makes batches of 3 clips, which 2 devices cannot share",
+            r"data\.balanced gives batches of 3 clips, which 2 devices cannot share",
         ),
         (
             [*DDP, "trainer.devices=10", "data.batch_size=20"],
-            r"8 validation clips for 10 devices, expected 10 or more; pass trainer\.devices=1",
+            r"8 validation clips for 10 devices, expected at least 10; pass trainer\.devices=1",
         ),
     ],
 )
@@ -143,7 +145,7 @@ def test_lines_about_batches(tmp_path):
     data = toy_data(toy_store(tmp_path), batch_size=8)
     assert data.batch_line(1, 1) == ""
     assert data.batch_line(4, 1) == "8 clips: 2 on each of 4 devices"
-    assert data.batch_line(1, 3) == "8 clips: 3 batches, 24 clips, make a step"
+    assert data.batch_line(1, 3) == "8 clips: 3 batches (24 clips) per optimizer step"
     data.check_devices(4)
     with pytest.raises(InputError, match=r"18 training clips for 10 devices, expected 20 or more"):
         toy_data(toy_store(tmp_path), batch_size=20).check_devices(10)

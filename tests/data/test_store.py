@@ -212,7 +212,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
     content = path.read_bytes()
     for size in (0, 1, 7, 100, 2048, len(content) // 2, len(content) - 100, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(InputError, match=r"s\.h5: .*(make it again|make one with)"):
+        with pytest.raises(InputError, match=r"s\.h5: .*(run prepare again|create one with)"):
             Store(path)
 
 
@@ -270,7 +270,7 @@ def test_a_file_that_is_not_hdf5(tmp_path, content):
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(InputError, match=r"s\.h5: no such file; make it with.*prepare"):
+    with pytest.raises(InputError, match=r"s\.h5: no such file; create it with.*prepare"):
         Store(tmp_path / "s.h5")
 
 
@@ -331,15 +331,15 @@ UNUSABLE = {
     "zero character": ([recording("w\0")], {}, r"its name is .*rename it"),
     "no name": ([recording("")], {}, r"its name is empty.*rename it"),
     "long name": ([recording("w" * 1001)], {}, r"its name is .*too long.*rename it"),
-    "split name": ([GOOD], {"splits": {"a\ud800": []}}, r"a split needs a name of plain text"),
-    "split with a zero": ([GOOD], {"splits": {"a\0b": []}}, r"a split needs a name of plain text"),
+    "split name": ([GOOD], {"splits": {"a\ud800": []}}, r"split names must be plain text"),
+    "split with a zero": ([GOOD], {"splits": {"a\0b": []}}, r"split names must be plain text"),
     "class name": ([GOOD], {"class_names": ["x", "y\ud800"]}, r"class 'y.*its name is .*rename it"),
     "twice": ([GOOD, recording("b"), replace(GOOD)], {}, r"'good' occurs twice"),
     "2D and 3D": ([GOOD, recording("w", channels=3)], {}, r"clip 'w'.*unlike clip 'good'"),
     "with and without score": (
         [GOOD, recording("w", score=None)],
         {},
-        r"clip 'w'.*no score, unlike clip 'good'",
+        r"clip 'w'.*no scores, unlike clip 'good'",
     ),
     "class names": (
         [GOOD, recording("w", label=2)],
@@ -349,7 +349,7 @@ UNUSABLE = {
     "absent clips": (
         [GOOD],
         {"splits": {"train": ["good", "gone", "lost"]}},
-        r"split 'train' names 2 of 3 clips.*'gone'",
+        r"split 'train': 2 of 3 clips.*'gone'",
     ),
     "nothing": ([], {}, "no recordings"),
 }

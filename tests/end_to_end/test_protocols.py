@@ -115,22 +115,22 @@ def test_a_probe_is_continued_exactly(tmp_path: Path, command: Command, start: P
 
 def test_labelled_share_and_file(tmp_path: Path, command: Command, start: Path) -> None:
     args = [*toy(start.parent), "method=finetune", SMALL_HEAD, f"init_from={start}"]
-    command("train", *args, "data.labelled=0.3", "output_dir=share")
-    names = (tmp_path / "share" / "labelled.txt").read_text()
+    command("train", *args, "data.label_fraction=0.3", "output_dir=share")
+    names = (tmp_path / "share" / "labeled.txt").read_text()
     assert names.count("\n") >= 8
-    file = "data.labelled=share/labelled.txt"
+    file = "data.label_fraction=share/labeled.txt"
     command("train", *args, file, "seed=1", "data.seed=0", "output_dir=file")
-    again = (tmp_path / "file" / "labelled.txt").read_text()
+    again = (tmp_path / "file" / "labeled.txt").read_text()
     assert sorted(again.split()) == sorted(names.split())
     # the run has a list of its own: the file may go
-    (tmp_path / "share" / "labelled.txt").unlink()
+    (tmp_path / "share" / "labeled.txt").unlink()
     command("evaluate", "ckpt_path=file", "corruption=none", "figures=none", "device=cpu")
     command("embed", "ckpt_path=file", "split=train", "device=cpu")
     with h5py.File(tmp_path / "file" / "features.h5") as file:
         assert sorted(name.decode() for name in file["name"]) == sorted(names.split())
     epochs = torch.load(tmp_path / "file/checkpoints/last.ckpt", weights_only=True)["epoch"] + 2
     command("train", "resume=file", f"trainer.max_epochs={epochs}")
-    assert (tmp_path / "file" / "labelled.txt").read_text() == again
+    assert (tmp_path / "file" / "labeled.txt").read_text() == again
 
 
 def test_neighbours_are_resumed_as_they_were(tmp_path: Path, command: Command, start: Path) -> None:

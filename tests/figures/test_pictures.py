@@ -251,7 +251,7 @@ def test_examples_show_a_person(tmp_path):
     store = write_store(
         tmp_path / "s.h5", clips, skeleton=CHAIN, splits=splits, class_names=["a", "b"]
     )
-    part = toy_data(store, val_fraction=0, copies="keep").test
+    part = toy_data(store, val_fraction=0, duplicates="keep").test
     assert [part.names[i] for i in example_clips(part, 2)] == ["c4", "c5"]
     assert [part.names[i] for i in example_clips(part, 4)] == ["c4", "c6", "c5", "c7"]
 

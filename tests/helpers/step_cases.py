@@ -73,7 +73,7 @@ class Part(list[int]):
     def __init__(self) -> None:
         super().__init__(range(CLIPS))
 
-    def as_tested(self) -> "Part":
+    def eval_view(self) -> "Part":
         return self
 
 
@@ -90,7 +90,7 @@ def ready(method: Any, clips: Any, masking: Any, device: torch.device) -> None:
     method._trainer = SimpleNamespace(
         strategy=SimpleNamespace(root_device=device),
         datamodule=SimpleNamespace(
-            train=part, val=part, exemplars=part, in_order=lambda part: [clips]
+            train=part, val=part, exemplars=part, sequential_loader=lambda part: [clips]
         ),
         precision_plugin=SimpleNamespace(forward_context=nullcontext),
         **{"global_step": 0, "current_epoch": 0, "max_epochs": 2, "log_every_n_steps": 50},

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from maskclr_pl.data import Recording, Store, write_store
-from maskclr_pl.data.contents import held_out, protocols
+from maskclr_pl.data.contents import exclusive_splits, protocols
 from maskclr_pl.inspection import measure as measuring
 from maskclr_pl.inspection.summary import find_problems, inspect_store, summary_lines
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
@@ -179,7 +179,7 @@ PROBLEMS = {
         [pixels("a"), pixels("b", 1)],
         {"train": ["a"], "val": ["b"]},
         ["sit", "run"],
-        "no clip in train, but in val, of 1 class: run; check the splits",
+        "1 class in val but not in train: run; check the splits",
     ),
     "empty split": ([pixels()], {"x": []}, None, "split x has no clips"),
     "overlap": (
@@ -391,8 +391,12 @@ def test_splits_of_a_protocol_belong_together():
 
 def test_only_train_and_test_of_a_protocol_must_not_overlap():
     splits = ["a_train", "a_val", "a_test", "b_train", "b_test", "all", "training"]
-    assert held_out(splits) == [("a_train", "a_val"), ("a_train", "a_test"), ("b_train", "b_test")]
-    assert held_out(splits, "val") == [("a_val", "a_test")]
+    assert exclusive_splits(splits) == [
+        ("a_train", "a_val"),
+        ("a_train", "a_test"),
+        ("b_train", "b_test"),
+    ]
+    assert exclusive_splits(splits, "val") == [("a_val", "a_test")]
 
 
 # --- the report -----------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_kept_features_are_those_of_the_clips_one_by_one(store):
     parts = {"train": data.train, "val": data.val}
     trainer(1).fit(method, data)
     for name, part in parts.items():
-        clean = part.as_tested()
+        clean = part.eval_view()
         assert len(method._features[name]) == len(part)
         for i, kept in enumerate(method._features[name]):
             torch.testing.assert_close(kept, method.embed(collate([clean[i]]))[0])
@@ -73,7 +73,7 @@ def test_every_clip_is_read_once(store, monkeypatch):
 def test_validation_by_index_is_validation_by_clip(store):
     """The accuracies that choose a checkpoint are those of the clips themselves."""
     method, data = probe(), toy_data(store)
-    clean = data.val.as_tested()
+    clean = data.val.eval_view()
     run = trainer(2)
     run.fit(method, data)
     batch = collate([clean[i] for i in range(len(clean))])

@@ -21,7 +21,12 @@ RECOGNIZER = {
     "monitor_split": "val",
     "clip": {"frames": 120, "stream": "joint", "classes": 60, "skeleton": None},
     "augment": {"coordinates": "metres"},
-    "data": {"path": "data/ntu60_3d.h5", "test_split": "xsub_val", "labelled": None, "seed": 0},
+    "data": {
+        "path": "data/ntu60_3d.h5",
+        "test_split": "xsub_val",
+        "label_fraction": None,
+        "seed": 0,
+    },
     "backbone": {"_target_": "maskclr_pl.backbones.Transformer", "weights": None},
     "method": {"_target_": "maskclr_pl.methods.Recognizer", "persons": "packed"},
     "loss": {"terms": {"ce": {"label_smoothing": 0.1}}},
@@ -88,9 +93,11 @@ def test_protocols():
     assert table_row(config()) == TableRow("supervised", "Transformer", "full")
     for name, protocol in (("LinearProbe", "linear"), ("KNN", "kNN"), ("OneShot", "one-shot")):
         assert table_row(config(method___target_=kind(name))).protocol == protocol
-    assert table_row(config(data__labelled=0.01)).protocol == "1 % of the labels"
-    assert table_row(config(data__labelled="a/labelled.txt")).protocol == "labels of labelled.txt"
-    part = table_row(config(data__labelled=0.1, method___target_=kind("LinearProbe")))
+    assert table_row(config(data__label_fraction=0.01)).protocol == "1 % of the labels"
+    assert (
+        table_row(config(data__label_fraction="a/labeled.txt")).protocol == "labels of labeled.txt"
+    )
+    part = table_row(config(data__label_fraction=0.1, method___target_=kind("LinearProbe")))
     assert part.protocol == "linear, 10 % of the labels"
 
 

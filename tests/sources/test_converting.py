@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from maskclr_pl.data import Recording, Store, write_store
 from maskclr_pl.data.store import writer as writing
 from maskclr_pl.data.store.checks import check_recording
-from maskclr_pl.data.store.spool import Spool, Unusable
+from maskclr_pl.data.store.spool import SkippedRecording, Spool
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.convert import convert
 from maskclr_pl.types import InputError
@@ -86,7 +86,7 @@ def test_skipped_clips_are_listed_with_reason(tmp_path, workers):
 
 
 def test_unusable_clip_stops_conversion(tmp_path):
-    with pytest.raises(InputError, match=r"'c7': it cannot be read; type on_error=skip to leave"):
+    with pytest.raises(InputError, match=r"'c7': it cannot be read; pass on_error=skip to skip"):
         run(Clips(bad=(7,)), tmp_path)
     assert not (tmp_path / "s.h5").exists()
 
@@ -98,7 +98,7 @@ def test_unusable_first_clip_leaves_no_files(tmp_path):
 
 
 def test_no_usable_clip_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"none of the 2 recordings can be used.*'c0'"):
+    with pytest.raises(InputError, match=r"all 2 recordings are invalid.*'c0'"):
         run(Clips(2, bad=(0, 1)), tmp_path, on_error="skip")
 
 
@@ -111,7 +111,7 @@ def test_invalid_splits_are_refused_before_reading(tmp_path):
     assert source.read == []
     store = run(source, tmp_path, splits={"train": ["c1", "gone"]}, on_error="skip")
     assert list(store.rows("train")) == [1]
-    assert store.skipped() == [("gone", "split 'train' names it, but it is not there")]
+    assert store.skipped() == [("gone", "listed in split 'train' but not in the file")]
 
 
 # --- resuming after an interruption ---------------------------------------------------------------
@@ -377,6 +377,6 @@ def test_person_leaving_the_image_is_accepted():
 
 def test_spool_skips_unusable_item(tmp_path):
     spool = Spool(tmp_path / "x", "")
-    spool.skip(Unusable("a", "broken"))
+    spool.skip(SkippedRecording("a", "broken"))
     assert len(spool) == 1
     spool.close()

@@ -106,8 +106,8 @@ def test_kpfiles_are_loaded_once_each(tmp_path, monkeypatch):
     monkeypatch.setattr(kinetics, "load_pickle", lambda path: loaded.append(path) or load(path))
     source = KineticsSource(index_file(tmp_path, items), tmp_path / "kpfiles")
     assert not loaded  # names and tables only
-    in_order = [source[i].name for i in range(10)]
-    assert sorted(in_order) == sorted(skeletons)
+    stored_order = [source[i].name for i in range(10)]
+    assert sorted(stored_order) == sorted(skeletons)
     assert [path.parent.name for path in loaded] == ["a", "b"]
     assert_read(source, items, skeletons)
 

@@ -368,7 +368,7 @@ def test_check_reports_on_a_refused_file(tmp_path, capsys):
     assert f"refused: {line.removeprefix('error: ')}" in text
     assert f"clips      {CLIPS};" in text
     refused(*command, "skeleton=ntu25", cwd=tmp_path, capsys=capsys)
-    assert "refused: none of the 8 recordings can be used" in report.read_text()
+    assert "refused: all 8 recordings are invalid" in report.read_text()
 
 
 # --- image sizes ----------------------------------------------------------------------------------

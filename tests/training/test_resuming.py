@@ -93,7 +93,7 @@ def test_runs_of_an_older_version_are_continued(folder: Path, command: Command) 
 
 REFUSED = {
     "optim.lr=0.5": r"optim\.lr=0\.5: the resumed run has optim\.lr=0\.001",
-    "data.labelled=0.5": r"has data\.labelled=null",
+    "data.label_fraction=0.5": r"has data\.label_fraction=null",
     "output_dir=other": "has output_dir=run",
     "experiment=demo": "cannot replace parts",
     "~masking": "cannot replace parts",

@@ -15,7 +15,7 @@ from torch import nn
 from maskclr_pl.config.build import build_method
 from maskclr_pl.config.paths import config_dir
 from maskclr_pl.data import Recording, write_store
-from maskclr_pl.data.dataset import clip_item, collate
+from maskclr_pl.data.dataset import collate, make_clip
 from maskclr_pl.data.store.reader import Store
 from maskclr_pl.methods import Classifier
 from maskclr_pl.skeletons.skeleton import SKELETONS
@@ -79,7 +79,7 @@ def test_what_the_backbone_sees_does_not_depend_on_it(steps, persons, frames, ex
     clips_seen = []
     for stated in (SIZES[0], size):
         one = Recording("clip", 0, keypoint, score, stated)
-        batch = collate([clip_item(one, np.arange(frames), 2, 0)])
+        batch = collate([make_clip(one, np.arange(frames), 2, 0)])
         torch.manual_seed(seed)
         clips_seen.append(pipeline(*steps)(batch["clip"]))
     # float32: pixels to units of up to 4000, in a box of at least 10 of them

@@ -43,8 +43,8 @@ def largest_batch(method: Method, data: SkeletonDataModule, devices: int = 1) ->
     The number of persons is the mean over training clips plus three standard deviations of the sum
     over a batch, which random batches exceed about once in 700 times.
     """
-    clips = data.train.as_tested()
-    batch_size = max(1, min(data.step_clips, len(clips)) // devices)
+    clips = data.train.eval_view()
+    batch_size = max(1, min(data.train_batch_size, len(clips)) // devices)
     counts = _count_persons(clips)
     maximum = batch_size * clips.persons
     likely = batch_size * counts.mean() + 3 * math.sqrt(batch_size) * counts.std()

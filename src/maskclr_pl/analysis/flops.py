@@ -21,7 +21,7 @@ def flops_per_clip(method: Method, clips: ClipDataset) -> int:
         method: A classifier predicts, other methods embed. Mode and random state do not change.
         clips: Any clips; the first one determines the sizes.
     """
-    first = collate([clips.as_tested()[0]])
+    first = collate([clips.eval_view()[0]])
     one_person = Batch(
         clip=first["clip"][:, :1],
         present=torch.ones(1, 1, dtype=torch.bool),

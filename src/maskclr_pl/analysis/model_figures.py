@@ -100,7 +100,7 @@ def draw_model_figures(
     if names is None:
         names = [name for name in DEFAULT if name in available(method)]
     check_figure_names(names, method)
-    clips = (data.val if split == "val" else data.test).as_tested()
+    clips = (data.val if split == "val" else data.test).eval_view()
     if not len(clips):
         raise InputError(f"figures: the {split} split has no clips to draw")
     context = FigureContext(method, data, clips, device, folder, into or folder / "figures")
@@ -138,7 +138,7 @@ class FigureContext:
 
     def batches(self, clips: ClipDataset | None = None) -> Iterator[Batch]:
         """Yield all clips in order, on the device."""
-        for batch in self.data.in_order(self.clips if clips is None else clips):
+        for batch in self.data.sequential_loader(self.clips if clips is None else clips):
             yield self.to_device(batch)
 
     def to_device(self, batch: Batch) -> Batch:

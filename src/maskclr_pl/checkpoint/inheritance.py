@@ -23,7 +23,7 @@ JOINT_KEYS = ("skeleton", "parts", "pairs", "root", "shoulders", "center")
 INHERITED: Mapping[str, tuple[str, ...]] = {
     "backbone": (),
     "clip": ("persons", "frames", "stream", "released", "released_scores", *JOINT_KEYS),
-    "data": ("path", "train_split", "test_split", "val_split", "exemplar_split", "copies"),
+    "data": ("path", "train_split", "test_split", "val_split", "exemplar_split", "duplicates"),
     "method": ("persons",),
     "augment": (),
 }

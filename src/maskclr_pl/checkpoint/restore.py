@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from maskclr_pl.data import Store
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.data.dataset import ClipDataset
-from maskclr_pl.data.splits import own_list
+from maskclr_pl.data.splits import saved_label_list
 from maskclr_pl.methods import Method
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Batch, InputError
@@ -39,7 +39,7 @@ def restore_data(
     Args:
         info: Metadata of the checkpoint.
         changes: Settings of `data`; None keeps one.
-        run: Run folder, whose labelled.txt lists the training clips if a file selected them. None
+        run: Run folder, whose labeled.txt lists the training clips if a file selected them. None
             leaves the training and validation parts empty in that case.
 
     Raises:
@@ -50,9 +50,11 @@ def restore_data(
     settings |= {key: value for key, value in changes.items() if value is not None}
     if not Path(settings["path"]).exists():
         raise InputError(f"{settings['path']}: no such file; pass data.path=STORE.h5")
-    by_name = isinstance(settings.get("labelled"), str)
+    by_name = isinstance(settings.get("label_fraction"), str)
     if by_name:
-        settings["labelled"] = own_list(settings["labelled"], run) if run else None
+        settings["label_fraction"] = (
+            saved_label_list(settings["label_fraction"], run) if run else None
+        )
     data: SkeletonDataModule = hydra.utils.instantiate(OmegaConf.create(settings), _convert_="all")
     if by_name and run is None:
         data.train.rows, data.val.rows = data.train.rows[:0], data.val.rows[:0]
@@ -91,5 +93,5 @@ def iterate_batches(
     method: Method, data: SkeletonDataModule, part: ClipDataset, device: torch.device
 ) -> Iterator[Batch]:
     """Yield every clip of a part once, in order, on a device."""
-    for batch in data.in_order(part):
+    for batch in data.sequential_loader(part):
         yield method.transfer_batch_to_device(batch, device, 0)

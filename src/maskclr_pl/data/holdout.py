@@ -1,4 +1,4 @@
-"""Which training clips are held out for validation."""
+"""Validation clips held out from the training split."""
 
 from collections.abc import Sequence
 
@@ -7,32 +7,31 @@ import numpy as np
 from maskclr_pl.types import InputError
 
 _SHOWN = 5
-"""Names of classes in a note."""
+"""Class names listed in a note."""
 
 
 def check_fraction(value: object) -> None:
-    """Refuse a `data.val_fraction` that is no share of a split.
+    """Validate `data.val_fraction`.
 
     Raises:
-        InputError: If it is no number in [0, 1).
+        InputError: If it is not a number in [0, 1).
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= float(value) < 1:  # type: ignore[arg-type]
         raise InputError(
             f"data.val_fraction={value}: expected the share of the training split to hold out for "
-            "validation, from 0 up to, but not including, 1"
+            "validation, in [0, 1)"
         )
 
 
 def hold_out(
     labels: np.ndarray, subjects: np.ndarray | None, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a validation part from a training split; every class stays in training.
+    """Split a training split into training and validation parts; every class stays in training.
 
-    Where the subjects are known and there are at least three, whole subjects are held out, until
-    the fraction is reached, but none without whom a class would have no training clip. Otherwise,
-    or if that leaves no subject that has at most half of the clips, clips are held out, the same
-    share of each class that has several.
+    With at least three known subjects, whole subjects are held out until the fraction is reached,
+    except subjects that a class depends on. If no such subject has at most half of the clips, or
+    subjects are unknown, the same share of each class with several clips is held out.
 
     Args:
         labels: (n,) classes.
@@ -41,7 +40,7 @@ def hold_out(
         seed: Seed of the choice.
 
     Returns:
-        Positions (sorted) of the training part and of the validation part; disjoint.
+        Positions of the training part and of the validation part; sorted and disjoint.
     """
     rng = np.random.default_rng((seed, 1))
     held = np.zeros(len(labels), dtype=bool)
@@ -58,7 +57,7 @@ def hold_out(
 
 
 def _known(subjects: np.ndarray | None) -> np.ndarray:
-    """The subjects, if those of all clips are known."""
+    """Return the subject ids if those of all clips are known, otherwise none."""
     known = np.empty(0, int) if subjects is None else np.unique(subjects)
     return known if len(known) and known[0] >= 0 else known[:0]
 
@@ -70,13 +69,12 @@ def _subjects_held(
     fraction: float,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Subjects to hold out; none if each is needed for a class."""
+    """Choose subjects to hold out; none if a class depends on each of them."""
     classes, column = np.unique(labels, return_inverse=True)
     clips = np.zeros((len(known), len(classes)), int)
     np.add.at(clips, (np.searchsorted(known, subjects), column), 1)
     sizes, left, held = clips.sum(1), clips.sum(0), []
-    # a large subject could be most of the data: none that overshoots by more than half, unless
-    # all do
+    # a subject may own most of the data: skip those that overshoot by more than half, unless all do
     room = max(1.5 * fraction * len(labels), sizes.min())
     count = 0
     for row in np.searchsorted(known, rng.permutation(known)[:-1]):
@@ -98,7 +96,7 @@ def hold_out_notes(
     held: np.ndarray,
     class_names: Sequence[str],
 ) -> list[str]:
-    """Describe what a validation part does not measure, a line each.
+    """List the limits of a validation part: shared subjects and missing classes.
 
     Args:
         labels: (n,) classes.
@@ -111,21 +109,21 @@ def hold_out_notes(
     known = _known(subjects)
     by_subject = subjects is not None and not np.isin(subjects[held], subjects[kept]).any()
     if len(known) > 1 and not by_subject:
-        why = "there are only two subjects"
+        reason = "there are only two subjects"
         if len(known) >= 3:
-            why = "each subject is needed for a class, or has more than half of the clips"
-        notes.append(f"validation clips are of subjects who are trained on, too: {why}")
+            reason = "a class depends on each subject, or it has more than half of the clips"
+        notes.append(f"validation and training clips share subjects: {reason}")
     if len(absent := np.setdiff1d(labels[kept], labels[held])):
         alone = [
             label
             for label in absent
             if by_subject and subjects is not None and len(np.unique(subjects[labels == label])) < 2
         ]
-        why = ""
+        reason = ""
         if alone:
             some = "" if len(alone) == len(absent) else f"{len(alone)} of them "
-            why = f", {some}done by one subject only"
-        notes.append(f"no validation clips of {_classes(absent, class_names)}{why}")
+            reason = f", {some}performed by one subject only"
+        notes.append(f"no validation clips of {_classes(absent, class_names)}{reason}")
     return notes
 
 

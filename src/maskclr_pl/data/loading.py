@@ -1,4 +1,4 @@
-"""The loader of a part, and where a continued training goes on."""
+"""Data loader of a training that may be resumed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,23 +8,20 @@ from torch.utils.data import DataLoader
 
 
 class EpochLoader(DataLoader[Any]):
-    """A loader that asks for the first batch of an epoch only when somebody wants it.
+    """Data loader that fetches the first batch of an epoch only on request.
 
-    Lightning makes the iterator of a training before it names the epoch and reads how far a
-    checkpoint was, and the workers of an ordinary loader fetch ahead at once: a continued run would
-    repeat the clips and draws of epoch 0.
+    Lightning creates the iterator before it sets the epoch and restores the progress of a
+    checkpoint, and workers prefetch immediately: a resumed run would repeat the clips and random
+    draws of epoch 0.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """A generator: nothing is fetched before `next`."""
+        """Return a generator: nothing is fetched before `next`."""
         yield from super().__iter__()
 
 
-def batches_done(trainer: L.Trainer | None) -> int:
-    """Batches of the current epoch that a fit has behind it when it asks for the first one.
-
-    0, but for the epoch in which a checkpoint was written.
-    """
+def completed_batches(trainer: L.Trainer | None) -> int:
+    """Count the batches of the current epoch that a resumed training has already seen."""
     if trainer is None or not trainer.training:
         return 0
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -1,4 +1,4 @@
-"""Which clips make a batch, and which rank of a step gets them."""
+"""Batch samplers that give the same batches for any number of ranks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -10,20 +10,20 @@ from maskclr_pl.distributed import rank_and_world_size
 from maskclr_pl.types import InputError
 
 Key = tuple[int, int]
-"""(epoch, index in the split): all that the randomness of a sample depends on, with the seed."""
+"""(epoch, index in the split); with the seed, it determines the randomness of a sample."""
 
 
 def clips_per_rank(batch_size: int, ranks: int, key: str = "data.batch_size") -> int:
-    """Share of each rank in the training batch of a step.
+    """Divide a training batch among the ranks.
 
     Args:
-        batch_size: Clips of the step, of all ranks together.
+        batch_size: Clips per batch, over all ranks.
         ranks: Number of processes.
-        key: Setting that the size comes from, for the message.
+        key: Setting that determines the batch size, for the message.
 
     Raises:
-        InputError: If the clips cannot be divided equally, or a rank gets a single one of several,
-            which BatchNorm cannot normalize.
+        InputError: If the ranks cannot get equal shares of at least two clips (BatchNorm cannot
+            normalize one).
     """
     share = batch_size // ranks
     if ranks == 1 or (batch_size % ranks == 0 and share > 1):
@@ -31,16 +31,16 @@ def clips_per_rank(batch_size: int, ranks: int, key: str = "data.batch_size") ->
     below, above = (max(2, number) * ranks for number in (share, share + 1))
     sizes = " or ".join(str(size) for size in dict.fromkeys((below, above)))
     raise InputError(
-        f"{key} makes batches of {batch_size} clips, which {ranks} devices cannot share equally, "
-        f"two clips or more on each; pass a {key} that makes {sizes}, or another trainer.devices"
+        f"{key} gives batches of {batch_size} clips, which {ranks} devices cannot share equally "
+        f"with at least two clips each; pass a {key} that gives {sizes}, or other trainer.devices"
     )
 
 
 def check_balanced(value: object) -> None:
-    """Refuse a `data.balanced` that does not say how many classes and clips of each.
+    """Validate `data.balanced`.
 
     Raises:
-        InputError: If it is neither None nor {classes: P, samples: K} with whole numbers from 1.
+        InputError: If it is neither None nor {classes: P, samples: K} with integers from 1.
     """
     if value is None:
         return
@@ -48,23 +48,22 @@ def check_balanced(value: object) -> None:
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sizes)
     if not isinstance(value, dict) or value.keys() != {"classes", "samples"} or not whole:
         raise InputError(
-            f"data.balanced={value}: expected {{classes: P, samples: K}} with whole numbers from 1"
+            f"data.balanced={value}: expected {{classes: P, samples: K}} with integers from 1"
         )
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Batches of shuffled clips; each rank gets its own share of the same batch.
+    """Shuffled or sequential batches, each shared among the ranks.
 
-    A training step learns from the same clips whatever the number of ranks.
+    A training step uses the same clips for any number of ranks.
 
     Args:
         size: Number of clips.
-        batch_size: Clips per batch, of all ranks together. The last incomplete batch is left out in
-            training, unless it is the only one.
+        batch_size: Clips per batch, over all ranks. Training drops the last incomplete batch,
+            unless it is the only one.
         seed: Seed of the permutations.
-        shuffle: False for validation and test: file order, nothing left out or repeated.
-        done: Asked at the start of a pass how many batches of this epoch a continued training has
-            behind it; they are left out.
+        shuffle: False for validation and test: file order, every clip exactly once.
+        completed: Returns the number of batches of this epoch to skip when training is resumed.
     """
 
     def __init__(
@@ -74,25 +73,25 @@ class EpochBatches(Sampler[list[Key]]):
         *,
         seed: int,
         shuffle: bool,
-        done: Callable[[], int] = lambda: 0,
+        completed: Callable[[], int] = lambda: 0,
     ):
         self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
-        self.done, self.epoch = done, 0
+        self.completed, self.epoch = completed, 0
 
     @property
     def sampler(self) -> "EpochBatches":
-        """Lightning calls `set_epoch` on the sampler of a batch sampler, not on the latter."""
+        """Return self: Lightning calls `set_epoch` on the sampler of a batch sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch, before its first batch is fetched."""
+        """Set the epoch; the trainer calls this before it fetches the first batch."""
         self.epoch = epoch
 
     def _share(self) -> tuple[int, int]:
         return rank_and_world_size()
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, also where a continued one starts in the middle."""
+        """Count the batches of a full epoch, also when training resumes in the middle of one."""
         if self.shuffle:
             return max(1, self.size // self.batch_size)
         rank, world = self._share()
@@ -100,23 +99,23 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         if not self.shuffle:
-            yield from self._in_order()
+            yield from self._sequential()
             return
         rank, world = self._share()
-        epoch, done = self.epoch, self.done()
-        for batch in islice(self._batches(epoch), done, None):
-            # a split smaller than a batch loses what cannot be shared
-            whole = len(batch) == self.batch_size
-            share = clips_per_rank(len(batch), world) if whole else len(batch) // world
+        epoch = self.epoch
+        for batch in islice(self._batches(epoch), self.completed(), None):
+            # a split smaller than a batch drops the clips that cannot be shared equally
+            full = len(batch) == self.batch_size
+            share = clips_per_rank(len(batch), world) if full else len(batch) // world
             yield [(epoch, int(index)) for index in batch[rank * share : (rank + 1) * share]]
 
     def _batches(self, epoch: int) -> Iterator[np.ndarray]:
-        """The clips of each step of an epoch, of all ranks."""
+        """Yield the clips of each step of an epoch, over all ranks."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
         for batch in range(len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def _in_order(self) -> Iterator[list[Key]]:
+    def _sequential(self) -> Iterator[list[Key]]:
         rank, world = self._share()
         share, own = max(1, self.batch_size // world), range(rank, self.size, world)
         for first in range(0, len(own), share):
@@ -124,18 +123,17 @@ class EpochBatches(Sampler[list[Key]]):
 
 
 class ClassBalancedBatches(EpochBatches):
-    """Batches of `classes` classes with `samples` clips each (P x K), so that classes meet.
+    """Batches of P classes with K clips each, which give class contrast its positives.
 
-    In a random batch of 16 clips and 60 classes only one clip in five has another of its class; the
-    contrast between classes then says little more than the contrast between clips. The ranks share
-    the P x K clips, class by class; the losses see those of all ranks.
+    In a random batch of 16 clips from 60 classes, only one clip in five shares its class with
+    another. The ranks share the P x K clips class by class; losses gather all of them.
 
     Args:
         labels: Class of each clip.
-        classes: P, at most the number of classes there are.
+        classes: P, at most the number of classes.
         samples: K. Classes with fewer clips repeat them.
         seed: Seed of the draws.
-        done: See `EpochBatches`.
+        completed: See `EpochBatches`.
 
     Raises:
         InputError: If there are fewer than P classes.
@@ -148,19 +146,21 @@ class ClassBalancedBatches(EpochBatches):
         samples: int,
         *,
         seed: int,
-        done: Callable[[], int] = lambda: 0,
+        completed: Callable[[], int] = lambda: 0,
     ):
-        super().__init__(len(labels), classes * samples, seed=seed, shuffle=True, done=done)
+        super().__init__(
+            len(labels), classes * samples, seed=seed, shuffle=True, completed=completed
+        )
         self.classes, self.samples = classes, samples
         self.members = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
         if classes > len(self.members):
             raise InputError(
-                f"class-balanced batches of {classes} classes asked for, but the training split "
-                f"has {len(self.members)}; pass data.balanced.classes={len(self.members)}"
+                f"data.balanced.classes={classes}, but the training split has {len(self.members)} "
+                f"classes; pass data.balanced.classes={len(self.members)}"
             )
 
     def _batches(self, epoch: int) -> Iterator[np.ndarray]:
-        # the same draws on every rank; the 0 stood for the rank once
+        # identical on every rank; the 0 keeps the draws of earlier versions
         rng = np.random.default_rng((self.seed, epoch, 0))
         for _ in range(len(self)):
             chosen = rng.choice(len(self.members), self.classes, replace=False)

@@ -1,4 +1,4 @@
-"""Which clips of the splits have a label, and which classes are new at test time."""
+"""Label subsets of semi-supervised protocols and novel classes of one-shot protocols."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,98 +9,103 @@ from jaxtyping import Int
 
 from maskclr_pl.types import InputError
 
+LABELED_FILES = ("labeled.txt", "labelled.txt")
+"""Names of the list of labeled clips in a run folder: now, and in runs of version 0.1."""
 
-def check_labelled(value: object) -> None:
-    """Refuse a `data.labelled` that is neither a share, nor the name of a file, nor None.
+
+def check_label_fraction(value: object) -> None:
+    """Validate `data.label_fraction`: a share in (0, 1], a file name, or None.
 
     Raises:
-        InputError: If it is none of them.
+        InputError: For any other value.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is None or isinstance(value, str) or (number and 0 < float(value) <= 1):  # type: ignore[arg-type]
         return
     raise InputError(
-        f"data.labelled={value}: expected a share above 0 and up to 1, or a file with a clip a line"
+        f"data.label_fraction={value}: expected a share in (0, 1], or a file with one clip name "
+        "per line"
     )
 
 
-def labelled_share(
+def draw_labeled(
     labels: Int[np.ndarray, " n"], share: float, seed: int
-) -> Int[np.ndarray, " labelled"]:
-    """Draw the labelled clips of a semi-supervised protocol, the same share of each class.
+) -> Int[np.ndarray, " labeled"]:
+    """Draw the labeled clips of a semi-supervised protocol, the same share of each class.
 
-    round(share * clips) of each class, and at least one (AimCLR draws per class as well, but may
-    leave a class without a clip; MAMP draws without regard to class, and on several GPUs another
-    subset on each). A larger share of the same seed contains the smaller one.
+    Each class keeps round(share * clips), and at least one clip. AimCLR also draws per class but
+    may leave a class empty; MAMP ignores classes, and draws another subset on each GPU. A larger
+    share of the same seed contains the smaller one.
 
     Args:
         labels: Classes of the training clips.
         share: In (0, 1].
-        seed: All that the draw depends on, with the labels.
+        seed: Together with the labels, it determines the draw.
 
     Returns:
         Positions, ascending.
     """
-    rng = np.random.default_rng((seed, 2))
-    order = rng.permutation(len(labels))
-    chosen = [
-        members[: max(1, round(share * len(members)))]
-        for label in np.unique(labels)
-        for members in [order[labels[order] == label]]
-    ]
-    return np.sort(np.concatenate(chosen)) if chosen else order
+    order = np.random.default_rng((seed, 2)).permutation(len(labels))
+    subsets = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        subsets.append(members[: max(1, round(share * len(members)))])
+    return np.sort(np.concatenate(subsets)) if subsets else order
 
 
-def own_list(labelled: Any, run: Path) -> Any:
-    """`data.labelled` of a run that exists: instead of a file, which may be gone, its own list."""
-    own = run / "labelled.txt"
-    return str(own) if isinstance(labelled, str) and own.is_file() else labelled
+def saved_label_list(label_fraction: Any, run: Path) -> Any:
+    """Replace a file in `data.label_fraction` by the run folder's own copy, which never moves."""
+    if isinstance(label_fraction, str):
+        for name in LABELED_FILES:
+            if (run / name).is_file():
+                return str(run / name)
+    return label_fraction
 
 
-def named_clips(file: str, names: Sequence[str], split: str) -> Int[np.ndarray, " labelled"]:
-    """Positions (ascending) of the clips that a file names, one a line.
+def named_clips(file: str, names: Sequence[str], split: str) -> Int[np.ndarray, " labeled"]:
+    """Read a list of clip names and return their positions in a split, ascending.
 
     Args:
-        file: Such as the labelled.txt of a run folder.
+        file: Text file with one name per line, such as labeled.txt of a run folder.
         names: Names of the clips of the split.
-        split: Its name, for the message.
+        split: Name of the split, for messages.
 
     Raises:
-        InputError: If the file cannot be read, is empty, or names a clip that is not in the split.
+        InputError: If the file cannot be read, is empty, or names a clip outside the split.
     """
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "no text"
-        raise InputError(f"data.labelled={file} cannot be read ({why})") from None
-    wanted = {line.strip() for line in lines if line.strip()}
-    if not wanted:
-        raise InputError(f"data.labelled={file} names no clips; expected a name a line")
-    unknown = wanted.difference(names)
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(f"data.label_fraction={file} cannot be read ({reason})") from None
+    listed = {line.strip() for line in lines if line.strip()}
+    if not listed:
+        raise InputError(f"data.label_fraction={file} is empty; expected one clip name per line")
+    unknown = listed.difference(names)
     if unknown:
         raise InputError(
-            f"data.labelled={file}: {len(unknown)} of its {len(wanted)} names are no clips of "
-            f"split {split!r}, the first is {min(unknown)!r}"
+            f"data.label_fraction={file}: {len(unknown)} of {len(listed)} names are not in split "
+            f"{split!r}, for example {min(unknown)!r}"
         )
-    return np.flatnonzero(np.isin(np.array(names), list(wanted)))
+    return np.flatnonzero(np.isin(np.array(names), list(listed)))
 
 
 def draw_novel(
     train: Int[np.ndarray, " n"], test: Int[np.ndarray, " m"], share: float, seed: int
 ) -> Int[np.ndarray, " novel"]:
-    """Draw the classes of a one-shot protocol that are not trained on.
+    """Draw the novel classes of a one-shot protocol, which are excluded from training.
 
     Args:
-        train: Classes of the training clips, one of which becomes the exemplar of a new class.
-        test: Classes of the test clips; a new class has clips in either part.
-        share: New classes, of those in the training clips.
-        seed: All that the draw depends on, with the classes.
+        train: Classes of the training clips, one of which becomes the exemplar of a novel class.
+        test: Classes of the test clips; a novel class needs clips in both parts.
+        share: Novel classes as a share of the training classes, in (0, 1).
+        seed: Together with the classes, it determines the draw.
 
     Returns:
         Classes, ascending; at least one.
 
     Raises:
-        InputError: If the share is none, or fewer than two classes would be left to train on.
+        InputError: If the share is out of range or leaves fewer than two classes for training.
     """
     number = isinstance(share, int | float) and not isinstance(share, bool)
     if not number or not 0 < share < 1:
@@ -109,8 +114,9 @@ def draw_novel(
     count = max(1, round(share * len(classes)))
     if count > len(shared) or len(classes) - count < 2:
         raise InputError(
-            f"data.novel_classes={share}: {count} new classes of {len(classes)}, of which "
-            f"{len(shared)} have test clips, leave fewer than two to train on; pass another share"
+            f"data.novel_classes={share} makes {count} of {len(classes)} classes novel, of which "
+            f"{len(shared)} have test clips, and at least two classes must remain for training; "
+            "pass another share"
         )
     return np.sort(np.random.default_rng((seed, 3)).permutation(shared)[:count])
 
@@ -121,26 +127,26 @@ def check_novel(
     test: Int[np.ndarray, " m"],
     names: Sequence[str],
 ) -> None:
-    """Whether the classes of a one-shot protocol fit together.
+    """Check that the classes of a one-shot protocol are disjoint from training and complete.
 
     Args:
-        train: Classes of the auxiliary clips.
+        train: Classes of the auxiliary (training) clips.
         exemplars: Classes of the exemplars.
         test: Classes of the test clips.
         names: Names of all classes.
 
     Raises:
-        InputError: If a class of the exemplars is trained on, or a test clip has none.
+        InputError: If a novel class is trained on, or a test class has no exemplar.
     """
-    seen = np.intersect1d(train, np.union1d(exemplars, test))
-    if len(seen):
+    trained = np.intersect1d(train, np.union1d(exemplars, test))
+    if len(trained):
         raise InputError(
-            f"one-shot: {len(seen)} classes of the exemplars or test clips are also trained on, "
-            f"the first is {names[seen[0]]!r}; they would not be new"
+            f"one-shot: {len(trained)} classes of the exemplars or test clips also occur in "
+            f"training, for example {names[trained[0]]!r}; use disjoint classes"
         )
-    without = np.setdiff1d(test, exemplars)
-    if len(without):
+    missing = np.setdiff1d(test, exemplars)
+    if len(missing):
         raise InputError(
-            f"one-shot: {len(without)} classes of the test clips have no exemplar, the first is "
-            f"{names[without[0]]!r}"
+            f"one-shot: {len(missing)} classes of the test clips have no exemplar, for example "
+            f"{names[missing[0]]!r}"
         )

@@ -1,16 +1,15 @@
-"""Processes that load data."""
+"""Worker processes of data loaders, for the training and for `prepare`."""
 
 from maskclr_pl.signals import ignore_signals
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Ignore SIGTERM, SIGINT and SIGUSR1: for `DataLoader(worker_init_fn=...)`.
+def ignore_signals_in_worker(worker: int) -> None:
+    """Ignore SIGTERM, SIGINT, and SIGUSR1, as `worker_init_fn` of a `DataLoader`.
 
-    Batch systems and shells send them to all processes of a job at once. A worker that ends by
-    itself makes its parent fail while it saves what it has; the parent ends its workers, and they
-    end when it is gone.
+    Batch systems and shells send signals to all processes of a job. A worker that exits would make
+    its parent fail while it writes a checkpoint; the parent stops its workers itself.
 
     Args:
-        worker: Number of the process.
+        worker: Index of the worker process.
     """
     ignore_signals()

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 
 from maskclr_pl.data import Recording
-from maskclr_pl.data.dataset import Sampling, clip_item, collate, frames_as_tested
+from maskclr_pl.data.dataset import Sampling, collate, eval_frames, make_clip
 from maskclr_pl.data.store.checks import check_recording
-from maskclr_pl.data.store.reader import scores_as_zeros
+from maskclr_pl.data.store.reader import apply_scores
 from maskclr_pl.heads import is_finite_prediction
 from maskclr_pl.inference.inputs import ReadOptions, choose_skeleton
 from maskclr_pl.methods import Classifier
@@ -113,7 +113,7 @@ class Predictor:
         # clips are centered on the persons: joints outside of the image are fine
         check_recording(replace(recording, frame_size=(1, 1)), skeleton)
         if self.coordinates == "metres":
-            return scores_as_zeros(recording)
+            return apply_scores(recording)
         return fill_frame_size(recording)
 
     def convert(self, recording: Recording, skeleton: Skeleton) -> Recording:
@@ -173,8 +173,8 @@ class Predictor:
         items = []
         for index, recording in enumerate(recordings):
             length = recording.keypoint.shape[1]
-            frame = frames_as_tested(length, self._frames, self._sampling, self._released)
-            items.append(clip_item(recording, frame, self.persons, index, self._released))
+            frame = eval_frames(length, self._frames, self._sampling, self._released)
+            items.append(make_clip(recording, frame, self.persons, index, self._released))
         batch = self.method.transfer_batch_to_device(collate(items), self.device, 0)
         logits = self.method.predict_clips(batch["clip"], batch).logits.float().cpu()
         if not (valid := is_finite_prediction(logits)).all():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from maskclr_pl.data.dataset import seen_best
+from maskclr_pl.data.dataset import most_visible
 from maskclr_pl.data.store.reader import Recording
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.poses.video import PoseVideo
@@ -189,7 +189,7 @@ class ArrayVideo(Video):
         if len(frames.keypoint) <= max_persons:
             return frames, np.arange(len(frames.keypoint))
         score = visible_joints(frames.keypoint) if frames.score is None else frames.score
-        best = seen_best(score, max_persons)
+        best = most_visible(score, max_persons)
         return _select(frames, best, slice(None)), best
 
     def poses_at(self, frames: np.ndarray, persons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

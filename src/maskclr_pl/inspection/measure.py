@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from maskclr_pl.data.store.checks import is_swapped, outside_image
+from maskclr_pl.data.store.checks import is_size_swapped, outside_image
 from maskclr_pl.data.store.hdf5 import open_hdf5
 from maskclr_pl.data.store.reader import Store
 from maskclr_pl.skeletons.skeleton import Skeleton
@@ -201,5 +201,5 @@ def _image(block: _Block, visible: np.ndarray) -> dict[str, np.ndarray]:
         _sum(block, (visible & outside_image(x, y, *sides)).sum(0))
         for sides in ((height, width), (width, height))
     )
-    swapped = is_swapped(_sum(block, visible.sum(0)), outside, exchanged)
+    swapped = is_size_swapped(_sum(block, visible.sum(0)), outside, exchanged)
     return {"outside": outside, "swapped": swapped}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from maskclr_pl.data import Store
-from maskclr_pl.data.coverage import nobody
+from maskclr_pl.data.coverage import is_empty
 from maskclr_pl.figures.recordings import draw_overview
 from maskclr_pl.files import write_atomically
 from maskclr_pl.inspection.summary import find_problems, inspect_store, summary_lines
@@ -52,7 +52,7 @@ def write_report(store: Store, folder: Path, name: str, refusals: Sequence[str] 
     if refusals:  # they say what is odd, and the store is only for the report
         contents = replace(contents, remarks=())
     left_out = [f"{clip}: left out, {reason}" for clip, reason in store.skipped()]
-    unseen = [f"{store.name(int(i))}: nobody is seen in it" for i in np.flatnonzero(nobody(store))]
+    unseen = [f"{store.name(int(i))}: no person" for i in np.flatnonzero(is_empty(store))]
     faults = [*(f"refused: {reason}" for reason in refusals), *find_problems(contents)]
     text = [*summary_lines(contents, full=True), "", *(faults or ["no problems found"])]
     for line in (*summary_lines(contents), *faults):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskclr_pl.data.contents import Inspection, held_out
-from maskclr_pl.data.coverage import class_lines, empty_splits, split_lines
+from maskclr_pl.data.contents import Inspection, exclusive_splits
+from maskclr_pl.data.coverage import class_notes, empty_split_notes, split_notes
 from maskclr_pl.data.coverage import few as _few
 from maskclr_pl.data.coverage import number as _number
 from maskclr_pl.data.store.reader import Store
@@ -52,8 +52,8 @@ def _remarks(store: Store) -> tuple[str, ...]:
 def find_problems(found: Inspection) -> list[str]:
     """What is wrong with a store: a line each, with the clips (the first ten) and what to do."""
     return [
-        *class_lines(found.label, found.class_names),
-        *split_lines(found.label, found.class_names, found.splits),
+        *class_notes(found.label, found.class_names),
+        *split_notes(found.label, found.class_names, found.splits),
         *_split_problems(found),
         *_copy_problems(found),
         *_unit_problems(found),
@@ -79,9 +79,9 @@ def summary_lines(found: Inspection, full: bool = False) -> list[str]:
 
 
 def _split_problems(found: Inspection) -> list[str]:
-    result = empty_splits(found.splits)
+    result = empty_split_notes(found.splits)
     original = found.original()
-    for a, b in (*held_out(found.splits), *held_out(found.splits, "val")):
+    for a, b in (*exclusive_splits(found.splits), *exclusive_splits(found.splits, "val")):
         both = np.intersect1d(found.splits[a], found.splits[b])
         rest = np.setdiff1d(found.splits[b], both)
         leaked = rest[np.isin(original[rest], original[found.splits[a]])]

@@ -115,12 +115,10 @@ def table_row(config: dict[str, Any]) -> TableRow:
     """Derive the row of a run from its configuration."""
     method = _find_class(Method, config, "method")
     protocol = method.protocol if method else "full"
-    labelled = _get(config, "data.labelled")
-    if labelled is not None:
-        named = isinstance(labelled, str)
-        part = (
-            f"labels of {Path(labelled).name}" if named else f"{100 * labelled:g} % of the labels"
-        )
+    labeled = _get(config, "data.label_fraction")
+    if labeled is not None:
+        named = isinstance(labeled, str)
+        part = f"labels of {Path(labeled).name}" if named else f"{100 * labeled:g} % of the labels"
         protocol = part if protocol == "full" else f"{protocol}, {part}"
     stream = _get(config, "clip.stream")
     suffix = "" if stream in (None, "joint") else f" ({stream})"

@@ -19,6 +19,8 @@ MOVED = {
 
 RENAMED_KEYS = {
     "select_on": "monitor_split",
+    "data.label_fraction": "data.label_fraction",
+    "data.duplicates": "data.duplicates",
 }
 """Old key -> new key, as dotted paths from the root of a configuration."""
 

@@ -11,9 +11,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from maskclr_pl.data.store.reader import Recording, Store
-from maskclr_pl.data.store.spool import Unusable
-from maskclr_pl.data.store.writer import Splits, Table, split_indices, write_store
-from maskclr_pl.data.workers import leave_signals_to_the_parent
+from maskclr_pl.data.store.spool import SkippedRecording
+from maskclr_pl.data.store.writer import Columns, Splits, split_indices, write_store
+from maskclr_pl.data.workers import ignore_signals_in_worker
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.base import Source
 from maskclr_pl.sources.format_detection import detect_format
@@ -28,7 +28,7 @@ def convert(
     path: str | Path,
     *,
     skeleton: Skeleton,
-    splits: Splits | Callable[[Table], Splits],
+    splits: Splits | Callable[[Columns], Splits],
     class_names: Sequence[str] | None = None,
     first_label: int = 0,
     on_error: Literal["stop", "skip"] = "stop",
@@ -64,7 +64,7 @@ def convert(
     form = form or detect_source_format(source, path)
     key = [source.hash, skeleton.to_dict(), class_names, settings, first_label, asdict(form)]
 
-    def recordings(done: int) -> Iterable[Recording | Unusable]:
+    def recordings(done: int) -> Iterable[Recording | SkippedRecording]:
         items = _read(_UsableSource(source, form), done, workers)
         return progress((_finish(item, first_label) for item in items), done)
 
@@ -106,8 +106,8 @@ def _usable_recordings(source: Source) -> Iterator[Recording]:
             yield source[index]
 
 
-class _UsableSource(Dataset[Recording | Unusable]):
-    """Recordings of a source in units of the store; errors become `Unusable` items."""
+class _UsableSource(Dataset[Recording | SkippedRecording]):
+    """Recordings of a source in units of the store; errors become `SkippedRecording` items."""
 
     def __init__(self, source: Source, form: CoordinateFormat):
         self.source, self.form = source, form
@@ -115,14 +115,16 @@ class _UsableSource(Dataset[Recording | Unusable]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Recording | Unusable:
+    def __getitem__(self, index: int) -> Recording | SkippedRecording:
         try:
             return self.form.to_stored(self.source[index])
         except InputError as error:
-            return Unusable(self.source.name(index), str(error))
+            return SkippedRecording(self.source.name(index), str(error))
 
 
-def _read(dataset: _UsableSource, done: int, workers: int) -> Iterator[Recording | Unusable]:
+def _read(
+    dataset: _UsableSource, done: int, workers: int
+) -> Iterator[Recording | SkippedRecording]:
     """Yield the recordings from index `done` on, in order."""
     remaining = range(done, len(dataset))
     if not workers or not dataset.source.parallel or len(remaining) < 2:
@@ -134,17 +136,17 @@ def _read(dataset: _UsableSource, done: int, workers: int) -> Iterator[Recording
             sampler=remaining,
             num_workers=workers,
             collate_fn=_identity,
-            worker_init_fn=leave_signals_to_the_parent,
+            worker_init_fn=ignore_signals_in_worker,
         )
 
 
-def _finish(item: Recording | Unusable, first_label: int) -> Recording | Unusable:
+def _finish(item: Recording | SkippedRecording, first_label: int) -> Recording | SkippedRecording:
     """Count classes from 0, and add an invisible person to a clip without any."""
-    if isinstance(item, Unusable):
+    if isinstance(item, SkippedRecording):
         return item
     if first_label and item.label < first_label:
         reason = f"its label is {item.label}, but first_label={first_label}"
-        return Unusable(item.name, f"clip {item.name!r}: {reason}")
+        return SkippedRecording(item.name, f"clip {item.name!r}: {reason}")
     item = replace(item, label=item.label - first_label) if first_label else item
     if np.ndim(item.keypoint) == 4 and not len(item.keypoint):
         empty = np.zeros((1, *item.keypoint.shape[1:]), item.keypoint.dtype)

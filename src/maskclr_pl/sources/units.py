@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from maskclr_pl.data.store.reader import Recording, scores_as_zeros
+from maskclr_pl.data.store.reader import Recording, apply_scores
 from maskclr_pl.sources.statistics import CoordinateStats, as_floats, is_clip, measure
 from maskclr_pl.types import InputError
 from maskclr_pl.visibility import visible_joints
@@ -140,7 +140,7 @@ class CoordinateFormat:
             meters = (as_floats(keypoint) / 1000).astype(_precision(keypoint))
             recording = replace(recording, keypoint=meters)
         if self.score_use == "zeros":
-            return scores_as_zeros(recording)
+            return apply_scores(recording)
         return replace(recording, score=None) if self.score_use == "all zero" else recording
 
     def _to_pixels(self, recording: Recording) -> Recording:

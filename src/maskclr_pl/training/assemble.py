@@ -25,7 +25,7 @@ from maskclr_pl.config.resolve import (
     open_store,
 )
 from maskclr_pl.data.datamodule import SkeletonDataModule
-from maskclr_pl.data.splits import own_list
+from maskclr_pl.data.splits import saved_label_list
 from maskclr_pl.errors import InputError
 from maskclr_pl.methods import Method
 from maskclr_pl.training.progress import Progress, read_progress
@@ -119,8 +119,12 @@ def _settings(
 
 
 def _open_data(cfg: DictConfig) -> SkeletonDataModule:
-    labelled = own_list(cfg.data.labelled, Path(cfg.resume)) if cfg.resume else cfg.data.labelled
-    data: SkeletonDataModule = hydra.utils.instantiate(cfg.data, labelled=labelled, _convert_="all")
+    labeled = cfg.data.label_fraction
+    if cfg.resume:
+        labeled = saved_label_list(labeled, Path(cfg.resume))
+    data: SkeletonDataModule = hydra.utils.instantiate(
+        cfg.data, label_fraction=labeled, _convert_="all"
+    )
     data.train_dataloader()  # raises if the batches cannot be made
     if cfg.monitor_split == "test":
         data.validate_on_test()

@@ -165,7 +165,7 @@ def check_only(
 
 def _step_flops(method: Method, data: SkeletonDataModule) -> float:
     """Operations of a training step: backward takes twice as many as forward."""
-    return 3.0 * data.step_clips * flops_per_clip(method, data.train)
+    return 3.0 * data.train_batch_size * flops_per_clip(method, data.train)
 
 
 def _time(

@@ -44,8 +44,8 @@ def create_run_dir(
     command = ["python", "-m", "maskclr_pl.train", *overrides]
     values = collect_environment(data, trainer.strategy.root_device, trainer.world_size, command)
     write_environment(folder, values, new=not cfg.resume)
-    if cfg.data.labelled is not None:
-        write_lines(folder / "labelled.txt", data.train.names)
+    if cfg.data.label_fraction is not None:
+        write_lines(folder / "labeled.txt", data.train.names)
     # written last: a folder with config.yaml is a run that can be resumed
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
 

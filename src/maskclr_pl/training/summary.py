@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maskclr_pl.cli import log
 from maskclr_pl.command_line import shell_command
-from maskclr_pl.data.coverage import nobody_notes, training_notes
+from maskclr_pl.data.coverage import empty_clip_notes, training_notes
 from maskclr_pl.data.datamodule import SkeletonDataModule
 from maskclr_pl.methods import Classifier, Method
 from maskclr_pl.reporting.accuracy import format_accuracy
@@ -44,7 +44,7 @@ def log_setup(
     for line in lines:
         log.info("%s", line)
     rows = {"training": data.train.rows, "validation": data.val.rows, "test": data.test.rows}
-    notes = [*nobody_notes(data.store, rows), *layout_notes(method.skeleton, clip.pairs)]
+    notes = [*empty_clip_notes(data.store, rows), *layout_notes(method.skeleton, clip.pairs)]
     if isinstance(method, Classifier) and not method.needs_exemplars:
         notes += training_notes(data.train.labels, data.test.labels, data.store)
     if cfg.monitor_split == "test":

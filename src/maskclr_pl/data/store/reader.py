@@ -1,7 +1,7 @@
-"""The store: one HDF5 file a data set, whatever format it came in.
+"""The store: one HDF5 file per data set, whatever the source format.
 
-A row is one person in one frame. The rows of a recording stand together, person after person, so
-that a clip is one slice; they are uncompressed, so that the file can be memory-mapped.
+A row is one person in one frame. The rows of a recording are contiguous, person after person, so
+that a clip is one slice. They are uncompressed, so that the file can be memory-mapped.
 """
 
 import json
@@ -52,8 +52,8 @@ class Recording:
     setup: int = -1
 
 
-def scores_as_zeros(recording: Recording) -> Recording:
-    """3D joints with their scores spent: a joint that was not found is zeros, none has a score."""
+def apply_scores(recording: Recording) -> Recording:
+    """Set 3D joints without a score above 0 to zero, and drop the scores."""
     keypoint, score = recording.keypoint, recording.score
     if score is None or keypoint.shape[-1] != 3 or score.shape != keypoint.shape[:-1]:
         return recording
@@ -65,46 +65,46 @@ def scores_as_zeros(recording: Recording) -> Recording:
 class Store:
     """Read access to a data set; opening reads metadata only.
 
-    The rows are memory-mapped at the first access in each process, so an object of this class may
-    be sent to the workers of a data loader.
+    Rows are memory-mapped at the first access in each process, so that stores can be sent to
+    workers of a data loader.
 
     Args:
         path: A file written by `prepare`.
 
     Raises:
-        InputError: If the file is missing, no store, damaged, or from a newer version.
+        InputError: If the file is missing, damaged, not a store, or from a newer version.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not os.path.isfile(self.path):  # unlike Path.is_file, False for an impossible name
             raise InputError(
-                f"{self.path}: no such file; make it with `{_prepare('FILE.pkl', self.path)}`"
+                f"{self.path}: no such file; create it with `{_prepare('FILE.pkl', self.path)}`"
             )
         with self._opened() as file:
             self._read_metadata(file)
 
     @contextmanager
     def _opened(self) -> Iterator[h5py.File]:
-        """The file; whatever goes wrong while it is read becomes an InputError."""
+        """Open the file; any error while it is read becomes an InputError."""
         try:
             with open_hdf5(self.path) as file:
                 yield file
         except InputError:
             raise
-        except Exception as error:  # a damaged file can raise nearly anything
+        except Exception as error:  # damaged files raise errors of many types
             pickled = self.path.suffix == ".pkl"
             line = _prepare(self.path if pickled else "FILE.pkl", self.path.with_suffix(".h5"))
             raise InputError(
                 f"{self.path}: {'a pickle, not a store' if pickled else 'not a complete store'}; "
-                f"make one with `{line}`"
+                f"create one with `{line}`"
             ) from error
 
     def _read_metadata(self, file: h5py.File) -> None:
         version = int(read_attribute(file, "format_version", -1))
         if version > FORMAT_VERSION:
             raise InputError(
-                f"{self.path}: written in store format {version}, this version reads up to "
+                f"{self.path}: store format {version}, but this version reads formats up to "
                 f"{FORMAT_VERSION}; update maskclr_pl or prepare the data again"
             )
         if version < 1:
@@ -127,7 +127,7 @@ class Store:
         self.start = _integers(file["start"], clips, 0, rows)
         end = (self.frames * self.persons).cumsum()
         if end[-1] != rows or not np.array_equal(self.start[1:], end[:-1]) or self.start[0]:
-            raise ValueError("the recordings are not one after the other")
+            raise ValueError("recordings are not contiguous")
         self.label = _integers(file["label"], clips, 0, len(self.class_names))
         self.frame_size = None
         if self.coordinates == "pixels":
@@ -142,7 +142,7 @@ class Store:
         }
 
     def _check_layout(self) -> None:
-        """Whether the rows are as large as they must be, and all there."""
+        """Check shapes, dtypes, and completeness of the rows."""
         rows, joints = self._layout["keypoint"][1][0], len(self.skeleton)
         channels = DIMENSIONS[self.coordinates]
         shapes = {"keypoint": (rows, joints, channels), "score": (rows, joints)}
@@ -150,7 +150,7 @@ class Store:
             if shape != shapes[key] or dtype.kind not in "fiu":
                 raise ValueError(f"{key} is {shape} {dtype}")
             if self.path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
-                raise InputError(f"{self.path}: the file is cut short; make it again with prepare")
+                raise InputError(f"{self.path}: the file is truncated; run prepare again")
 
     def __len__(self) -> int:
         return len(self.label)
@@ -160,7 +160,7 @@ class Store:
 
     @property
     def channels(self) -> int:
-        """Channels of a clip: 3 in either case, (x, y, confidence) or (x, y, z)."""
+        """Channels of a clip: always 3, (x, y, confidence) or (x, y, z)."""
         return 3
 
     @cached_property
@@ -171,31 +171,31 @@ class Store:
         }
 
     def name(self, index: int) -> str:
-        """Name of a recording."""
+        """Return the name of a recording."""
         return self._name[index].decode(errors="replace")
 
     def skipped(self) -> list[tuple[str, str]]:
-        """(name, reason) of the recordings that `prepare on_error=skip` left out."""
+        """Return (name, reason) of the recordings skipped by `prepare on_error=skip`."""
         with self._opened() as file:
             texts = read_dataset(file["skipped"], "O") if "skipped" in file else ()
             return [
-                (name.decode(errors="replace"), why.decode(errors="replace")) for name, why in texts
+                (name.decode(errors="replace"), reason.decode(errors="replace"))
+                for name, reason in texts
             ]
 
     def rows(self, split: str) -> np.ndarray:
-        """Indices of the recordings of a split.
+        """Return the indices of the recordings of a split.
 
         Raises:
             InputError: If there is no such split.
         """
         if split not in self.splits:
-            raise InputError(
-                f"{self.path}: no split {split!r}; it has: {', '.join(self.splits) or 'none'}"
-            )
+            available = ", ".join(self.splits) or "none"
+            raise InputError(f"{self.path}: no split {split!r}; available splits: {available}")
         return self.splits[split]
 
     def recording(self, index: int) -> Recording:
-        """A recording in the precision it was stored in."""
+        """Return a recording in its stored precision."""
         frames, persons = int(self.frames[index]), int(self.persons[index])
         rows = slice(int(self.start[index]), int(self.start[index]) + frames * persons)
         keypoint, score = self._rows["keypoint"], self._rows.get("score")
@@ -215,18 +215,18 @@ class Store:
 
 
 def _prepare(source: str | Path, store: Path) -> str:
-    """The command that makes a store, as the most frequent case has it."""
+    """Format the command that creates a store, for the most frequent case."""
     return shell_command("prepare", "source=pyskl", input=source, output=store, skeleton="coco17")
 
 
 def _text(name: Any) -> str:
-    """A name as text that can be shown."""
+    """Make a name printable."""
     return str(name).encode(errors="replace").decode()
 
 
 def _integers(dataset: h5py.Dataset, shape: tuple[int, ...], first: int, end: int) -> np.ndarray:
-    """A table of integers from `first` up to, not including, `end`."""
+    """Read integers in [first, end); raise ValueError for others."""
     table = read_dataset(dataset, "iu", shape)
     if not ((table >= first) & (table < end)).all():
-        raise ValueError(f"{dataset.name} has numbers out of range")
+        raise ValueError(f"{dataset.name} has values out of range")
     return table.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Rows of recordings on their way into a store, kept over an interruption."""
+"""Scratch files of a store being written, which survive interruptions."""
 
 import hashlib
 import json
@@ -19,36 +19,36 @@ _FORMAT = ("dtype", "joints", "channels", "scored")
 
 
 @dataclass(frozen=True)
-class Unusable:
-    """A recording that could not be read, and why."""
+class SkippedRecording:
+    """A recording that cannot be stored, and the reason."""
 
     name: str
     reason: str
 
 
 class Spool:
-    """A folder with the rows so far, and a table with a line per recording.
+    """Folder with the rows written so far, and a journal with one line per recording.
 
-    The rows are appended as they come and the store is put together at the end, since HDF5 needs
-    to know how many there are. After an interruption, the recordings whose rows are complete are
-    taken over, if the same source is converted in the same way.
+    Rows are appended as they arrive; the store is written at the end because HDF5 needs to know
+    their number. After an interruption, recordings with complete rows are reused if source and
+    conversion are the same.
 
     Args:
-        folder: Made if it does not exist.
-        key: Says what is converted, and how. A folder of another key is emptied.
-        skips: Whether what was skipped is taken over; otherwise only the recordings before it.
+        folder: Created if it does not exist.
+        key: Identifies source and conversion. A folder with another key is emptied.
+        skips: Reuse skipped recordings, too; otherwise only the recordings before the first one.
 
     Raises:
-        InputError: If another process is writing there.
+        InputError: If another process writes to the folder.
     """
 
     def __init__(self, folder: Path, key: str, skips: bool = True):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
-        self.skipped: list[Unusable] = []
+        self.skipped: list[SkippedRecording] = []
         self.format: dict[str, Any] = {}
-        """dtype, joints, channels, scored of all recordings; empty before the first."""
+        """dtype, joints, channels, and scored of all recordings; empty before the first."""
         self._seen: set[str] = set()
         self._table, self._keypoint, self._score = (
             open(folder / name, "ab+")  # noqa: SIM115  # closed by close()
@@ -63,16 +63,16 @@ class Spool:
         self._restore(key, skips)
 
     def __len__(self) -> int:
-        """Recordings done, stored or skipped."""
+        """Count the recordings stored or skipped."""
         return len(self.columns["name"]) + len(self.skipped)
 
     def flush(self) -> None:
-        """Write out what is buffered."""
+        """Flush all buffers."""
         for file in (self._table, self._keypoint, self._score):
             file.flush()
 
     def close(self) -> None:
-        """Write out what is buffered, and let others write here."""
+        """Flush all buffers and release the lock."""
         for file in (self._table, self._keypoint, self._score):
             file.close()
 
@@ -80,7 +80,7 @@ class Spool:
         """Append a checked recording.
 
         Raises:
-            InputError: If its name is taken, or it is of another kind than the first.
+            InputError: If its name repeats, or its format differs from that of the first.
         """
         keypoint, score, name = recording.keypoint, recording.score, recording.name
         if name in self._seen:
@@ -91,7 +91,7 @@ class Spool:
             "channels": keypoint.shape[3],
             "scored": score is not None,
         }
-        self._same_kind(name, kind)
+        self._check_format(name, kind)
         rows = np.ascontiguousarray(keypoint, dtype=kind["dtype"])
         self._keypoint.write(rows.data)
         if score is not None:
@@ -106,47 +106,45 @@ class Spool:
             **{key: getattr(recording, key) for key in ATTRIBUTES},
         }
         self._write(line | kind)
-        self._take(line, kind)
+        self._append(line, kind)
 
-    def skip(self, unusable: Unusable) -> None:
-        """Note a recording that is left out."""
-        line = {"name": unusable.name, "skipped": unusable.reason}
-        self._write(line)
-        self.skipped.append(unusable)
+    def skip(self, recording: SkippedRecording) -> None:
+        """Record a recording that is left out."""
+        self._write({"name": recording.name, "skipped": recording.reason})
+        self.skipped.append(recording)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         data = json.dumps(line).encode()
         self._table.write(_checksum(data) + b" " + data + b"\n")
 
-    def _same_kind(self, name: str, kind: Mapping[str, Any]) -> None:
+    def _check_format(self, name: str, kind: Mapping[str, Any]) -> None:
         if not self.format or self.format == kind:
             return
         first, old = self.columns["name"][0], self.format
         if kind["channels"] != old["channels"] or kind["scored"] != old["scored"]:
-            scored = "a" if kind["scored"] else "no"
+            scored = "scores" if kind["scored"] else "no scores"
             raise InputError(
-                f"clip {name!r}: it has {kind['channels']} channels and {scored} score, unlike "
-                f"clip {first!r}"
+                f"clip {name!r} has {kind['channels']} channels and {scored}, unlike clip {first!r}"
             )
-        here, there = np.dtype(kind["dtype"]), np.dtype(old["dtype"])
-        raise InputError(f"clip {name!r}: it is {here}, unlike clip {first!r} ({there})")
+        dtype, first_dtype = np.dtype(kind["dtype"]), np.dtype(old["dtype"])
+        raise InputError(f"clip {name!r} has dtype {dtype}, clip {first!r} has {first_dtype}")
 
-    def _take(self, line: Mapping[str, Any], kind: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any], kind: Mapping[str, Any]) -> None:
         self.format = dict(kind)
         self._seen.add(line["name"])
         for column in COLUMNS:
             self.columns[column].append(line[column])
 
     def _restore(self, key: str, skips: bool) -> None:
-        """Take over the lines whose rows are complete; without any, start anew."""
+        """Reuse the journal lines whose rows are complete; without any, start over."""
         ends = {"keypoint": 0, "score": 0, "table": 0}
-        there = {name: (self.folder / name).stat().st_size for name in ends}
+        sizes = {name: (self.folder / name).stat().st_size for name in ends}
         self._table.seek(0)
         header = json.dumps({"key": key}).encode() + b"\n"
         if key and self._table.readline() == header:
             ends["table"] = len(header)
             for raw in self._table:
-                if not self._restore_line(raw, ends, there, skips):
+                if not self._restore_line(raw, ends, sizes, skips):
                     break
         for name, file in zip(ends, (self._keypoint, self._score, self._table), strict=True):
             file.truncate(ends[name])
@@ -154,7 +152,7 @@ class Spool:
             self._table.write(header)
 
     def _restore_line(
-        self, raw: bytes, ends: dict[str, int], there: Mapping[str, int], skips: bool
+        self, raw: bytes, ends: dict[str, int], sizes: Mapping[str, int], skips: bool
     ) -> bool:
         checksum, _, data = raw.removesuffix(b"\n").partition(b" ")
         if not raw.endswith(b"\n") or checksum != _checksum(data):  # cut in the middle, or damaged
@@ -163,16 +161,16 @@ class Spool:
         if "skipped" in line and not skips:
             return False
         if "skipped" in line:
-            self.skipped.append(Unusable(line["name"], line["skipped"]))
+            self.skipped.append(SkippedRecording(line["name"], line["skipped"]))
         else:
             kind = {part: line[part] for part in _FORMAT}
             joints = line["frames"] * line["persons"] * line["joints"]
             size = joints * line["channels"] * np.dtype(line["dtype"]).itemsize
             keypoint, score = ends["keypoint"] + size, ends["score"] + 2 * joints * line["scored"]
-            if keypoint > there["keypoint"] or score > there["score"]:
+            if keypoint > sizes["keypoint"] or score > sizes["score"]:
                 return False
             ends.update(keypoint=keypoint, score=score)
-            self._take(line, kind)
+            self._append(line, kind)
         ends["table"] += len(raw)
         return True
 
@@ -182,12 +180,12 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _digest(rows: np.ndarray, score: np.ndarray | None) -> int:
-    """A hash of the poses; 0 where nobody is seen, since such recordings are not copies."""
+    """Hash the poses; 0 without a visible person, since such recordings are no duplicates."""
     if score is not None and rows.shape[3] == 2:  # clips of metres have no scores
-        seen: np.ndarray = score > 0
+        visible: np.ndarray = score > 0
     else:
-        seen = rows
-    if not rows.any() or not seen.any():
+        visible = rows
+    if not rows.any() or not visible.any():
         return 0
     content = hashlib.blake2b(rows.data, digest_size=8, salt=str(rows.shape[:2]).encode()[:16])
     return int.from_bytes(content.digest(), "little")

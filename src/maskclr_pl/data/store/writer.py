@@ -1,4 +1,4 @@
-"""Writing a store: check every recording, stream the rows, appear under its name when complete."""
+"""Writing of stores: validate recordings, stream rows, rename the complete file into place."""
 
 import contextlib
 import json
@@ -13,25 +13,25 @@ import h5py
 import numpy as np
 
 from maskclr_pl import __version__
-from maskclr_pl.data.store.checks import UNSTORABLE, check_recording, is_storable
+from maskclr_pl.data.store.checks import INVALID_NAME, check_recording, is_valid_name
 from maskclr_pl.data.store.reader import ATTRIBUTES, FORMAT_VERSION, Recording, Store
-from maskclr_pl.data.store.spool import Spool, Unusable
+from maskclr_pl.data.store.spool import SkippedRecording, Spool
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import InputError, printable
 
-Items = Iterable[Recording | Unusable]
+Recordings = Iterable[Recording | SkippedRecording]
 Splits = Mapping[str, Sequence[str]]
-Table = Mapping[str, Sequence[Any]]
-"""What is known of each recording: name, label, subject, digest and more (`spool.COLUMNS`)."""
+Columns = Mapping[str, Sequence[Any]]
+"""Metadata of all recordings by column: name, label, subject, digest, ... (`spool.COLUMNS`)."""
 _COPY_ROWS = 1 << 18
 
 
 def write_store(
     path: str | Path,
-    recordings: Items | Callable[[int], Items],
+    recordings: Recordings | Callable[[int], Recordings],
     *,
     skeleton: Skeleton,
-    splits: Splits | Callable[[Table], Splits],
+    splits: Splits | Callable[[Columns], Splits],
     class_names: Sequence[str] | None = None,
     source_hash: str = "",
     on_error: Literal["stop", "skip"] = "stop",
@@ -39,38 +39,37 @@ def write_store(
 ) -> Store:
     """Write recordings to a new store; memory use does not grow with their size.
 
-    The rows are collected in a hidden folder beside the store, which appears under its name only
-    when it is complete.
+    Rows are collected in a hidden folder beside the store, which appears under its name only when
+    it is complete.
 
     Args:
-        path: The store to write. It is replaced if it exists.
-        recordings: What a source yields, all of the same kind; or, to resume, a function from the
-            number of recordings that are done already to the others.
+        path: Store to write; replaced if it exists.
+        recordings: Recordings of one kind; or, to resume, a function from the number of completed
+            recordings to the remaining ones.
         skeleton: Joint layout of the recordings.
-        splits: Split name -> names of recordings; or a function that divides them when all are
-            read.
+        splits: Split name -> names of recordings; or a function that returns it from the columns
+            when all recordings are read.
         class_names: One name per class; by default the class numbers.
         source_hash: SHA-256 of the source, stored as an attribute.
-        on_error: At a recording that cannot be used, `stop` raises its error; `skip` leaves it
-            out, and the store lists it with the reason (`Store.skipped`).
-        resume_key: Says what is converted, and how. If it is given, what was done is kept
-            whatever stops the writing (an interruption, a reading process that was killed, an
-            unusable recording) but a full disk, and the next call with this key goes on from
-            there; otherwise nothing is left behind.
+        on_error: For an invalid recording, `stop` raises its error; `skip` omits it, and the store
+            lists it with the reason (`Store.skipped`).
+        resume_key: Identifies source and conversion. If given, progress is kept after any
+            interruption except a full disk, and the next call with this key continues; otherwise
+            nothing is left behind.
 
     Raises:
-        InputError: If a recording is unusable (see `check_recording`), names repeat, a split names
+        InputError: If a recording is invalid (see `check_recording`), names repeat, a split names
             absent recordings, or the disk is full.
     """
-    given, path = Path(path), Path(os.path.realpath(path))  # a link to another disk stays a link
-    made = [folder for folder in path.parents if not os.path.exists(folder)]
-    # what cannot be resumed may be written by several processes at a time: the last one stays
-    owner = "" if resume_key else f".{os.getpid()}"
-    scratch = path.with_name(f".{path.name}{owner}.partial")
+    given, path = Path(path), Path(os.path.realpath(path))  # keeps a link to another disk
+    new_folders = [folder for folder in path.parents if not os.path.exists(folder)]
+    # without resuming, several processes may write at once: the last one wins
+    suffix = "" if resume_key else f".{os.getpid()}"
+    scratch = path.with_name(f".{path.name}{suffix}.partial")
     spool = _spool(scratch, resume_key, path, on_error)
     keep, collected = bool(resume_key), False
     try:
-        with contextlib.closing(spool):  # and locked until the store is there
+        with contextlib.closing(spool):  # locked until the store exists
             items = recordings(len(spool)) if callable(recordings) else recordings
             _collect(items, spool, skeleton, class_names, on_error)
             spool.flush()
@@ -84,14 +83,14 @@ def write_store(
         if not keep or collected:
             raise
         raise InputError(
-            f"{error}; type on_error=skip to leave it out and go on from here"
+            f"{error}; pass on_error=skip to skip it and continue from here"
         ) from error
     except OSError as error:
         keep = False
         raise InputError(f"{given}: cannot be written ({error.strerror or error})") from error
     finally:
         if not keep:
-            _clear(scratch, path, made)
+            _remove(scratch, path, new_folders)
     return Store(given)
 
 
@@ -102,75 +101,73 @@ def _spool(folder: Path, key: str, path: Path, on_error: str) -> Spool:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _clear(scratch: Path, path: Path, made: Sequence[Path]) -> None:
+def _remove(scratch: Path, path: Path, new_folders: Sequence[Path]) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     if not path.exists():
-        for folder in made:
+        for folder in new_folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
 def _collect(
-    items: Items,
+    items: Recordings,
     spool: Spool,
     skeleton: Skeleton,
     class_names: Sequence[str] | None,
     on_error: str,
 ) -> None:
-    """Check the recordings and append them to the spool."""
+    """Validate recordings and append them to the spool."""
     classes = None if class_names is None else len(class_names)
-    odd = next((name for name in class_names or () if not is_storable(name)), None)
-    if odd is not None:
-        raise InputError(f"class {odd!r}: {UNSTORABLE}")
+    invalid = next((name for name in class_names or () if not is_valid_name(name)), None)
+    if invalid is not None:
+        raise InputError(f"class {invalid!r}: {INVALID_NAME}")
     for item in items:
         try:
-            if isinstance(item, Unusable):
+            if isinstance(item, SkippedRecording):
                 raise InputError(item.reason)
             check_recording(item, skeleton, classes)
             spool.add(item)
         except InputError as error:
             if on_error == "stop":
                 raise
-            spool.skip(Unusable(item.name, str(error)))
+            spool.skip(SkippedRecording(item.name, str(error)))
     if not spool.format:
         if not spool.skipped:
             raise InputError("no recordings found in the source")
         raise InputError(
-            f"none of the {len(spool.skipped)} recordings can be used; the first: "
-            f"{spool.skipped[0].reason}"
+            f"all {len(spool.skipped)} recordings are invalid; the first: {spool.skipped[0].reason}"
         )
 
 
 def split_indices(
     names: Sequence[str], splits: Mapping[str, Sequence[str]], skip: bool = False
-) -> tuple[dict[str, np.ndarray], list[Unusable]]:
-    """Rows of each split, and the names that are not there.
+) -> tuple[dict[str, np.ndarray], list[SkippedRecording]]:
+    """Return the row indices of each split, and the recordings that do not exist.
 
     Raises:
-        InputError: If a split has no plain name, names a recording twice, or, unless `skip`, names
-            one that is not there.
+        InputError: If a split has an invalid name, names a recording twice, or, unless `skip`,
+            names one that does not exist.
     """
     row = {name: i for i, name in enumerate(names)}
     indices, absent = {}, []
     for split, members in splits.items():
-        if not is_storable(split) or "/" in split or split in (".", ".."):
+        if not is_valid_name(split) or "/" in split or split in (".", ".."):
+            raise InputError(f"split {split!r}: split names must be plain text without slashes")
+        repeated = next((name for name, n in Counter(members).items() if n > 1), None)
+        if repeated is not None:
+            raise InputError(f"split {split!r} names clip {repeated!r} twice")
+        missing = [name for name in members if name not in row]
+        if missing and not skip:
             raise InputError(
-                f"split {split!r}: a split needs a name of plain text, without slashes"
-            )
-        twice = next((name for name, times in Counter(members).items() if times > 1), None)
-        if twice is not None:
-            raise InputError(f"split {split!r} names clip {twice!r} twice")
-        gone = [name for name in members if name not in row]
-        if gone and not skip:
-            raise InputError(
-                f"split {split!r} names {len(gone)} of {len(members)} clips that are not in the "
-                f"file, the first is {gone[0]!r}; type on_error=skip to go on without them"
+                f"split {split!r}: {len(missing)} of {len(members)} clips are not in the file, for "
+                f"example {missing[0]!r}; pass on_error=skip to continue without them"
             )
         absent += [
-            Unusable(name, f"split {split!r} names it, but it is not there") for name in gone
+            SkippedRecording(name, f"listed in split {split!r} but not in the file")
+            for name in missing
         ]
-        there = [row[name] for name in members if name in row]
-        indices[split] = np.array(there, dtype=np.int64)
+        existing = [row[name] for name in members if name in row]
+        indices[split] = np.array(existing, dtype=np.int64)
     return indices, absent
 
 
@@ -183,11 +180,11 @@ def _fill(
     source_hash: str,
     on_error: str,
 ) -> None:
-    """Put the HDF5 file together."""
+    """Write the HDF5 file from the spool."""
     table, kind = spool.columns, spool.format
     indices, absent = split_indices(table["name"], splits, skip=on_error == "skip")
-    known = {one.name for one in spool.skipped}
-    skipped = [*spool.skipped, *(one for one in absent if one.name not in known)]
+    reported = {recording.name for recording in spool.skipped}
+    skipped = [*spool.skipped, *(r for r in absent if r.name not in reported)]
     classes = class_names or [str(i) for i in range(max(table["label"]) + 1)]
     persons, frames = (np.array(table[key], dtype=np.int64) for key in ("persons", "frames"))
     rows = frames * persons
@@ -209,8 +206,8 @@ def _fill(
         for split, members in indices.items():
             file[f"splits/{split}"] = members
         if skipped:
-            texts = [(printable(one.name), printable(one.reason)) for one in skipped]
-            file.create_dataset("skipped", data=texts, dtype=h5py.string_dtype())
+            reasons = [(printable(r.name), printable(r.reason)) for r in skipped]
+            file.create_dataset("skipped", data=reasons, dtype=h5py.string_dtype())
         file.attrs.update(
             format_version=FORMAT_VERSION,
             written_by=f"maskclr_pl {__version__}",

@@ -59,7 +59,7 @@ def embed_all(
     device = trainer.strategy.root_device
     method.to(device)
     batches: list[tuple[Tensor, ...]] = []
-    for batch in trainer.datamodule.in_order(clips.as_tested()):  # type: ignore[attr-defined]
+    for batch in trainer.datamodule.sequential_loader(clips.eval_view()):  # type: ignore[attr-defined]
         batch = method.transfer_batch_to_device(batch, device, 0)
         with trainer.precision_plugin.forward_context():
             features = embed(batch).float()

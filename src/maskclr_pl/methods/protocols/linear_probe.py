@@ -64,7 +64,7 @@ class LinearProbe(Classifier):
         """Tell the data module before its loaders start that poses are not needed."""
         if stage == "fit":
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            data.train, data.val = data.train.without_poses(), data.val.without_poses()
+            data.train, data.val = data.train.labels_only(), data.val.labels_only()
 
     def on_fit_start(self) -> None:
         """Compute the features of all clips, after a checkpoint was loaded."""

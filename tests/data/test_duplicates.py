@@ -38,7 +38,7 @@ def test_training_clips_that_are_copies_of_test_clips_are_left_out(tmp_path):
     kept = {*data.train.names, *data.val.names}
     assert kept == {f"a{i}" for i in range(20) if i not in (3, 7)}
     assert data.test.names == ["b0", "b1", "b2", "b3"]
-    assert data.notes == ["2 clips of train are left out, they are copies of clips of test"]
+    assert data.notes == ["2 clips of train are dropped: same poses as clips of test"]
 
 
 def test_nor_is_a_checkpoint_chosen_on_them(tmp_path):
@@ -51,7 +51,7 @@ def test_nor_is_a_checkpoint_chosen_on_them(tmp_path):
 def test_copies_of_validation_clips_do_not_train_either(tmp_path):
     data = module(tmp_path, [1, 2, 1, 3], [9], train_split="rest", val_split="val")
     assert (data.train.names, data.val.names) == (["a1", "a3"], ["a0"])
-    assert data.notes == ["1 clips of rest are left out, they are copies of clips of validation"]
+    assert data.notes == ["1 clips of rest are dropped: same poses as clips of validation"]
 
 
 def test_a_checkpoint_is_not_chosen_on_copies_of_test_clips(tmp_path):
@@ -63,28 +63,28 @@ def test_a_checkpoint_is_not_chosen_on_copies_of_test_clips(tmp_path):
         module(tmp_path, [2, 1, 3, 4], seeds[1], **splits)
     data = module(tmp_path, *seeds, train_split="val", val_split="rest")
     assert (data.train.names, data.val.names) == (["a0"], ["a2", "a3"])
-    assert data.notes == ["1 clips of rest are left out, they are copies of clips of test"]
-    with pytest.raises(InputError, match=r"1 clips of split 'rest' are copies.*first is 'a1'"):
-        module(tmp_path, *seeds, train_split="val", val_split="rest", copies="refuse")
-    data = module(tmp_path, *seeds, train_split="val", val_split="rest", copies="keep")
+    assert data.notes == ["1 clips of rest are dropped: same poses as clips of test"]
+    with pytest.raises(InputError, match=r"1 clips of split 'rest' have.*example 'a1'"):
+        module(tmp_path, *seeds, train_split="val", val_split="rest", duplicates="refuse")
+    data = module(tmp_path, *seeds, train_split="val", val_split="rest", duplicates="keep")
     assert data.val.names == ["a1", "a2", "a3"]
 
 
-@pytest.mark.parametrize("copies", ["drop", "refuse", "keep"])
-def test_a_test_split_may_be_given_for_validation(tmp_path, copies):
+@pytest.mark.parametrize("duplicates", ["drop", "refuse", "keep"])
+def test_a_test_split_may_be_given_for_validation(tmp_path, duplicates):
     """Also one with the same poses twice: these are the clips that were asked for."""
-    data = module(tmp_path, [1, 2, 3], [7, 8, 7], val_split="test", copies=copies)
+    data = module(tmp_path, [1, 2, 3], [7, 8, 7], val_split="test", duplicates=duplicates)
     assert data.val.names == data.test.names == ["b0", "b1", "b2"]
     assert data.train.names == ["a0", "a1", "a2"]
     assert data.notes == [
-        "3 clips of test are in test, too: they choose the checkpoint that is tested on them"
+        "3 clips of test are also in test: the checkpoint is selected on clips it is tested on"
     ]
 
 
 def test_copies_may_be_refused_or_kept(tmp_path):
-    with pytest.raises(InputError, match=r"1 clips of split 'train' are copies.*first is 'a2'"):
-        module(tmp_path, range(9), [2], copies="refuse")
-    data = module(tmp_path, range(9), [2], copies="keep")
+    with pytest.raises(InputError, match=r"1 clips of split 'train' have.*example 'a2'"):
+        module(tmp_path, range(9), [2], duplicates="refuse")
+    data = module(tmp_path, range(9), [2], duplicates="keep")
     assert len(data.train) + len(data.val) == 9
     assert not data.notes
 
