@@ -86,7 +86,7 @@ def test_clips_that_select_on_test_does_not_use(tmp_path):
         (["data.val_fraction=-0.5"], r"data\.val_fraction=-0\.5: expected the share"),
         (
             ["data.balanced={classes:4,samples:2}", "data.batch_size=32"],
-            r"data\.batch_size=32, but data\.balanced gives batches of 4 classes x 2 clips = 8",
+            r"data\.batch_size=32, but data\.balanced makes batches of 4 classes x 2 clips = 8",
         ),
         (["data.balanced={classes:4}"], r"data\.balanced=.*expected \{classes: P, samples: K\}"),
         ([*DDP, "trainer.devices=3"], r"batches of 32 clips, which 3 devices.*gives 30 or 33"),
@@ -147,5 +147,5 @@ def test_lines_about_batches(tmp_path):
     assert data.batch_line(4, 1) == "8 clips: 2 on each of 4 devices"
     assert data.batch_line(1, 3) == "8 clips: 3 batches (24 clips) per optimizer step"
     data.check_devices(4)
-    with pytest.raises(InputError, match=r"18 training clips for 10 devices, expected 20 or more"):
+    with pytest.raises(InputError, match=r"18 training clips for 10 devices, expected at least 20"):
         toy_data(toy_store(tmp_path), batch_size=20).check_devices(10)

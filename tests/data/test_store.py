@@ -478,7 +478,7 @@ def test_an_interrupted_prepare_keeps_the_earlier_store_and_its_progress(
     assert "reading" in out
     assert process.returncode == 128 + number
     assert err == "stopped\n"
-    assert "the same command goes on" in out
+    assert "repeat the command to continue" in out
     found = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     assert found == before
     assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == [".s.h5.partial"]
