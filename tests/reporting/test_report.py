@@ -5,12 +5,9 @@ import re
 from functools import partial
 
 import pytest
-from markupsafe import Markup
 
-from maskclr_pl.reporting.html import Section, Text, images_in, render_page, smallest_file
-from maskclr_pl.reporting.run_groups import CORRUPTED, Model
-from maskclr_pl.runs.results import read_table, write_table
-from tests.helpers.browser import CHROMIUM, Outline, visit
+from maskclr_pl.runs.results import read_table
+from tests.helpers.browser import Outline
 from tests.helpers.commands import in_process, refused
 from tests.helpers.run_folders import CLASSES, run_folder
 
@@ -247,21 +244,6 @@ def test_inconsistent_clean_accuracy_is_a_caveat(tmp_path, report):
     assert "robustness.csv of a has a clean top-1 of 40.0, metrics.json of 70.0" in words
 
 
-def test_mean_over_corruptions_excludes_attacks_and_sensors(tmp_path):
-    """What an attack or another sensor does stands for itself."""
-    run = run_folder(tmp_path / "a", 0.8)
-    rows = read_table(run / "robustness.csv")
-    for name, top1 in (("frame_drop", 60.0), ("adversarial", 1.0), ("second_store", 2.0)):
-        rows += [{**rows[1], "corruption": name}]
-        rows += [{**rows[1], "corruption": name, "level": "1.0", "top1": str(top1)}]
-    write_table(run / "robustness.csv", rows)
-    model = Model("a", (run,))
-    assert model.values["adversarial"] == [1.0]
-    assert model.values[CORRUPTED] == pytest.approx([(60 + (80 + 40) / 2) / 2])
-    # clip by clip only joint_occlusion is known
-    assert set(model.scores) == {"clean", "joint_occlusion"}
-
-
 def test_differing_settings_are_listed(tmp_path, report):
     run_folder(tmp_path / "a", loss={"weights": {"ce": 1.0}})
     run_folder(tmp_path / "b", loss={"weights": {"ce": 1.0, "class": 0.1}}, seed=3)
@@ -288,20 +270,6 @@ def test_damaged_files_are_refused(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_pictures(tmp_path):
-    svg, png, gif, large = (tmp_path / name for name in ("a.svg", "a.png", "a.gif", "b.gif"))
-    svg.write_bytes(b"1" * 10)
-    png.write_bytes(b"1" * 5)
-    gif.write_bytes(b"1")
-    large.write_bytes(b"1" * 2_000_001)
-    (tmp_path / "notes.txt").write_text("")
-    assert images_in(tmp_path) == [gif, png]
-    assert images_in(tmp_path, exclude=["a"]) == images_in(tmp_path / "none") == []
-    assert smallest_file(png) == smallest_file(svg) == svg
-    svg.write_bytes(b"1" * 400_001)
-    assert smallest_file(png) == png
-
-
 def test_page_size_is_limited(tmp_path, report):
     run = run_folder(tmp_path / "a")
     (run / "figures").mkdir()
@@ -310,36 +278,3 @@ def test_page_size_is_limited(tmp_path, report):
     folder = report("runs=[a]")
     assert "1 more in a/figures, too large for one page" in outline(folder).words
     assert (folder / "report.html").stat().st_size < 10_000_000
-
-
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium; on Debian and Ubuntu: apt install chromium"
-)
-
-
-@needs_browser
-def test_browser_shows_the_page_without_requests(tmp_path, report):
-    """No script, no error, no request; and what is written is what is shown."""
-    evil = {"classes": [EVIL, "b", "c"]}
-    seen = visit(report(*two_models(tmp_path, **evil)) / "report.html", tmp_path)
-    assert seen.console == []
-    assert seen.requests == []
-    assert "&lt;script&gt;alert(1)" in seen.document
-    assert "ours minus twin" in seen.document
-
-
-@needs_browser
-def test_browser_detects_requests_and_scripts(tmp_path):
-    """The same look at a page with all that ours must not have."""
-    bad = '<img src="http://127.0.0.1:9/x.png"><script>undefined_function()</script>'
-    (tmp_path / "bad.html").write_text(f"<!DOCTYPE html><body>{bad}</body>")
-    seen = visit(tmp_path / "bad.html", tmp_path)
-    assert seen.requests == ["http://127.0.0.1:9/x.png"]
-    assert any("undefined_function is not defined" in line for line in seen.console)
-    # and were something to get in, the page itself would forbid it
-    (tmp_path / "page.html").write_text(
-        render_page("t", "s", [], [Section("x", [Text(Markup(bad))])])
-    )
-    seen = visit(tmp_path / "page.html", tmp_path)
-    assert seen.requests == []
-    assert any("Content Security Policy" in line for line in seen.console)
