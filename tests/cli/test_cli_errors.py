@@ -201,7 +201,7 @@ MISTAKES = {
     "a strategy that forgets": (
         "train",
         train("trainer.strategy=ddp_spawn", "trainer.devices=2"),
-        r"trainer\.strategy=ddp_spawn keeps .*; type trainer\.strategy=ddp",
+        r"trainer\.strategy=ddp_spawn .*; pass trainer\.strategy=ddp",
     ),
     # values that are missing
     "no data path": ("train", ["data=custom"], r"data\.path is missing; pass data\.path="),
@@ -321,7 +321,11 @@ MISTAKES = {
         ["resume=WORLD/half"],
         r"resume=.*half: neither a readable config\.yaml nor a checkpoint in this folder; pass",
     ),
-    "resume of nothing": ("train", ["resume=gone"], r"resume=gone: no config\.yaml"),
+    "resume of nothing": (
+        "train",
+        ["resume=gone"],
+        r"resume=gone: neither a readable",
+    ),
     "resume with another part": (
         "train",
         ["resume=WORLD/run", "backbone=dstformer"],
@@ -348,7 +352,7 @@ MISTAKES = {
         train("output_dir=WORLD/data.pkl"),
         r"data\.pkl: cannot be written \(File exists\); use a place",
     ),
-    "evaluate nothing": ("evaluate", ["ckpt_path=gone"], r"gone: no such checkpoint; type the run"),
+    "evaluate nothing": ("evaluate", ["ckpt_path=gone"], r"gone: no such checkpoint; pass the run"),
     "evaluate a folder": ("evaluate", ["ckpt_path=WORLD/half"], r"half: no checkpoints/best\.ckpt"),
     "evaluate another choice": (
         "evaluate",
@@ -431,7 +435,7 @@ MISTAKES = {
     "prepare over a file": (
         "prepare",
         ["input=WORLD/data.pkl", "output=WORLD/store.h5", "skeleton=coco17"],
-        r"store\.h5 exists already; type overwrite=true",
+        r"store\.h5 exists already; pass overwrite=true",
     ),
     "prepare with another skeleton": (
         "prepare",
@@ -560,7 +564,7 @@ NO_WEIGHTS = {
     "a number": (5, "its state_dict is a int, expected weights"),
     "nothing": (None, "its state_dict is a NoneType"),
     "a list": ([torch.zeros(1)], "its state_dict is a list"),
-    "lost": (LOST, r"not a checkpoint.*type backbone\.weights="),
+    "lost": (LOST, r"not a checkpoint.*pass backbone\.weights="),
     "numbers": ({"backbone.a": 5}, r"'backbone\.a' in its state_dict is not a tensor \(int\)"),
     "numbers for names": ({5: torch.zeros(1)}, "5 in its state_dict is not a tensor"),
     "a sparse tensor": ({"head.a": torch.eye(2).to_sparse()}, "'head.a' in its state_dict is no"),

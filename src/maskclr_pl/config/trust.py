@@ -1,7 +1,7 @@
-"""What a file may ask for: the classes that a configuration from a folder or checkpoint can name.
+"""Trusted classes: what a configuration from a run folder or checkpoint may instantiate.
 
-Such a configuration is plain data until Hydra makes objects of it. One rule stands before that,
-wherever it comes from: a class must be on the list, nested ones included, or be named by the user.
+Such a configuration is plain data until Hydra instantiates it. Before that, every `_target_`,
+nested ones included, must be on a list of trusted packages or named by the user.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from maskclr_pl.errors import InputError
 
 TRUSTED = ("maskclr_pl.", "torch.nn.", "torch.optim.")
-"""Where the classes of a model may come from, unless the user trusts more."""
+"""Packages whose classes a model may use, unless the user trusts more."""
 
 _LOGGERS = "lightning.pytorch.loggers."
 RUN_PARTS = (
@@ -27,7 +27,7 @@ RUN_PARTS = (
     *(f"{_LOGGERS}{name}" for name in ("CSVLogger", "TensorBoardLogger", "WandbLogger")),
     *(f"{_LOGGERS}{name}." for name in ("csv_logs", "tensorboard", "wandb")),
 )
-"""Where those of a whole run may come from: its trainer, callbacks and loggers as well."""
+"""Packages and classes for a whole run: also its trainer, callbacks and loggers."""
 
 _ARGUMENTS = {
     # others reach `wandb.init`, which takes the address that the user's API key is sent to
@@ -38,29 +38,29 @@ _ARGUMENTS = {
         )
     )
 }
-"""Class -> all arguments that a file may give it, where some are dangerous."""
+"""Class with dangerous arguments -> arguments that a file may set."""
 
 _FREE, _FREE_CALLS = 64 << 20, 1000  # bytes of tensors that any model may have, and how many
 _DEEPEST, _MOST = 64, 100_000
-"""Levels and values of a configuration; what has more is made to fill the memory."""
+"""Limits on nesting and size of a configuration, against files made to exhaust the memory."""
 
 
 def trusted_packages(
     names: Iterable[str], whole_run: bool = False, typed: Any = None
 ) -> tuple[str, ...]:
-    """The list for `refuse_untrusted`.
+    """Return the list for `refuse_untrusted`.
 
     Args:
         names: Packages that the user trusts (`trusted=`).
-        whole_run: Allow trainers, callbacks and loggers, too.
-        typed: Configuration of the command itself: what it names is the user's choice.
+        whole_run: Allow trainers, callbacks and loggers as well.
+        typed: Configuration of this command, whose classes the user chose.
     """
     own = {str(values["_target_"]) for values in _mappings(typed) if "_target_" in values}
     return (*(RUN_PARTS if whole_run else TRUSTED), *(f"{one}." for one in names), *sorted(own))
 
 
 def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
-    """Look at every part of a configuration of plain values, before anything is made of it.
+    """Check a configuration of plain values before it is instantiated.
 
     Args:
         config: Dicts, lists and plain values.
@@ -82,9 +82,9 @@ def refuse_untrusted(config: Any, path: Path, trusted: tuple[str, ...]) -> None:
 
 
 class BoundedTensors(TorchDispatchMode):
-    """Refuses to make tensors that have far more values than the weights of a file.
+    """Refuse to create tensors with far more values than the weights in a file.
 
-    A few numbers in its settings could ask for terabytes, or for a million layers.
+    A few numbers in forged settings could request terabytes, or a million layers.
 
     Args:
         path: The file, for errors.
@@ -97,7 +97,7 @@ class BoundedTensors(TorchDispatchMode):
         self._calls = _FREE_CALLS + 10 * tensors
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what is made of nothing but sizes."""
+        """Count tensors that are created from sizes alone."""
         if args and not any(isinstance(one, torch.Tensor) for one in args):
             sizes = args[0] if isinstance(args[0], list | tuple) else [max(map(_whole, args))]
             self._bytes -= 4 * math.prod(map(_whole, sizes))
@@ -145,7 +145,7 @@ def _check_class(target: str, path: Path, trusted: tuple[str, ...]) -> None:
 
 
 def _values(config: Any, path: Path) -> Iterator[Any]:
-    """The configuration and everything in it."""
+    """Yield the configuration and everything in it."""
     left, seen = [(config, 0)], 0
     while left:
         value, depth = left.pop()
