@@ -138,7 +138,7 @@ def shown_overrides() -> dict[str, list[str]]:
     return {code: overrides for code, overrides in shown.items() if overrides}
 
 
-@pytest.mark.xfail(reason="label_fraction and method=maskclr are not there yet")
+@pytest.mark.xfail(reason="label_fraction is not there yet")
 def test_shown_overrides_are_known() -> None:
     """Choices are files of their group; keys exist in a command, with the choices beside them."""
     defaults = [compose([], path.stem) for path in CONF.glob("*.yaml")]
@@ -162,7 +162,6 @@ def test_shown_overrides_are_known() -> None:
     assert not unknown, "\n".join(unknown)
 
 
-@pytest.mark.xfail(reason="method=maskclr and callbacks=early_stopping are not there yet")
 def test_configuration_page_lists_all_groups() -> None:
     page = (ROOT / "docs/reference/configuration.md").read_text()
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.+?) \|", page, flags=re.MULTILINE)
