@@ -61,11 +61,8 @@ def inspected(tmp_path, recordings, splits=None, names=None):
     return inspect_store(store)
 
 
-def told(tmp_path, recordings, splits=None, names=None):
+def problems_of(tmp_path, recordings, splits=None, names=None):
     return find_problems(inspected(tmp_path, recordings, splits, names))
-
-
-# --- numbers --------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -95,7 +92,7 @@ sizes = st.tuples(st.sampled_from((30, 90, 200)), st.sampled_from((30, 90, 200))
 
 
 @given(stores(), sizes, st.integers(1, 200), st.booleans())
-def test_all_numbers_are_those_of_plain_loops(tmp_path_factory, recordings, size, block, broken):
+def test_measures_match_plain_loops(tmp_path_factory, recordings, size, block, broken):
     path = tmp_path_factory.getbasetemp() / "inspected.h5"
     write_store(path, recordings, skeleton=BODY, splits={})
     with h5py.File(path, "r+") as file:  # what `write_store` refuses
@@ -107,7 +104,7 @@ def test_all_numbers_are_those_of_plain_loops(tmp_path_factory, recordings, size
     stored = [store.recording(i) for i in range(len(store))]
     before, measuring._VALUES = measuring._VALUES, block  # all sizes of blocks give the same
     try:
-        found = inspect_store(store)
+        contents = inspect_store(store)
     finally:
         measuring._VALUES = before
     expected = [reference.clip(one, BODY.joints) for one in stored]
@@ -121,51 +118,51 @@ def test_all_numbers_are_those_of_plain_loops(tmp_path_factory, recordings, size
         "outside",
         "swapped",
     ):
-        assert getattr(found, key).tolist() == [one[key] for one in expected], key
+        assert getattr(contents, key).tolist() == [one[key] for one in expected], key
     for key in ("size", "drop"):  # division in another precision
-        np.testing.assert_allclose(getattr(found, key), [one[key] for one in expected], rtol=1e-6)
+        np.testing.assert_allclose(
+            getattr(contents, key), [one[key] for one in expected], rtol=1e-6
+        )
     bodies = sum(one["bodies"] for one in expected)
     missing = np.sum([one["missing"] for one in expected], axis=0)
-    np.testing.assert_array_equal(found.missing, missing / (bodies or np.nan))
+    np.testing.assert_array_equal(contents.missing, missing / (bodies or np.nan))
     points = [point for one in expected for point in one["points"]]
     if points:
-        np.testing.assert_array_equal(found.low, np.min(points, axis=0))
-        np.testing.assert_array_equal(found.high, np.max(points, axis=0))
+        np.testing.assert_array_equal(contents.low, np.min(points, axis=0))
+        np.testing.assert_array_equal(contents.high, np.max(points, axis=0))
     scores = [one.score for one in stored if one.score is not None]
     if scores:
-        assert found.score == (min(s.min() for s in scores), max(s.max() for s in scores))
+        assert contents.score == (min(s.min() for s in scores), max(s.max() for s in scores))
     else:
-        assert found.score is None
-    assert summary_lines(found, full=True)[0] == f"store      {path}"
-    assert all("\n" not in line for line in (*summary_lines(found), *find_problems(found)))
+        assert contents.score is None
+    assert summary_lines(contents, full=True)[0] == f"store      {path}"
+    assert all("\n" not in line for line in (*summary_lines(contents), *find_problems(contents)))
 
 
-def test_the_layout_decides_what_a_head_is(tmp_path):
+def test_layout_without_a_head_has_no_drop(tmp_path):
     skeleton = Skeleton("hands", ("root", "left_hand", "right_hand"), (-1, 0, 0))
     points = np.arange(1, 91, dtype=np.float32).reshape(1, 10, 3, 3)
-    found = inspect_store(
+    contents = inspect_store(
         write_store(tmp_path / "s.h5", [Recording("a", 0, points)], skeleton=skeleton, splits={})
     )
-    assert np.isnan(found.drop).all()
-    assert not found.y_down  # unknown: as it should be in metres
-    assert find_problems(found) == [
-        "bodies smaller than 0.3 m or larger than 3.0 m: 1 clip: a; see whether the coordinates "
+    assert np.isnan(contents.drop).all()
+    assert not contents.y_down  # unknown: as it should be in metres
+    assert find_problems(contents) == [
+        "bodies smaller than 0.3 m or larger than 3.0 m: 1 clip: a; check whether the coordinates "
         "are metres"
     ]
 
 
-def test_numbers_near_the_limits_are_no_trouble(tmp_path):
+def test_extreme_coordinates_raise_no_warning(tmp_path):
     recording = metres()
     recording.keypoint[0, 0, 0] = 999_999
     recording.keypoint[0, 0, 3:] = -999_999
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = inspected(tmp_path, [recording])
-        assert summary_lines(found)
-        assert any(line.startswith("bodies smaller") for line in find_problems(found))
+        contents = inspected(tmp_path, [recording])
+        assert summary_lines(contents)
+        assert any(line.startswith("bodies smaller") for line in find_problems(contents))
 
-
-# --- problems ---------------------------------------------------------------------------
 
 TWELVE = [pixels(f"c{i:02}") for i in range(12)]
 PROBLEMS = {
@@ -211,26 +208,27 @@ PROBLEMS = {
         [pixels(), frozen(pixels("b", persons=2))],
         {},
         None,
-        "nothing moves: 1 clip: b; see whether the pose estimator hung",
+        "nothing moves: 1 clip: b; check whether the pose estimator hung",
     ),
     "hardly a body": (
         [pixels(), without(pixels("b"), np.s_[:, :6])],
         {},
         None,
-        "no body in more than half of the frames: 1 clip: b; see whether the pose estimator failed",
+        "no body in more than half of the frames: 1 clip: b; check whether the pose "
+        "estimator failed",
     ),
     "short": (
         [pixels(frames=7), pixels("b", frames=8)],
         {},
         None,
-        "fewer than 8 frames: 1 clip: a; see whether they were cut short",
+        "fewer than 8 frames: 1 clip: a; check whether they were cut short",
     ),
     "outside": (
         [pixels(), pixels("b", scale=4)],
         {},
         None,
-        "more than a quarter of the joints outside the image: 1 clip: b; see whether the poses are "
-        "of images of that size",
+        "more than a quarter of the joints outside the image: 1 clip: b; check whether the poses "
+        "belong to images of that size",
     ),
     "normalised": (
         [pixels(scale=0.005)],
@@ -242,7 +240,7 @@ PROBLEMS = {
         [metres("a"), metres("b", scale=10.0)],
         {},
         None,
-        "bodies smaller than 0.3 m or larger than 3.0 m: 1 clip: b; see whether the coordinates "
+        "bodies smaller than 0.3 m or larger than 3.0 m: 1 clip: b; check whether the coordinates "
         "are metres",
     ),
     "upside down": (
@@ -261,56 +259,56 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_a_defect_is_found_and_nothing_else(tmp_path, problem):
+def test_each_defect_gives_one_problem(tmp_path, problem):
     recordings, splits, names, expected = PROBLEMS[problem]
-    assert told(tmp_path, recordings, splits, names) == [expected]
+    assert problems_of(tmp_path, recordings, splits, names) == [expected]
 
 
 @pytest.mark.parametrize("kind", [pixels, metres])
-def test_a_good_set_has_no_problems(tmp_path, kind):
+def test_good_store_has_no_problems(tmp_path, kind):
     clips = [kind("a"), kind("b", 1, persons=2), kind("c"), kind("d", 1)]
     splits = {
         "fold1_train": ["a", "b"], "fold1_test": ["c", "d"],
         "fold2_train": ["c", "d"], "fold2_test": ["a", "b"], "all": ["a", "b", "c", "d"],
     }  # fmt: skip
-    assert told(tmp_path, clips, splits) == []
+    assert problems_of(tmp_path, clips, splits) == []
 
 
-def test_bodies_upside_down_in_the_image(tmp_path):
+def test_bodies_upside_down_in_the_image_are_found(tmp_path):
     one = pixels()
     one.keypoint[..., 1] = 400 - one.keypoint[..., 1]
-    assert told(tmp_path, [one]) == [
+    assert problems_of(tmp_path, [one]) == [
         "heads below feet in 1 of 1 clip: y points up, expected down in pixels; change its sign"
     ]
 
 
-def test_height_and_width_that_are_exchanged(tmp_path):
+def test_swapped_height_and_width_are_found(tmp_path):
     clips = [pixels("a"), pixels("b"), pixels("c"), pixels("d")]
     write_store(tmp_path / "s.h5", clips, skeleton=BODY, splits={})
     with h5py.File(tmp_path / "s.h5", "r+") as file:
         file["frame_size"][1:] = [[640, 130], [150, 640], [150, 150]]
-    found = inspect_store(Store(tmp_path / "s.h5"))
-    assert found.outside.tolist() == [0, 10, 20, 20]  # the right hand, the feet, the feet
-    assert find_problems(found) == [
-        "outside the image unless height and width are exchanged: 1 clip: c; img_shape and "
+    contents = inspect_store(Store(tmp_path / "s.h5"))
+    assert contents.outside.tolist() == [0, 10, 20, 20]  # the right hand, the feet, the feet
+    assert find_problems(contents) == [
+        "outside the image unless height and width are swapped: 1 clip: c; img_shape and "
         "frame_size are [HEIGHT,WIDTH]",
-        "more than a quarter of the joints outside the image: 1 clip: d; see whether the poses are "
-        "of images of that size",
+        "more than a quarter of the joints outside the image: 1 clip: d; check whether the poses "
+        "belong to images of that size",
     ]
 
 
-def test_a_clip_to_choose_on_and_to_test_on_is_told(tmp_path):
+def test_overlap_of_val_and_test_is_found(tmp_path):
     clips = [pixels("a"), pixels("b"), renamed(pixels("b"), "c"), pixels("d")]
     splits = {"train": ["a"], "val": ["b", "d"], "test": ["c", "d"]}
-    told_of = told(tmp_path, clips, splits)
-    assert [line.partition(";")[0] for line in told_of] == [
+    problems = problems_of(tmp_path, clips, splits)
+    assert [line.partition(";")[0] for line in problems] == [
         "in val and in test: 1 clip: d",
         "in test, with the poses of a clip in val: 1 clip: c",
         "copies of other clips: 1 clip: c of b",
     ]
 
 
-def test_a_copy_in_the_test_part_is_told_with_the_split(tmp_path):
+def test_copies_in_the_test_split_are_found(tmp_path):
     clips = [pixels("a"), pixels("b"), renamed(pixels("a"), "c"), pixels("d")]
     splits = {
         "xsub_train": ["a", "b"],
@@ -322,7 +320,7 @@ def test_a_copy_in_the_test_part_is_told_with_the_split(tmp_path):
         "in xsub_test, with the poses of a clip in xsub_train: 1 clip: c; take them out of one of "
         "the two"
     )
-    assert told(tmp_path, clips, splits) == [
+    assert problems_of(tmp_path, clips, splits) == [
         leak,
         "copies of other clips: 1 clip: c of a; keep one",
     ]
@@ -332,12 +330,12 @@ def test_clips_without_poses_are_not_copies(tmp_path):
     for one in (clips := [pixels("a"), pixels("b"), pixels("c")])[1:]:
         one.keypoint[:] = 0
         one.score[:] = 0
-    assert told(tmp_path, clips, {"train": ["a", "b"], "test": ["c"]}) == [
+    assert problems_of(tmp_path, clips, {"train": ["a", "b"], "test": ["c"]}) == [
         "no joint visible: 2 clips: b, c; take them out of the splits"
     ]
 
 
-def test_a_store_without_digests_says_nothing_of_copies(tmp_path):
+def test_store_without_digests_reports_no_copies(tmp_path):
     write_store(
         tmp_path / "s.h5", [pixels("a"), renamed(pixels("a"), "b")], skeleton=BODY, splits={}
     )
@@ -346,38 +344,35 @@ def test_a_store_without_digests_says_nothing_of_copies(tmp_path):
     assert find_problems(inspect_store(Store(tmp_path / "s.h5"))) == []
 
 
-def test_values_that_are_not_finite_and_negative_scores(tmp_path):
+def test_non_finite_values_and_negative_scores_are_found(tmp_path):
     write_store(tmp_path / "s.h5", [pixels("a"), pixels("b")], skeleton=BODY, splits={})
     with h5py.File(tmp_path / "s.h5", "r+") as file:
         file["keypoint"][3, 2, 0] = np.inf
         file["score"][15, 1] = np.nan
         file["score"][15, 2] = -0.25
-    found = inspect_store(Store(tmp_path / "s.h5"))
-    assert found.not_finite.tolist() == [1, 1]
-    assert found.score == (-0.25, 1.0)
-    assert find_problems(found) == [
-        "scores down to -0.25, expected 0 or more; 0 is not visible",
+    contents = inspect_store(Store(tmp_path / "s.h5"))
+    assert contents.not_finite.tolist() == [1, 1]
+    assert contents.score == (-0.25, 1.0)
+    assert find_problems(contents) == [
+        "scores down to -0.25, expected 0 (not visible) or more; correct them",
         "NaN or infinite values: 2 clips: a, b; prepare them again",
     ]
 
 
-def test_clips_that_were_left_out(tmp_path):
+def test_skipped_clips_are_listed(tmp_path):
     broken = pixels("b")
     broken.keypoint[0, 0, 0] = np.nan
     store = write_store(
         tmp_path / "s.h5", [pixels("a"), broken], skeleton=BODY, splits={}, on_error="skip"
     )
-    found = inspect_store(store)
-    assert [name for name, _ in found.skipped] == ["b"]
-    assert find_problems(found) == [
+    contents = inspect_store(store)
+    assert [name for name, _ in contents.skipped] == ["b"]
+    assert find_problems(contents) == [
         "1 clip could not be used: b; correct them, or go on without them"
     ]
 
 
-# --- splits ---------------------------------------------------------------------------------------
-
-
-def test_splits_of_a_protocol_belong_together():
+def test_splits_are_grouped_by_protocol():
     names = ["xsub_val", "xsub_train", "train", "test", "VAL", "all", "trainval", "fold1_test"]
     assert protocols([*names, "test-2", "train-2"]) == {
         "xsub": ["xsub_train", "xsub_val"],
@@ -389,7 +384,7 @@ def test_splits_of_a_protocol_belong_together():
     }
 
 
-def test_only_train_and_test_of_a_protocol_must_not_overlap():
+def test_exclusive_splits_belong_to_one_protocol():
     splits = ["a_train", "a_val", "a_test", "b_train", "b_test", "all", "training"]
     assert exclusive_splits(splits) == [
         ("a_train", "a_val"),
@@ -399,20 +394,17 @@ def test_only_train_and_test_of_a_protocol_must_not_overlap():
     assert exclusive_splits(splits, "val") == [("a_val", "a_test")]
 
 
-# --- the report -----------------------------------------------------------------------------------
-
-
-def test_the_report_of_a_small_set(tmp_path):
+def test_summary_of_a_small_store(tmp_path):
     clips = [
         pixels("a"),
         without(pixels("b", 1, frames=20), np.s_[:, 4:8]),
         pixels("c", 1, persons=2),
     ]
     without(clips[2], np.s_[0, :, 1])
-    found = inspected(tmp_path, clips, {"train": ["a", "b"]}, ["sit", "get up"])
-    low, high = (f"{value:.6g}" for value in (found.low[0], found.high[0]))
+    contents = inspected(tmp_path, clips, {"train": ["a", "b"]}, ["sit", "get up"])
+    low, high = (f"{value:.6g}" for value in (contents.low[0], contents.high[0]))
     bodies = 10 + 16 + 20
-    assert summary_lines(found, full=True) == [
+    assert summary_lines(contents, full=True) == [
         f"store      {tmp_path / 's.h5'}",
         "layout     body, 5 joints, pixels",
         "clips      3; 1 clip in no split",
@@ -422,7 +414,7 @@ def test_the_report_of_a_small_set(tmp_path):
         "no body    10.0 % of the frames, in 1 clip",
         "gaps       a person leaves and comes back in 1 clip: b",
         f"x          {low} to {high} px",
-        f"y          {found.low[1]:.6g} to {found.high[1]:.6g} px",
+        f"y          {contents.low[1]:.6g} to {contents.high[1]:.6g} px",
         "outside    0.0 % of the visible joints, in 0 clips",
         "score      0 to 1",
         f"missing    {200 / bodies:.1f} % of the joints of a body, left_hand {1000 / bodies:.1f} %",
@@ -441,14 +433,14 @@ def test_the_report_of_a_small_set(tmp_path):
     ]
 
 
-def test_long_tables_are_complete_only_in_the_full_report(tmp_path):
+def test_long_tables_are_complete_in_the_full_summary(tmp_path):
     clips = [pixels(f"c{i}", i) for i in range(25)]
     splits = {f"s{i}": ["c0"] for i in range(8)}
-    found = inspected(tmp_path, clips, splits, [f"class {i}" for i in range(25)])
-    short, full = summary_lines(found), summary_lines(found, full=True)
+    contents = inspected(tmp_path, clips, splits, [f"class {i}" for i in range(25)])
+    short, full = summary_lines(contents), summary_lines(contents, full=True)
     assert short[-1] == "... and 5 classes and 2 splits more"
     assert not any("class 20" in line for line in short)
-    for name in (*found.class_names, *BODY.joints):
+    for name in (*contents.class_names, *BODY.joints):
         assert sum(f" {name} " in f" {line} " for line in full[-34:]) == 1
     assert full[-34].split()[-8:] == list(splits)
     assert len({len(line) for line in full[-34:-7]}) == 1  # aligned
@@ -458,7 +450,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")
-def test_a_real_set(tmp_path):
+def test_problems_of_a_real_data_set(tmp_path):
     source = PysklSource(SHARED / "gtu3d" / "gtu3d.pkl")
     clips = [source[i] for i in range(len(source))]
     store = write_store(tmp_path / "s.h5", clips, skeleton=SKELETONS["ntu25"], splits=source.splits)

@@ -1,1 +1,1 @@
-"""What is in a data set, and what is wrong with it (`prepare check=true`)."""
+"""Contents and problems of a data set (`prepare check=true`)."""
