@@ -85,6 +85,13 @@ def test_an_untouched_run_is_continued(run, composed, tmp_path) -> None:
     assert resumed(run, composed, tmp_path).callbacks.swa._target_.endswith("Monitor")
 
 
+@pytest.mark.parametrize("group", ["trainer", "callbacks.checkpoint", "data"])
+def test_run_without_a_class_is_refused(run, composed, tmp_path, group) -> None:
+    del OmegaConf.select(settings := OmegaConf.create(run), group)["_target_"]
+    with pytest.raises(InputError, match=rf"config.yaml: {group}._target_ is missing, expected"):
+        resumed(OmegaConf.to_container(settings), composed, tmp_path)
+
+
 def test_own_classes_are_the_users_to_name(run, tmp_path, monkeypatch) -> None:
     """The folder alone does not bring them; the command line does, by their name or trusted=."""
     (tmp_path / "my_parts.py").write_text(

@@ -168,8 +168,21 @@ def _trusted(cfg: Any, file: Path, composed: DictConfig) -> DictConfig:
         expected = OmegaConf.is_dict(group) and (saved is not None or name in _REQUIRED)
         if expected and not OmegaConf.is_dict(saved):
             raise InputError(f"{file}: {name!s} is {saved!r}, expected settings by name")
+    if key := _missing_target(own, values):
+        raise InputError(f"{file}: {key} is missing, expected the name of a class")
     cfg.trusted = composed.trusted
     return cfg
+
+
+def _missing_target(composed: Any, saved: Any, path: str = "") -> str | None:
+    """Return the first `_target_` of a composed configuration that a saved one lacks."""
+    if not isinstance(composed, dict) or not isinstance(saved, dict):
+        return None
+    if "_target_" in composed and "_target_" not in saved:
+        return f"{path}_target_"
+    keys = (key for key in composed if key in saved)
+    missing = (_missing_target(composed[key], saved[key], f"{path}{key}.") for key in keys)
+    return next(filter(None, missing), None)
 
 
 def _change(cfg: DictConfig, composed: DictConfig, key: str, override: Override) -> None:
