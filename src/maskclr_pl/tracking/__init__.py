@@ -1,1 +1,1 @@
-"""Loggers of a run: W&B, TensorBoard, CSV, and the dashboard of a W&B project."""
+"""Experiment tracking: W&B, TensorBoard and CSV loggers, and a W&B dashboard."""

@@ -1,4 +1,4 @@
-"""A workspace of W&B made from code, so that a new project shows the right charts at once.
+"""A W&B workspace built from code, with charts for the metrics of this package.
 
 Needs wandb-workspaces (`pip install 'maskclr_pl[dashboard]'`), and an account to save it.
 """
@@ -21,13 +21,13 @@ COST = (
 
 
 def build_dashboard(folder: Path) -> Any:
-    """The workspace for the project of a run that was trained with `logger=wandb`.
+    """Build the workspace for the project of a run that was trained with `logger=wandb`.
 
-    Sections: training, validation and test, masking, robustness (where the run was evaluated),
-    cost, media. Nothing is sent before `.save()` is called on it.
+    Sections: training, validation and test, masking, robustness (if the run was evaluated), cost,
+    media. Nothing is uploaded before `.save()`.
 
     Args:
-        folder: A run folder: its project, its figures and its corruptions are shown.
+        folder: Run folder that determines the project, the figures and the corruptions.
 
     Returns:
         A `wandb_workspaces.workspaces.Workspace`.
@@ -39,20 +39,20 @@ def build_dashboard(folder: Path) -> Any:
         from wandb_workspaces import workspaces as ws
     except ImportError:
         raise InputError(
-            "the dashboard needs wandb-workspaces; type pip install 'maskclr_pl[dashboard]'"
+            "the dashboard needs wandb-workspaces; run pip install 'maskclr_pl[dashboard]'"
         ) from None
     settings = read_config(folder).get("logger", {}).get("wandb")
     if settings is None:
-        raise InputError(f"{folder}: was not trained with logger=wandb")
+        raise InputError(f"{folder}: not trained with logger=wandb")
     entity = settings.get("entity") or os.environ.get("WANDB_ENTITY")
     if not entity:
         raise InputError(
             f"{folder}: no entity in its configuration; set WANDB_ENTITY=NAME to the user or team "
-            "that has the project"
+            "of the project"
         )
     media = [f"figures/{path.stem}" for path in sorted((folder / "figures").glob("*.png"))]
-    drawn = (folder / "figures").glob("epoch_*/*.png")
-    media += sorted({f"epochs/{path.stem}" for path in drawn})
+    epochs = (folder / "figures").glob("epoch_*/*.png")
+    media += sorted({f"epochs/{path.stem}" for path in epochs})
     corruptions = list(dict.fromkeys(row["corruption"] for row in read_robustness(folder)))
     sections = _sections(media, [name for name in corruptions if name != "clean"])
     return ws.Workspace(
@@ -68,23 +68,23 @@ def build_dashboard(folder: Path) -> Any:
 
 
 def _sections(media: Sequence[str], corruptions: Sequence[str]) -> dict[str, list[Any]]:
-    """Panels by the name of their section, for the figures and corruptions that there are."""
+    """Panels by section; sections without panels are left out."""
     from wandb_workspaces.reports import v2 as wr
 
-    def line(title: str, *metrics: str, x: str = "epoch", **more: Any) -> Any:
-        return wr.LinePlot(title=title, x=x, y=list(metrics), **more)
+    def line(title: str, *metrics: str, x: str = "epoch", **options: Any) -> Any:
+        return wr.LinePlot(title=title, x=x, y=list(metrics), **options)
 
     def bars(*metrics: str) -> list[Any]:
         return [wr.BarPlot(title=metric, metrics=[metric]) for metric in metrics]
 
-    def pictures(keys: Sequence[str]) -> list[Any]:
+    def images(keys: Sequence[str]) -> list[Any]:
         return [wr.MediaBrowser(media_keys=[key]) for key in keys]
 
     masks = [key for key in media if "mask" in key]
     sections = {
         "Training": [
             line("loss", "train/loss"),
-            line("terms of the loss", metric_regex="train/loss_.*"),
+            line("loss terms", metric_regex="train/loss_.*"),
         ],
         "Validation and test": [
             line("top-1 on validation clips (percent)", "val/top1"),
@@ -92,14 +92,14 @@ def _sections(media: Sequence[str], corruptions: Sequence[str]) -> dict[str, lis
             *bars("test/top1", "test/top5"),
         ],
         "Masking": [
-            line("share of each joint's tokens that is hidden", metric_regex="masked/.*"),
-            *pictures(masks),
+            line("share of each joint's tokens that is masked", metric_regex="masked/.*"),
+            *images(masks),
         ],
         "Robustness": [
             line(f"top-1 (percent) over {name}", f"robust/{name}", x=f"level/{name}")
             for name in corruptions
         ],
         "Cost": bars(*COST),
-        "Media": pictures([key for key in media if key not in masks]),
+        "Media": images([key for key in media if key not in masks]),
     }
     return {name: panels for name, panels in sections.items() if panels}

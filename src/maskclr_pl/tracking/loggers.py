@@ -1,6 +1,6 @@
-"""The loggers of a run: made, opened with its configuration, closed with its figures and tables.
+"""The loggers of a run: build them, open them with its configuration, close them with its results.
 
-This is the only module that imports wandb, and it does so only when `logger=wandb` was asked for.
+This is the only module that imports wandb, and only for `logger=wandb`.
 """
 
 import os
@@ -21,22 +21,23 @@ from maskclr_pl.config.container import to_container
 from maskclr_pl.config.trust import refuse_untrusted, trusted_packages
 from maskclr_pl.runs.describe import benchmark_name, table_row
 from maskclr_pl.runs.read import read_config, read_metrics
+from maskclr_pl.text import one_line
 from maskclr_pl.tracking.dashboard import build_dashboard
 from maskclr_pl.tracking.upload import log_results
 from maskclr_pl.types import InputError
 
 BY_EPOCH = ("train", "val", "test", "masked")
-"""Prefixes of the metrics that W&B draws over epochs (other charts: over steps)."""
+"""Prefixes of the metrics that W&B plots over epochs; others are plotted over steps."""
 
 
 def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
-    """The loggers that a configuration names, writing into a run folder.
+    """Build the loggers of a configuration, writing into a run folder.
 
-    What W&B is to know of the run and nobody typed is filled in, in place: saved with the
-    configuration, the id continues the same W&B run when the run folder is resumed.
+    Unset W&B settings (id, name, group, tags) are filled in in place: the id is saved with the
+    configuration, so that resuming the run folder continues the same W&B run.
 
     Raises:
-        InputError: If W&B is asked for and cannot be used.
+        InputError: If W&B is configured but cannot be used.
     """
     if "wandb" in cfg.logger:
         check_wandb()
@@ -45,7 +46,7 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
             if not node.get(key):
                 with open_dict(node):
                     node[key] = value
-    # Lightning would take last.ckpt for the best
+    # Lightning would upload last.ckpt as the best
     special: dict[str, dict[str, Any]] = {"wandb": {"log_model": False}}
     return [
         hydra.utils.instantiate(node, save_dir=str(folder), **special.get(name, {}))
@@ -54,60 +55,60 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
 
 
 def run_loggers(folder: Path, trusted: Iterable[str] = ()) -> list[Logger]:
-    """The loggers that a run was trained with (metrics.csv aside), to be continued.
+    """Build the loggers that a run was trained with, except for metrics.csv, to add to them.
 
     Args:
-        folder: Of the run.
-        trusted: Further packages whose classes may be made.
+        folder: Run folder.
+        trusted: Further packages whose classes may be instantiated.
 
     Raises:
-        InputError: If there is none, it is not trusted, or W&B cannot be used.
+        InputError: If there is no such logger, its class is not trusted, or W&B cannot be used.
     """
     config = read_config(folder)
     refuse_untrusted(config, folder / "config.yaml", trusted_packages(trusted, whole_run=True))
-    given = config.get("logger")
+    loggers = config.get("logger")
     nodes = {
         name: node
-        for name, node in (given.items() if isinstance(given, dict) else ())
+        for name, node in (loggers.items() if isinstance(loggers, dict) else ())
         if name != "csv" and isinstance(node, dict) and "_target_" in node
     }
     if not nodes:
         raise InputError(
-            f"{folder}: was trained without a logger that could take more; train with "
+            f"{folder}: trained without a logger that accepts later results; train with "
             "logger=wandb or logger=tensorboard"
         )
     return make_loggers(OmegaConf.create({**config, "logger": nodes}), folder)
 
 
 def check_wandb() -> None:
-    """Refuse W&B where it is missing or not logged in, without asking for a key.
+    """Check that W&B is installed and logged in, without asking for a key.
 
     Raises:
-        InputError: With what to type.
+        InputError: If it is not, with the command to run.
     """
     try:
         import wandb
     except ImportError:
         raise InputError(
-            "logger=wandb: wandb is not installed; type pip install wandb, or logger=tensorboard"
+            "logger=wandb: wandb is missing; run pip install wandb, or pass logger=tensorboard"
         ) from None
     mode = wandb.setup().settings.mode
     if mode not in ("offline", "dryrun", "disabled") and not wandb.login(
         prompt=False, verify=False
     ):
         raise InputError(
-            "logger=wandb: this machine is not logged in to W&B; type wandb login, or set "
-            "WANDB_MODE=offline to need no account"
+            "logger=wandb: this machine is not logged in to W&B; run wandb login, or set "
+            "WANDB_MODE=offline to work without an account"
         )
 
 
 def _identity(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a W&B run is called and found by; seeds share a group."""
+    """Id, name, group, job type and tags of a W&B run; runs of other seeds share a group."""
     row, benchmark = table_row(config), benchmark_name(config)
     path = folder.resolve()
     job_of_sweep = path.name.isdigit() or (path.parent / "jobs").is_dir()
     return {
-        # in a W&B sweep the agent chooses it
+        # chosen by the agent in a W&B sweep
         "id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
         "name": f"{path.parent.name}/{path.name}" if job_of_sweep else path.name,
         "group": f"{row.method} {row.backbone} {benchmark}"[:128],
@@ -118,11 +119,11 @@ def _identity(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def tracked(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
-    """Open loggers with the configuration; hand the run folder over to them and close them.
+    """Open loggers with the configuration; at the end log the results and close them.
 
     Args:
-        loggers: Made for the run folder.
-        folder: The run folder.
+        loggers: Loggers of the run folder.
+        folder: Run folder.
         config: Plain values of the run's configuration.
 
     Raises:
@@ -133,7 +134,7 @@ def tracked(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) 
         yield
         log_results(loggers, folder)
         if config["logger"].get("wandb", {}).get("log_model"):
-            _keep_model(loggers, folder)
+            _log_model(loggers, folder)
     except BaseException:
         close_loggers(loggers, failed=True)
         raise
@@ -141,12 +142,12 @@ def tracked(loggers: Sequence[Logger], folder: Path, config: Mapping[str, Any]) 
 
 
 def log_later_results(loggers: Sequence[Logger], folder: Path, since: float) -> None:
-    """Hand what was added to a run folder over to `run_loggers` and close them.
+    """Log the new files of a run folder with `run_loggers`, and close them.
 
     Args:
-        loggers: Of the run.
-        folder: Where the new files are.
-        since: When the first of them may have been written (seconds since 1970).
+        loggers: Loggers of the run.
+        folder: Folder of the new files.
+        since: Earliest modification time of the new files, in seconds since 1970.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -160,7 +161,7 @@ def _open(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             _start_wandb(logger)
-        if not isinstance(logger, CSVLogger):  # which has config.yaml beside it
+        if not isinstance(logger, CSVLogger):  # its folder has config.yaml
             logger.log_hyperparams(dict(config))
 
 
@@ -171,7 +172,7 @@ def _start_wandb(logger: WandbLogger) -> None:
         run = logger.experiment
     except wandb.Error as error:
         raise InputError(
-            f"logger=wandb: {' '.join(str(error).split())}; set WANDB_MODE=offline to upload later"
+            f"logger=wandb: {one_line(error)}; set WANDB_MODE=offline to upload later"
         ) from None
     run.define_metric("epoch")
     for prefix in BY_EPOCH:
@@ -179,8 +180,8 @@ def _start_wandb(logger: WandbLogger) -> None:
 
 
 @rank_zero_only
-def _keep_model(loggers: Sequence[Logger], folder: Path) -> None:
-    """The best checkpoint and the configuration as an artifact of type model."""
+def _log_model(loggers: Sequence[Logger], folder: Path) -> None:
+    """Log the best checkpoint and the configuration as an artifact of type model."""
     import wandb
 
     for logger in loggers:
@@ -193,7 +194,7 @@ def _keep_model(loggers: Sequence[Logger], folder: Path) -> None:
 
 
 def save_dashboard(folder: Path) -> str:
-    """Make the `build_dashboard` for the W&B project of a run; its address.
+    """Save the dashboard for the W&B project of a run; return its address.
 
     Raises:
         InputError: If W&B cannot be used, or the run was not trained with it.
@@ -205,18 +206,18 @@ def save_dashboard(folder: Path) -> str:
     try:
         space.save()
     except wandb.Error as error:
-        raise InputError(f"kind=dashboard: {' '.join(str(error).split())}") from None
+        raise InputError(f"kind=dashboard: {one_line(error)}") from None
     return str(space.url)
 
 
 @rank_zero_only
 def close_loggers(loggers: Sequence[Logger], failed: bool = False) -> None:
-    """End W&B runs: a second run in this process must not continue this one's."""
+    """Finish W&B runs, so that the next run in this process starts a new one."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             run = logger.experiment
             run.finish(exit_code=int(failed))
-            if run.offline:  # a run that was continued has several folders
+            if run.offline:  # a resumed run has several folders
                 parts = Path(run.dir).parents[1].glob(f"offline-run-*-{run.id}")
                 log.info("wandb      wandb sync %s", shlex.join(map(str, sorted(parts))))
             elif run.url:

@@ -1,6 +1,6 @@
-"""What a finished run leaves in its folder, handed to the loggers that can show it.
+"""Log the figures, tables and results of a run folder.
 
-Figures and tables are files first, written without a thought of loggers; here they are only read.
+They are written as files first, independently of loggers, and only read here.
 """
 
 import math
@@ -21,34 +21,34 @@ from maskclr_pl.runs.results import read_table
 Rows = Sequence[Mapping[str, Any]]
 
 MAX_TEXT_ROWS = 500
-"""Rows of a table that TensorBoard is given as text."""
+"""Longest table that is logged to TensorBoard, as text."""
 
 
 class Figure(NamedTuple):
-    """A file with a picture."""
+    """An image file."""
 
     path: Path
     key: str
-    """Where a logger shows it: figures/<name>, or epochs/<name> for one drawn while training."""
+    """Key in the logger: figures/<name>, or epochs/<name> for one drawn during training."""
     epoch: int | None
 
 
 @rank_zero_only
 def log_results(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> None:
-    """Give figures, tables and results of a run folder to its loggers.
+    """Log figures, tables and results of a run folder.
 
-    * W&B: `figures/<name>` as image (PNG) or video (GIF), `epochs/<name>` of those drawn while
-      training, `tables/<name>` of each CSV file, top-1 over the level of each corruption as a
+    * W&B: `figures/<name>` as image (PNG) or video (GIF), `epochs/<name>` for those drawn during
+      training, `tables/<name>` for each CSV file, top-1 over the level of each corruption as a
       curve `robust/<corruption>`, metrics.json as summary.
     * TensorBoard: PNG images, tables of up to 500 rows as text, and `result/<name>` of metrics.json
-      beside the hyper-parameters that it was given. It has no place for a GIF.
+      with the hyperparameters. It does not support GIFs.
     * Both, and any other logger: `robust/<corruption>_<measure>` of robustness_summary.csv.
-    * CSV: nothing, it has these files beside it.
+    * CSV: nothing, the files are in the same folder.
 
     Args:
-        loggers: Of the run.
-        folder: The run folder.
-        since: Time of modification (seconds since 1970) from which on files are handed over.
+        loggers: Loggers of the run.
+        folder: Run folder.
+        since: Earliest modification time of the files to log, in seconds since 1970.
     """
     figures = _figures(folder, since)
     tables = {name: rows for name, rows in _tables(folder, since) if rows}
@@ -59,26 +59,28 @@ def log_results(loggers: Iterable[Logger], folder: Path, since: float = 0.0) -> 
         if robust:
             logger.log_metrics(robust)
         if isinstance(logger, WandbLogger):
-            _to_wandb(logger, folder, figures, tables)
+            _log_to_wandb(logger, folder, figures, tables)
         elif isinstance(logger, TensorBoardLogger):
-            _to_tensorboard(logger, folder, figures, tables)
+            _log_to_tensorboard(logger, folder, figures, tables)
         logger.save()
 
 
 def _figures(folder: Path, since: float) -> list[Figure]:
-    """Pictures of a folder, in order of epochs."""
-    found = []
+    """Images of a run folder, in order of epochs."""
+    figures = []
     for path in sorted((folder / "figures").rglob("*")):
         if path.suffix in (".png", ".gif") and path.stat().st_mtime >= since:
-            while_training = re.fullmatch(r"epoch_(\d+)", path.parent.name)
-            epoch = int(while_training[1]) if while_training else None
+            match = re.fullmatch(r"epoch_(\d+)", path.parent.name)
+            epoch = int(match[1]) if match else None
             name = path.stem if path.suffix == ".png" else f"{path.stem}_gif"
-            found.append(Figure(path, f"{'figures' if epoch is None else 'epochs'}/{name}", epoch))
-    return found
+            figures.append(
+                Figure(path, f"{'figures' if epoch is None else 'epochs'}/{name}", epoch)
+            )
+    return figures
 
 
 def _tables(folder: Path, since: float) -> Iterable[tuple[str, Rows]]:
-    """Name and rows of the tables of a folder, but not of older ones (`robustness.1.csv`)."""
+    """Names and rows of the tables of a folder, without older ones (`robustness.1.csv`)."""
     curves = folder / "metrics.csv"
     for path in sorted(folder.glob("*.csv")):
         if path != curves and "." not in path.stem and path.stat().st_mtime >= since:
@@ -97,7 +99,7 @@ def _robust_measures(rows: Rows) -> dict[str, float]:
     }
 
 
-def _to_wandb(
+def _log_to_wandb(
     logger: WandbLogger, folder: Path, figures: Iterable[Figure], tables: Mapping[str, Rows]
 ) -> None:
     for path, key, epoch in figures:
@@ -120,7 +122,7 @@ def _to_wandb(
     run.summary.update(_results(folder))
 
 
-def _to_tensorboard(
+def _log_to_tensorboard(
     logger: TensorBoardLogger, folder: Path, figures: Iterable[Figure], tables: Mapping[str, Rows]
 ) -> None:
     for path, key, epoch in figures:
@@ -136,14 +138,14 @@ def _to_tensorboard(
 
 
 def _results(folder: Path) -> dict[str, float]:
-    """Numbers of metrics.json; of a run that is not finished, none."""
+    """Numbers of metrics.json; {} for an unfinished run."""
     if not (folder / "metrics.json").is_file():
         return {}
     return {name: value for name, value in read_metrics(folder).items() if value is not None}
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
-    """The cells of a column as numbers (None for an empty one and nan), if all are."""
+    """Cells of a column as numbers (None for empty and nan), if all are numbers."""
     try:
         numbers = [math.nan if cell == "" else float(cell) for cell in cells]
     except ValueError:
