@@ -79,7 +79,7 @@ def test_order_of_persons_does_not_matter():
     )
 
 
-def test_nobody_is_finite():
+def test_empty_batch_gives_finite_logits():
     for training in (False, True):
         model = head().train(training)
         prediction = model(tokens()[:0], CLIP_INDEX[:0], 4)
@@ -89,7 +89,7 @@ def test_nobody_is_finite():
 
 
 @pytest.mark.parametrize("update", [False, True])
-def test_running_statistics_follow_only_when_told(update):
+def test_frozen_batch_stats_keeps_running_statistics(update):
     model = head().train()
     before = {k: v.clone() for k, v in model.bn.state_dict().items()}
     with nullcontext() if update else frozen_batch_stats(model):
@@ -104,7 +104,7 @@ def test_running_statistics_follow_only_when_told(update):
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
-def test_eval_uses_running_statistics_in_both_pathways():
+def test_eval_uses_running_statistics_while_frozen():
     model = head().train()
     model(tokens(), CLIP_INDEX, 4)
     model.eval()

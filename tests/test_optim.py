@@ -14,35 +14,35 @@ def rates(optim, steps=STEPS, epochs=EPOCHS):
     """The learning rate of every step, relative to the start value."""
     backbone = nn.Linear(2, 2)
     optimizer, schedule = optim.build(backbone, [], steps, steps // epochs)
-    found = []
+    actual = []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"] / optim.lr)
+        actual.append(optimizer.param_groups[0]["lr"] / optim.lr)
         backbone(torch.ones(1, 2)).sum().backward()
         optimizer.step()
         schedule.step()
-    return found
+    return actual
 
 
 def test_cosine_ends_at_its_minimum():
-    found = rates(Optim(warmup_epochs=4, min_lr=0.25))
-    assert found[0] < found[20] < found[39] < 1
-    assert found[40] == pytest.approx(1)
+    actual = rates(Optim(warmup_epochs=4, min_lr=0.25))
+    assert actual[0] < actual[20] < actual[39] < 1
+    assert actual[40] == pytest.approx(1)
     middle = 0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi * 0.5))
-    assert found[220] == pytest.approx(middle)
-    assert found[-1] == pytest.approx(0.25, abs=1e-4)
+    assert actual[220] == pytest.approx(middle)
+    assert actual[-1] == pytest.approx(0.25, abs=1e-4)
 
 
 def test_steps_at_milestones():
-    found = rates(Optim(schedule="step", gamma=0.1, milestones=[10, 30]))
-    assert found[99] == 1
-    assert found[100] == pytest.approx(0.1)
-    assert found[300] == pytest.approx(0.01)
+    actual = rates(Optim(schedule="step", gamma=0.1, milestones=[10, 30]))
+    assert actual[99] == 1
+    assert actual[100] == pytest.approx(0.1)
+    assert actual[300] == pytest.approx(0.01)
 
 
 def test_exponential_per_epoch():
-    found = rates(Optim(schedule="exponential", gamma=0.9))
-    assert found[::10] == pytest.approx([0.9**epoch for epoch in range(EPOCHS)])
-    assert found[9] == found[0]
+    actual = rates(Optim(schedule="exponential", gamma=0.9))
+    assert actual[::10] == pytest.approx([0.9**epoch for epoch in range(EPOCHS)])
+    assert actual[9] == actual[0]
 
 
 def tiny(kind):
@@ -80,18 +80,18 @@ def test_layer_decay(kind):
         ("all", {"blocks.0.mlp.fc1.weight", "pos_embed", "norm.bias"}),
     ],
 )
-def test_what_is_decayed(decay, decayed):
+def test_decayed_parameters(decay, decayed):
     backbone = tiny(Transformer)
     optimizer, _ = Optim(weight_decay=0.1, decay=decay).build(backbone, [], 10, 1)
     names = {id(parameter): name for name, parameter in backbone.named_parameters()}
-    found = {
+    actual = {
         names[id(parameter)]
         for group in optimizer.param_groups
         if group["weight_decay"]
         for parameter in group["params"]
     }
     asked = {"blocks.0.mlp.fc1.weight", "pos_embed", "norm.bias"}
-    assert found & asked == decayed
+    assert actual & asked == decayed
 
 
 def test_frozen_parameters_are_left_out():
@@ -106,12 +106,12 @@ def test_frozen_parameters_are_left_out():
 @pytest.mark.parametrize(
     "wrong", [{"schedule": "linear"}, {"optimizer": "adam"}, {"decay": "none"}]
 )
-def test_unknown_choices(wrong):
+def test_unknown_choices_are_refused(wrong):
     with pytest.raises((ValueError, TypeError)):
         Optim(**wrong)
 
 
-def test_what_lies_beyond_the_end_is_said():
+def test_notes_list_milestones_beyond_the_end():
     optim = Optim(lr=0.1, warmup_epochs=5, schedule="step", milestones=[4, 60, 80])
     warmup, cuts = optim.notes(5)
     assert warmup.startswith("optim.warmup_epochs=5 of 5 epochs: the learning rate rises")

@@ -50,7 +50,7 @@ def sequences(model: Backbone, n: int = 3, steps: int = 4) -> tuple[Tensor, Tens
     return x, mask
 
 
-def test_a_backbone_without_forward_cannot_be_made():
+def test_backbone_without_forward_is_abstract():
     class Unfinished(Backbone):
         dim, stride = 8, 1
 
@@ -154,7 +154,7 @@ def test_mask_token_replaces_the_embedding(model):
     assert torch.equal(model(x).tokens, model(x, mask=torch.zeros_like(mask)).tokens)
 
 
-def test_hidden_joints_differ_by_their_position(model):
+def test_masked_joints_differ_by_position(model):
     """The token goes in before the positional embeddings."""
     x, mask = sequences(model, n=1, steps=2)  # STTFormer knows no place but the ends
     tokens = model(x, mask=torch.ones_like(mask)).tokens.flatten(0, 2)
@@ -162,7 +162,7 @@ def test_hidden_joints_differ_by_their_position(model):
     assert distances.min() > 1e-6
 
 
-def test_gradient_of_hidden_input_is_zero(model):
+def test_gradient_of_masked_input_is_zero(model):
     x, mask = sequences(model)
     x.requires_grad_()
     weighted(model(x, mask=mask).tokens).backward()
@@ -260,7 +260,7 @@ def test_dstformer_importance_of_all_layers_is_their_mean():
     torch.testing.assert_close(both, (first + last) / 2, rtol=1e-5, atol=1e-7)
 
 
-def test_dstformer_initialisation():
+def test_dstformer_initialization():
     """Normal weights of the given width, no biases, and streams that weigh the same."""
     for std in (0.02, 0.1):
         torch.manual_seed(0)
@@ -272,7 +272,7 @@ def test_dstformer_initialisation():
         assert (model.ts_attn[0].bias == 0.5).all()
 
 
-def test_dstformer_refuses_what_it_cannot_be():
+def test_dstformer_refuses_invalid_arguments():
     with pytest.raises(ValueError, match="multiple of heads"):
         DSTformer(dim=10, heads=4)
     for maps in ([], ["spatial"]):

@@ -1,4 +1,4 @@
-"""What makes a step cheaper changes no result: packing, checkpointing, compiling, bf16, dropping.
+"""Packing, checkpointing, compiling, bf16 and dropping do not change the result of a step.
 
 Every backbone of conf/backbone in small sizes; the whole step of a Recognizer, with its gradients.
 """
@@ -82,8 +82,8 @@ def step(model: Recognizer, clips: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     model.zero_grad()
     loss = model.training_step(clips, 0)["loss"]
     loss.backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return loss.detach(), found | {name: b.clone() for name, b in model.named_buffers()}
+    actual = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.detach(), actual | {name: b.clone() for name, b in model.named_buffers()}
 
 
 MIXED = [[True, False], [True, True], [False, True], [True, False]]
@@ -107,7 +107,7 @@ def test_checkpointing_changes_nothing(name: str, masked: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_checkpointing_computes_blocks_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpointing_recomputes_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = recognizer(name, masked=False)
     calls = []
     blocks = [m for n, m in model.backbone.named_modules() if "blocks" in n and n.count(".") == 1]
@@ -126,7 +126,7 @@ def test_checkpointing_computes_blocks_again(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_packed_and_padded_agree_where_everybody_is_there(name: str) -> None:
+def test_packed_and_padded_agree_if_all_persons_are_present(name: str) -> None:
     """With no absent person the two are the same sequences in the same order."""
     results = []
     for persons in ("packed", "padded"):
@@ -138,7 +138,7 @@ def test_packed_and_padded_agree_where_everybody_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_packed_is_padded_without_the_absent(name: str) -> None:
+def test_packed_equals_padded_without_absent_persons(name: str) -> None:
     """In evaluation the sequences do not see each other: those that are there agree."""
     model = recognizer(name).eval()
     clips = batch(MIXED, frames_of(model))
@@ -172,7 +172,7 @@ def test_bf16_step(name: str, masked: bool) -> None:
 
 @pytest.fixture(scope="module")
 def compiled() -> Any:
-    """What `tests.helpers.graphs` found, in a process that does not check types of arguments."""
+    """Result of `tests.helpers.graphs` in a process that does not check types of arguments."""
     words = [sys.executable, "-m", "tests.helpers.graphs"]
     shown = subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
     return json.loads(shown.stdout)
@@ -182,11 +182,11 @@ def compiled() -> Any:
 @pytest.mark.parametrize("name", ["dstformer", "sttformer", "transformer"])
 def test_one_graph_for_any_number_of_persons(compiled: Any, name: str, masked: bool) -> None:
     """No graph breaks, none more for another number of persons, and the same results."""
-    found = compiled[f"{name} {masked}"]
+    actual = compiled[f"{name} {masked}"]
     # with importance and masked, or plain alone
-    assert found["graphs"] == (2 if masked else 1)
+    assert actual["graphs"] == (2 if masked else 1)
     # the graph's own operations in their order: float32 rounding
-    assert found["losses"] == pytest.approx(found["expected"], rel=1e-5, abs=1e-6)
+    assert actual["losses"] == pytest.approx(actual["expected"], rel=1e-5, abs=1e-6)
 
 
 def test_one_graph_of_a_key_network(compiled: Any) -> None:
@@ -194,15 +194,15 @@ def test_one_graph_of_a_key_network(compiled: Any) -> None:
 
 
 def test_the_pass_over_visible_tokens_is_compiled(compiled: Any) -> None:
-    found = compiled["visible"]
+    actual = compiled["visible"]
     # with importance; visible tokens of the first number of persons, and of any number
-    assert found["graphs"] == 3
-    assert found["losses"] == pytest.approx(found["expected"], rel=1e-5, abs=1e-6)
+    assert actual["graphs"] == 3
+    assert actual["losses"] == pytest.approx(actual["expected"], rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 @pytest.mark.parametrize("head", ["action", "linear"])
-def test_dropping_hidden_tokens(ratio: float, head: str) -> None:
+def test_dropped_tokens_are_replaced_by_the_visible_mean(ratio: float, head: str) -> None:
     """The masked pathway sees the visible tokens only; with nothing hidden it is the standard."""
     dim = small("transformer").dim
     heads = {"action": ActionHead(dim, JOINTS, CLASSES, 8, 0.0), "linear": LinearHead(dim, CLASSES)}
@@ -240,7 +240,7 @@ def test_dropping_needs_a_transformer_and_equal_counts() -> None:
         step(model, batch(MIXED, frames_of(model)))
 
 
-def test_running_statistics_count_a_batch_once() -> None:
+def test_checkpointing_updates_batch_norm_once() -> None:
     """Though checkpointing computes its BatchNorms twice."""
     model = recognizer("sttformer")
     model.backbone.checkpointing = True

@@ -1,4 +1,4 @@
-"""Who counts as present after a crop: persons outside of it are neither encoded nor averaged in."""
+"""Persons outside of a crop are neither encoded nor averaged."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ EARLY, LATE = Keep(0, FRAMES), Keep(FRAMES, 2 * FRAMES)
 
 
 def late_guests() -> Batch:
-    """Of each clip the first person is there in all 16 frames, the second in the last 8, if at
+    """In each clip, the first person is present in all 16 frames, the second in the last 8, if at
     all; clip 3 shows its first person in the last 8 frames alone."""
     clip = bodies(4, 2, 2 * FRAMES, V, away=0.2)
     clip[:, 1, :FRAMES] = 0
@@ -85,7 +85,7 @@ def recognizer(name: str, augment: nn.Module, preprocess: nn.Module | None = Non
 
 
 def method_of(kind: str, augment: nn.Module) -> Method:
-    """Of each kind one; those with a BatchNorm on the backbone that has one."""
+    """One method of each kind; those with a BatchNorm use the backbone that has one."""
     options = shared(augment)
     views = {"embed_dim": 6, "queue_size": 12}
     if kind == "aimclr":
@@ -108,7 +108,7 @@ KINDS = ("recognizer", "aimclr", "crossclr", "masked_autoencoder", "lift", "ones
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_method_encodes_those_outside_of_a_crop(kind, monkeypatch):
+def test_persons_outside_a_crop_are_not_encoded(kind, monkeypatch):
     """Kind: persons who are not in what the model sees count as present (issue 13, B.10)."""
     sequences: list[Tensor] = []
     for family in (DSTformer, STTFormer):
@@ -132,25 +132,25 @@ def test_no_method_encodes_those_outside_of_a_crop(kind, monkeypatch):
 
 @pytest.mark.parametrize("name", ["dstformer", "sttformer", "transformer"])
 @torch.no_grad()
-def test_they_are_not_averaged_in(name):
+def test_persons_outside_a_crop_are_not_averaged(name):
     """The logits, features and exported logits are those of the clips without them."""
     model, batch = recognizer(name, EARLY).eval(), late_guests()
     clip = batch["clip"].clone()
     clip[:, 1] = 0
     without = batch_of(clip, (clip != 0).flatten(2).any(-1))
     expected = model.predict_clips(without["clip"], without).logits
-    found = model.predict_clips(batch["clip"], batch).logits
+    actual = model.predict_clips(batch["clip"], batch).logits
     exact = {"rtol": 1e-5, "atol": 1e-6}  # batches of another size add up in another order
-    torch.testing.assert_close(found[:3], expected[:3], **exact)
+    torch.testing.assert_close(actual[:3], expected[:3], **exact)
     torch.testing.assert_close(model.embed(batch)[:3], model.embed(without)[:3], **exact)
-    torch.testing.assert_close(ExportWrapper(model)(batch["clip"]), found, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ExportWrapper(model)(batch["clip"]), actual, rtol=1e-5, atol=1e-5)
     # clip 3 shows nobody
     assert not model.embed(batch)[3].any()
     late = recognizer(name, LATE).eval().predict_clips(batch["clip"], batch).logits
-    assert not torch.allclose(late, found, atol=1e-4)
+    assert not torch.allclose(late, actual, atol=1e-4)
 
 
-def test_what_pack_gives():
+def test_pack_returns_sequences_and_clip_indices():
     model, batch = recognizer("dstformer", EARLY), late_guests()
     x, clip_index = model.pack(EARLY(batch["clip"]), batch)
     assert batch["sequence"].tolist() == [0, 2, 3, 4, 5, 6, 7]
@@ -168,7 +168,7 @@ def test_what_pack_gives():
     assert x[2].isnan().any()
 
 
-def test_padded_persons_are_as_published():
+def test_padded_persons_match_the_published_code():
     model, batch = recognizer("dstformer", EARLY), late_guests()
     model.persons = "padded"
     x, clip_index = model.pack(EARLY(batch["clip"]), batch)
@@ -176,8 +176,8 @@ def test_padded_persons_are_as_published():
     assert clip_index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_running_statistics_know_no_zeros():
-    """As in a batch of those who are seen, in which one stands twice."""
+def test_batch_norm_statistics_exclude_absent_persons():
+    """Equal to those of a batch of the visible persons, one of them twice."""
     batch = late_guests()
     seen = EARLY(batch["clip"])[[0, 1, 1, 2, 2], 0]
     models = [recognizer("sttformer", EARLY).train() for _ in range(2)]
@@ -215,7 +215,7 @@ def test_views_of_one_clip_may_show_different_persons(monkeypatch):
 
 
 @torch.no_grad()
-def test_importance_is_of_those_who_are_seen():
+def test_importance_covers_visible_persons():
     model, batch = recognizer("dstformer", EARLY).eval(), late_guests()
     importance, sequence = sequence_importance(model, batch)
     assert sequence.tolist() == [0, 2, 4]
@@ -233,7 +233,7 @@ crops = st.sampled_from(
 
 
 @given(crops, st.integers(0, 19), st.integers(1, 20), seeds)
-def test_no_crop_shows_nobody(step, first, length, seed):
+def test_crops_show_at_least_one_person(step, first, length, seed):
     """Kind: clips of nobody that are trained on with a label (issue 13, B.10).
 
     Of a clip in which somebody is seen, for a while, in any place of it.
@@ -246,7 +246,7 @@ def test_no_crop_shows_nobody(step, first, length, seed):
     assert not step(empty).any()
 
 
-def test_a_crop_that_shows_somebody_stays_as_drawn():
+def test_crops_with_a_person_are_kept():
     clip = padded([bodies(2, 30, 5), bodies(2, 25, 5)], 30)
     clip[:, 1, :24] = 0  # who comes late may be outside
     step = ValidCropResize(10, [0.5, 0.5], min_frames=2)
@@ -261,7 +261,7 @@ def test_a_crop_that_shows_somebody_stays_as_drawn():
 
 
 def test_the_pipeline_of_3d_clips_leaves_late_persons_out():
-    """Of 150 frames a second person is seen in the last 30: about 3 in 10 draws miss them."""
+    """A second person is visible in the last 30 of 150 frames: about 3 in 10 draws miss them."""
     clip = bodies(400, 2, 150, V)
     clip[:, 1, :120] = 0
     present = torch.ones(400, 2, dtype=torch.bool)
@@ -276,7 +276,7 @@ def test_the_pipeline_of_3d_clips_leaves_late_persons_out():
     assert torch.equal(clip_index.unique(), torch.arange(401))
 
 
-def test_packing_is_as_it_was_where_all_are_seen():
+def test_packing_is_unchanged_if_all_persons_are_visible():
     for present in (MIXED, [[False, True]] * 4):
         there = torch.tensor(present)
         clip = bodies(4, 2, FRAMES, V) * there[..., None, None, None]

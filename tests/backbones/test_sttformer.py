@@ -49,7 +49,7 @@ def masks(n: int = 2, frames: int = 9, seed: int = 2) -> Tensor:
 
 
 def last_input(model: STTFormer, x: Tensor, mask: Tensor | None = None) -> np.ndarray:
-    """What goes into the last block, (N, C, P, W)."""
+    """Input of the last block, (N, C, P, W)."""
     seen: list[Tensor] = []
     hook = model.blocks[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     model(x, mask=mask)
@@ -72,17 +72,17 @@ def test_importance_against_its_definition(kind, masked):
     model, x = warm(importance=kind), clips()
     mask = masks() if masked else None
     importance = model(x, mask=mask, with_importance=True).importance
-    for found, given in zip(importance, last_input(model, x, mask), strict=True):
+    for actual, given in zip(importance, last_input(model, x, mask), strict=True):
         expected = reference.sttformer_importance(kind, given, weights_of(model), HEADS, WIDTH)
         # a slot is (frame in the tuple, joint): the frames of all tuples in turn
-        expected = expected.reshape(len(found), JOINTS)
+        expected = expected.reshape(len(actual), JOINTS)
         assert expected.std() > 0.05 * expected.mean()  # not the uniform one
         # float32 sums of a hundred products of order 1, relative to values of order 1 / 36
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_contrib_is_what_the_others_lose_without_a_cell():
+def test_contrib_equals_the_effect_of_removing_a_cell():
     """With the value of one cell set to zero and the map as it is, the attended values change by
     as much; a map that is read the wrong way round does not give that."""
     model, x = warm(), clips(n=1)
@@ -100,20 +100,20 @@ def test_contrib_is_what_the_others_lose_without_a_cell():
 
 
 @torch.no_grad()
-def test_the_kinds_differ_as_they_should():
+def test_importance_kinds_differ():
     """`slot` knows no tuple; the others do, each in its own way; the tokens are the same."""
     x = clips()
-    found = {kind: warm(importance=kind)(x, with_importance=True) for kind in KINDS}
-    tuples = {kind: one.importance.unflatten(1, (3, 3)) for kind, one in found.items()}
+    actual = {kind: warm(importance=kind)(x, with_importance=True) for kind in KINDS}
+    tuples = {kind: one.importance.unflatten(1, (3, 3)) for kind, one in actual.items()}
     for kind in KINDS:
-        assert torch.equal(found[kind].tokens, found["contrib"].tokens)
+        assert torch.equal(actual[kind].tokens, actual["contrib"].tokens)
         same = torch.allclose(tuples[kind][:, 0], tuples[kind][:, 1], rtol=0.01, atol=0)
         assert same == (kind == "slot")
     assert not torch.allclose(tuples["contrib"], tuples["tuple"], rtol=0.05)
 
 
 @torch.no_grad()
-def test_importance_of_nothing_is_uniform():
+def test_importance_of_zero_input_is_uniform():
     """Where no cell has a value there is nothing to tell them apart."""
     model = warm(blocks=[[6, 8, WIDTH]])
     model.input_map[1].weight.zero_()
@@ -123,7 +123,7 @@ def test_importance_of_nothing_is_uniform():
 
 
 @pytest.mark.parametrize(("channels", "slots"), [(6, 12), (7, 5), (64, 150)])
-def test_the_code_of_a_slot(channels, slots):
+def test_slot_position_code(channels, slots):
     model = STTFormer(blocks=[[channels, 4, 2]], heads=1, tuple_frames=1, joints=slots)
     expected = reference.slot_code(channels, slots)
     # sines of up to 150 rad in double precision, kept as float32
@@ -153,7 +153,7 @@ LENGTH = "clip.frames"
         (121, f"pass {LENGTH}=120 or {LENGTH}=126"),
     ],
 )
-def test_lengths_that_do_not_fit(frames, advice):
+def test_invalid_clip_lengths_are_refused(frames, advice):
     model = small(tuple_frames=6)
     with pytest.raises(InputError) as caught:
         model(clips(frames=frames))
@@ -163,7 +163,7 @@ def test_lengths_that_do_not_fit(frames, advice):
 
 @pytest.mark.parametrize("frames", [3, 6, 126])
 @torch.no_grad()
-def test_lengths_that_fit(frames):
+def test_valid_clip_lengths_are_encoded(frames):
     model = small()
     assert model(clips(frames=frames)).tokens.shape == (2, frames, JOINTS, 8)
 
@@ -176,7 +176,7 @@ def test_lengths_that_fit(frames):
         ({"blocks": [[4, 8]]}, "the in, out and query width of each"),
     ],
 )
-def test_what_it_cannot_be(changes, message):
+def test_invalid_arguments_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small(**changes)
 
@@ -191,7 +191,7 @@ def test_unknown_importance():
 
 @pytest.mark.parametrize("hidden", [7.0, 1e30, float("inf"), float("nan")])
 @torch.no_grad()
-def test_what_is_hidden_has_no_influence_at_all(hidden):
+def test_masked_input_has_no_influence(hidden):
     model, x, mask = warm(), clips(), masks()
     first, second = (
         model(clip, mask=mask, with_importance=True)
@@ -202,7 +202,7 @@ def test_what_is_hidden_has_no_influence_at_all(hidden):
 
 
 @torch.no_grad()
-def test_in_training_the_first_statistics_see_what_is_hidden():
+def test_input_batch_norm_sees_masked_joints_in_training():
     """The BatchNorm of the input map comes before the mask, so that its statistics are those of
     whole clips; that, and nothing else, leads from a hidden joint to the tokens."""
     model, x, mask = small().train(), clips(), masks()
@@ -214,7 +214,7 @@ def test_in_training_the_first_statistics_see_what_is_hidden():
     assert torch.equal(first, second)
 
 
-def test_no_gradient_reaches_what_is_hidden():
+def test_masked_input_gets_no_gradient():
     model, x, mask = warm(), clips().requires_grad_(), masks()
     tokens = model(x, mask=mask).tokens
     (tokens * torch.randn_like(tokens)).sum().backward()
@@ -268,41 +268,41 @@ def batch(there: bool = True) -> Batch:
 
 
 @pytest.mark.parametrize("policy", ["standard", "both"])
-def test_running_statistics_follow_the_policy(monkeypatch, policy):
+def test_batch_norm_statistics_follow_bn_stats(monkeypatch, policy):
     plain = recognizer(monkeypatch)
     plain.masking = None
     plain.training_step(batch(), 0)
     model = recognizer(monkeypatch, bn_stats=policy)
     fresh = statistics(model.backbone)
     model.training_step(batch(), 0)
-    found, expected = statistics(model.backbone), statistics(plain.backbone)
-    assert not any(torch.equal(fresh[name], found[name]) for name in fresh)
+    actual, expected = statistics(model.backbone), statistics(plain.backbone)
+    assert not any(torch.equal(fresh[name], actual[name]) for name in fresh)
     if policy == "standard":
-        assert same(found, expected)
+        assert same(actual, expected)
     else:
-        passes = {int(v) for name, v in found.items() if name.endswith("tracked")}
+        passes = {int(v) for name, v in actual.items() if name.endswith("tracked")}
         assert passes == {2}
         # both pathways have the same joints before the mask, and others after it
         name = "blocks.0.out_nets.1.running_mean"
-        assert not torch.allclose(found[name], expected[name], rtol=0.01)
+        assert not torch.allclose(actual[name], expected[name], rtol=0.01)
 
 
 @pytest.mark.parametrize("policy", ["standard", "both"])
-def test_the_masked_pathway_is_normalised_by_its_own_batch(monkeypatch, policy):
+def test_masked_pathway_is_normalized_by_its_own_batch(monkeypatch, policy):
     """The policy is about what evaluation uses, not about training."""
     model = recognizer(monkeypatch, bn_stats=policy)
     x, mask = clips(4), masks(4)
     expected = small().train()(x, mask=mask).tokens
     clip_index = torch.arange(4)
-    found = model.pathway(x, clip_index, 4, mask=mask)
+    actual = model.pathway(x, clip_index, 4, mask=mask)
     pooled = expected.mean((1, 2))
-    assert torch.equal(found.embedding, pooled)
-    found.logits.square().sum().backward()
+    assert torch.equal(actual.embedding, pooled)
+    actual.logits.square().sum().backward()
     norms = [module for module in model.backbone.modules() if isinstance(module, BatchNorm2d)]
     assert all(norm.weight.grad.any() and norm.bias.grad.any() for norm in norms)
 
 
-def test_statistics_follow_again_after_an_exception():
+def test_batch_norm_statistics_update_again_after_an_exception():
     model, x = small().train(), clips(4)
     fresh = statistics(model)
     model.blocks[1].register_forward_pre_hook(lambda *_: 1 / 0)
@@ -315,14 +315,14 @@ def test_statistics_follow_again_after_an_exception():
 
 
 @torch.no_grad()
-def test_evaluation_uses_the_running_statistics_either_way():
+def test_evaluation_uses_running_statistics_while_frozen():
     model, x = warm(), clips(4)
     expected = model(x).tokens
     with frozen_batch_stats(model):
         assert torch.equal(model(x).tokens, expected)
 
 
-def test_batch_norm_is_that_of_torch():
+def test_batch_norm_matches_torch():
     torch.manual_seed(0)
     ours, theirs = BatchNorm2d(3), nn.BatchNorm2d(3)
     for _ in range(3):
@@ -335,7 +335,7 @@ def test_batch_norm_is_that_of_torch():
 
 
 @pytest.mark.parametrize("policy", ["standard", "both"])
-def test_nobody_trains_without_harm(monkeypatch, policy):
+def test_empty_batch_trains_without_nan(monkeypatch, policy):
     model = recognizer(monkeypatch, bn_stats=policy)
     model.training_step(batch(), 0)
     before = statistics(model.backbone)

@@ -49,12 +49,12 @@ def test_importance_is_the_column_mean_of_the_last_map(frames, joints, stride, m
     seen: list[Tensor] = []
     model.blocks[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     importance = model(x, mask=mask, with_importance=True).importance
-    for found, tokens in zip(importance, seen[0], strict=True):
+    for actual, tokens in zip(importance, seen[0], strict=True):
         maps = reference.softmax_map(tokens.double().numpy(), numpy_of(model.blocks[-1]), heads=2)
         expected = reference.column_mean(maps, steps, stride)
         assert expected.std() > 0.1 * expected.mean()  # not the uniform one
         # softmax of float32 products of order 10: relative rounding of a few 1e-6
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -68,24 +68,24 @@ def test_importance_is_that_of_the_last_block():
 
 
 @torch.no_grad()
-def test_joints_in_another_order_have_the_importance_in_that_order():
+def test_importance_is_equivariant_to_joint_order():
     model, x, order = small(), clips(), [3, 0, 4, 1, 2]
     expected = model(x, with_importance=True)
     model.pos_embed.copy_(model.pos_embed[:, :, order])
-    found = model(x[:, :, order], with_importance=True)
-    torch.testing.assert_close(found.importance, expected.importance[:, :, order])
-    torch.testing.assert_close(found.tokens, expected.tokens[:, :, order], rtol=1e-4, atol=1e-4)
+    actual = model(x[:, :, order], with_importance=True)
+    torch.testing.assert_close(actual.importance, expected.importance[:, :, order])
+    torch.testing.assert_close(actual.tokens, expected.tokens[:, :, order], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_patches_are_those_of_a_strided_convolution():
+def test_patches_equal_a_strided_convolution():
     patches, x = small().joints_embed, clips()
     expected = patches.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     torch.testing.assert_close(patches(x), expected, rtol=1e-5, atol=1e-5)  # order of the sums
 
 
 @torch.no_grad()
-def test_a_block_that_adds_nothing_is_the_identity():
+def test_block_with_zero_branches_is_the_identity():
     """Both residuals are there (the released code of MaskCLR loses the first)."""
     model, x = small(), clips()
     tokens = [model(x).tokens]
@@ -121,7 +121,7 @@ FRAMES = "clip.frames"
         (20, "pass clip.frames=16 or fewer, or backbone.max_frames=20"),
     ],
 )
-def test_lengths_that_do_not_fit(frames, advice):
+def test_invalid_clip_lengths_are_refused(frames, advice):
     model = small()
     with pytest.raises(InputError) as caught:
         model(clips(frames=frames))
@@ -132,7 +132,7 @@ def test_lengths_that_do_not_fit(frames, advice):
 
 
 @pytest.mark.parametrize("frames", [4, 8, 12, 16])
-def test_lengths_that_fit(frames):
+def test_valid_clip_lengths_are_encoded(frames):
     model = small()
     assert model(clips(frames=frames)).tokens.shape == (2, frames // 4, JOINTS, 16)
 
@@ -140,18 +140,18 @@ def test_lengths_that_fit(frames):
 @pytest.mark.parametrize("hidden", [7.0, 1e30, float("inf"), float("nan")])
 @pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
-def test_what_is_hidden_has_no_influence_at_all(hidden, training):
+def test_masked_input_has_no_influence(hidden, training):
     model, x, mask = small(drop_path=0.5).train(training), clips(), masks()
     there = mask.repeat_interleave(model.stride, dim=1).unsqueeze(-1)
-    found = []
+    actual = []
     for clip in (x, torch.where(there, hidden, x)):
         torch.manual_seed(3)  # of the paths that are dropped
-        found.append(model(clip, mask=mask, with_importance=True))
-    assert torch.equal(found[0].tokens, found[1].tokens)
-    assert torch.equal(found[0].importance, found[1].importance)
+        actual.append(model(clip, mask=mask, with_importance=True))
+    assert torch.equal(actual[0].tokens, actual[1].tokens)
+    assert torch.equal(actual[0].importance, actual[1].importance)
 
 
-def test_no_gradient_reaches_what_is_hidden():
+def test_masked_input_gets_no_gradient():
     model, x, mask = small().train(), clips().requires_grad_(), masks()
     features = model(x, mask=mask)
     (features.tokens * torch.randn_like(features.tokens)).sum().backward()
@@ -160,7 +160,7 @@ def test_no_gradient_reaches_what_is_hidden():
     assert x.grad[~there].any(-1).all()
 
 
-def test_nobody_trains_without_harm():
+def test_empty_batch_trains_without_nan():
     model = small(drop_path=0.3).train()
     features = model(clips(0), mask=masks(0), with_importance=True)
     features.tokens.sum().backward()
@@ -185,14 +185,14 @@ def test_drop_path_drops_samples_and_keeps_the_expectation(rate):
     assert scale.mean().item() == pytest.approx(1, abs=5 * spread / (1 - rate))
 
 
-def test_drop_path_does_nothing_in_evaluation_or_at_rate_zero():
+def test_drop_path_is_the_identity_in_evaluation_or_at_rate_zero():
     branch = torch.randn(6, 3, 2)
     assert torch.equal(DropPath(0.9).eval()(branch), branch)
     assert torch.equal(DropPath(0.0).train()(branch), branch)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
-def test_drop_path_rates_that_make_no_sense(rate):
+def test_invalid_drop_path_rates_are_refused(rate):
     with pytest.raises(ValueError, match=r"drop_path must be in \[0, 1\)"):
         DropPath(rate)
 
@@ -210,7 +210,7 @@ def test_drop_path_grows_over_the_blocks():
     assert len(torch.unique(alike, dim=0)) == 4
 
 
-def test_what_it_cannot_be():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="dim 10 must be a multiple of heads 4"):
         Transformer(dim=10, heads=4)
     with pytest.raises(ValueError, match="max_frames 10 must be a multiple of patch_frames 4"):

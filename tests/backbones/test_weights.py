@@ -103,13 +103,13 @@ def content_of(file: Format, weights: Weights) -> dict[str, Any]:
     return {file.container: everything, **published.numbers()} if file.container else everything
 
 
-def assert_same(found: Backbone, expected: Backbone, has_mask_token: bool) -> None:
+def assert_same(actual: Backbone, expected: Backbone, has_mask_token: bool) -> None:
     """The same tokens and importance; where a mask token was published, hidden ones as well."""
     x = torch.randn(2, FRAMES, JOINTS, 3)
-    mask = torch.rand(2, FRAMES // found.stride, JOINTS) < 0.4
+    mask = torch.rand(2, FRAMES // actual.stride, JOINTS) < 0.4
     for hidden in (None, mask) if has_mask_token else (None,):
         one, two = (
-            model.eval()(x, mask=hidden, with_importance=True) for model in (found, expected)
+            model.eval()(x, mask=hidden, with_importance=True) for model in (actual, expected)
         )
         assert torch.equal(one.tokens, two.tokens)
         assert torch.equal(one.importance, two.importance)
@@ -184,8 +184,8 @@ def test_heads_of_published_checkpoints(name):
 
 
 @pytest.mark.parametrize(("frames", "steps"), [(24, 3), (8, 3), (12, 7), (4, 3), (40, 1)])
-def test_temporal_embeddings_of_another_length(frames, steps):
-    """Linear in time, at the centres of equal stretches: halfway between them for twice as many."""
+def test_temporal_embeddings_are_interpolated(frames, steps):
+    """Linear in time at the centers of equal intervals: halfway between them for twice as many."""
     weights = published.mamp(steps=steps)
     target = transformer(max_frames=frames)
     report = load_published_weights(target, {"model": weights})
@@ -200,7 +200,7 @@ def test_temporal_embeddings_of_another_length(frames, steps):
     assert target(torch.randn(2, frames, JOINTS, 3)).tokens.isfinite().all()
 
 
-def test_arrays_and_numbers_in_place_of_tensors():
+def test_numpy_arrays_are_accepted_as_weights():
     source, weights = source_of(FORMATS["STTFormer"])
     arrays = {name: value.numpy() for name, value in weights.items()}
     target = sttformer()
@@ -310,7 +310,7 @@ def test_weights_of_another_model(case):
 
 @pytest.mark.parametrize("fault", ["missing", "unexpected", "of another shape"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_one_tensor_that_is_wrong(name, fault):
+def test_single_wrong_tensor_is_reported(name, fault):
     file = FORMATS[name]
     weights = file.weights()
     wrong = "norm.bias" if "norm.bias" in weights else "blocks.1.ff_net.1.bias"
@@ -325,7 +325,7 @@ def test_one_tensor_that_is_wrong(name, fault):
     assert f"1 {fault} ({wrong}" in line
 
 
-def test_a_head_that_does_not_fit():
+def test_mismatched_head_is_reported():
     head = ActionHead(12, JOINTS, num_classes=4, hidden=7)
     line = refused(head, {"model": prefixed("module.head.", published.action_head())})
     assert "fc2.bias [3] for [4]" in line
@@ -352,7 +352,7 @@ STRANGE = {
     "name", ["norm.bias", "temp_embed", "pos_embed", "blocks_st.0.mlp_s.fc1.weight"]
 )
 @pytest.mark.parametrize("kind", STRANGE)
-def test_strange_values(kind, name):
+def test_invalid_values_are_refused(kind, name):
     line = refused(dstformer(), {"model": {**_motionbert(), name: STRANGE[kind]}})
     assert name in line
     if kind in ("NaN", "infinity") and name == "norm.bias":
@@ -360,6 +360,6 @@ def test_strange_values(kind, name):
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 1, 16), (1, 0, 1, 16), (1, 8, 2, 16), (1, 8, 16)])
-def test_strange_temporal_embeddings(shape):
+def test_invalid_temporal_embeddings_are_refused(shape):
     line = refused(dstformer(), {**_motionbert(), "temp_embed": torch.zeros(shape)})
     assert f"temp_embed {list(shape)} for [1, 12, 1, 16]" in line

@@ -33,23 +33,23 @@ def evil(folder: Path) -> Path:
     return path
 
 
-def test_code_in_a_file_does_not_run(tmp_path):
+def test_code_in_a_weight_file_is_not_executed(tmp_path):
     with pytest.raises(InputError, match=r"evil\.pth: not a readable checkpoint"):
         read_weights(evil(tmp_path))
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("package", ["numpy.core", "numpy._core"])
-def test_numbers_of_old_and_new_numpy(tmp_path, package):
+def test_scalars_of_old_and_new_numpy_are_read(tmp_path, package):
     """A pickled NumPy number names the package as it was called when the file was written."""
     torch.save(published.numbers(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     content = (tmp_path / "a.pth").read_bytes()
     assert b"cnumpy._core.multiarray\n" in content
     renamed = content.replace(b"cnumpy._core.multiarray\n", f"c{package}.multiarray\n".encode())
     (tmp_path / "a.pth").write_bytes(renamed)
-    found = read_weights(tmp_path / "a.pth")
-    assert (found["best_acc"], found["min_loss"], found["step"]) == (0.913, 1.5, 3)
-    assert found["args"].betas == [0.9, 0.95]
+    actual = read_weights(tmp_path / "a.pth")
+    assert (actual["best_acc"], actual["min_loss"], actual["step"]) == (0.913, 1.5, 3)
+    assert actual["args"].betas == [0.9, 0.95]
 
 
 def _half(path: Path) -> None:
@@ -89,7 +89,7 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_files_that_hold_no_weights(tmp_path, case):
+def test_files_without_weights_are_refused(tmp_path, case):
     name, write, message = FILES[case]
     write(tmp_path / name)
     with pytest.raises(InputError) as caught:
@@ -161,7 +161,7 @@ def test_training_from_weights(tmp_path, command):
         (".", ". is a folder; pass the path of the weights file itself"),
     ],
 )
-def test_weights_that_cannot_be_used(tmp_path, command, name, message):
+def test_unusable_weights_end_the_command_with_one_line(tmp_path, command, name, message):
     evil(tmp_path)
     torch.save(published.motionbert(joints=17), tmp_path / "lite.pth")
     (tmp_path / "text.pth").write_text("no weights")

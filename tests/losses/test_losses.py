@@ -117,7 +117,7 @@ def test_class_contrast_of_different_labels_is_nt_xent(size, tau):
         torch.testing.assert_close(value, expected, **CLOSE)
 
 
-def test_one_class_gives_0():
+def test_class_contrast_of_one_class_is_0():
     a, b, _ = views(5)
     a.requires_grad_()
     loss = class_nt_xent(a, b, torch.full((5,), 3), 0.5)
@@ -193,7 +193,7 @@ def test_renaming_the_classes_changes_nothing(size, name):
 
 
 @given(sizes, st.sampled_from(CONTRASTS))
-def test_the_two_views_count_alike(size, name):
+def test_losses_are_symmetric_in_the_views(size, name):
     a, b, label = views(*size)
     standard, masked = predictions(a, b)
     expected = TERMS[name](standard, masked, label)
@@ -201,7 +201,7 @@ def test_the_two_views_count_alike(size, name):
 
 
 @pytest.mark.parametrize("name", [name for name in CONTRASTS if name != "class_raw"])
-def test_only_directions_count(name):
+def test_losses_are_invariant_to_embedding_norm(name):
     a, b, label = views(6)
     norms = torch.linspace(0.1, 9, 6).unsqueeze(1)
     expected = TERMS[name](*predictions(a, b), label)
@@ -238,7 +238,7 @@ def test_low_precision_input_is_computed_in_float32(name, default_type):
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_autocast_does_not_reach_inside(name):
+def test_losses_ignore_autocast(name):
     """Mixed precision computes the loss inside its context too."""
     a, b, label = views(12, 32)
     pair = predictions(a, b)

@@ -51,7 +51,7 @@ def cases(draw):
 
 
 @given(cases())
-def test_hides_an_exact_number_in_every_pool(case):
+def test_exact_number_is_masked_in_every_pool(case):
     strategy, x, importance, stride = case
     mask = strategy(x, importance, stride)
     n, steps, joints = len(x), x.shape[1] // stride, x.shape[2]
@@ -69,14 +69,14 @@ def test_hides_an_exact_number_in_every_pool(case):
 
 
 @given(cases())
-def test_ratio_0_is_the_identity_and_1_hides_all(case):
+def test_ratio_0_masks_nothing_and_1_everything(case):
     strategy, x, importance, stride = case
     assert not dataclasses.replace(strategy, ratio=0.0)(x, importance, stride).any()
     assert dataclasses.replace(strategy, ratio=1.0)(x, importance, stride).all()
 
 
 @given(cases())
-def test_inputs_are_left_alone(case):
+def test_inputs_are_not_modified(case):
     strategy, x, importance, stride = case
     before = x.clone(), importance.clone()
     strategy(x, importance, stride)
@@ -137,7 +137,7 @@ def test_first_draw_has_the_probabilities_of_the_formula(normalise, temperature)
     np.testing.assert_allclose(mask.float().mean((0, 1)).numpy(), expected, atol=FIVE_SIGMA)
 
 
-def test_zscore_does_not_care_how_peaked_attention_is():
+def test_zscore_is_invariant_to_the_peakedness_of_attention():
     _, importance = sequences(4, 3, 5)
     strategy = AttentionGuidedMasking(normalise="zscore")
     flat = 1 / 15 + 0.01 * importance
@@ -169,7 +169,7 @@ def test_draws_are_without_replacement(count):
 
 @pytest.mark.parametrize("normalise", ["max", "zscore"])
 @pytest.mark.parametrize("scope", ["clip", "frame", "tube"])
-def test_a_dominant_joint_is_hidden_more_often(scope, normalise):
+def test_dominant_joint_is_masked_more_often(scope, normalise):
     """Pooling over the batch per joint, as the released code does, gives every joint the ratio."""
     importance = torch.ones(400, 5, 17)
     importance[:, :, 3] = 50
@@ -181,7 +181,7 @@ def test_a_dominant_joint_is_hidden_more_often(scope, normalise):
     assert share[3] > others.max() + 0.125
 
 
-def test_temperature_goes_from_the_top_to_chance():
+def test_temperature_interpolates_between_top_and_uniform():
     x, importance = sequences(200, 4, 5)
     rng = torch.Generator().manual_seed(0)
     cold = AttentionGuidedMasking(temperature=1e-4)(x, importance, 1, rng)
@@ -192,7 +192,7 @@ def test_temperature_goes_from_the_top_to_chance():
     assert 0.4 < (hot == top).float().mean() < 0.6  # 4000 tokens: 12 standard deviations
 
 
-def test_top_hides_the_most_attended():
+def test_top_masks_the_most_attended():
     x, importance = sequences(6, 4, 5)
     mask = TopMasking(ratio=0.35)(x, importance, 1)
     for row, hidden in zip(importance, mask, strict=True):
@@ -242,7 +242,7 @@ def test_random_masking_is_uniform(scope):
     np.testing.assert_allclose(share.numpy(), np.full((2, 5), 0.4), atol=FIVE_SIGMA)
 
 
-def test_importance_without_extent_is_finite():
+def test_constant_importance_gives_finite_logits():
     x = torch.zeros(2, 3, 4, 3)
     for level in (0.0, 1 / 12):
         importance = torch.full((2, 3, 4), level)
@@ -268,7 +268,7 @@ def test_masks_carry_no_gradient():
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1 / 3, 2 / 3, 1.0])
-def test_parts_are_hidden_whole(ratio):
+def test_parts_are_masked_completely(ratio):
     x, importance = sequences(50, 4, 5)
     mask = PartMasking(parts=PARTS, ratio=ratio)(x, importance, 2)
     assert mask.shape == (50, 2, 5)

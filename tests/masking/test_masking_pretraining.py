@@ -52,7 +52,7 @@ def motion_loops(x: np.ndarray, stride: int) -> np.ndarray:
 
 
 @given(cases())
-def test_hides_exactly_what_it_says(case):
+def test_num_masked_matches_the_mask(case):
     strategy, x, stride = case
     before = x.clone()
     mask = strategy(x, None, stride)
@@ -102,7 +102,7 @@ def test_first_draw_has_the_probabilities_of_the_formula():
     np.testing.assert_allclose(share.numpy(), expected, atol=FIVE_SIGMA)
 
 
-def test_without_motion_it_is_uniform():
+def test_motion_masking_of_still_clips_is_uniform():
     strategy = MotionAwareMasking(ratio=0.4)
     x = torch.zeros(SEQUENCES, 2, 5, 3)
     mask = strategy(x, None, 1, torch.Generator().manual_seed(0))
@@ -139,7 +139,7 @@ def test_draws_come_from_the_generator(make):
 
 
 @given(st.integers(0, 3), st.integers(1, 5), st.integers(1, 5), st.integers(0, 99), st.data())
-def test_visible_tokens_are_those_that_are_left(n, steps, joints, seed, data):
+def test_visible_tokens_complement_the_mask(n, steps, joints, seed, data):
     strategy = data.draw(
         st.sampled_from(
             [
@@ -157,7 +157,7 @@ def test_visible_tokens_are_those_that_are_left(n, steps, joints, seed, data):
         assert kept == [i for i, one in enumerate(hidden) if not one]
 
 
-def test_parts_hide_varying_numbers():
+def test_part_masking_has_no_fixed_count():
     assert PartMasking(parts=[[0, 1], [2]]).num_masked(4, 3) is None
 
 

@@ -81,7 +81,7 @@ def test_energy_drop_against_loops(steps, joints, channels, threshold, seed):
     assert share.item() == pytest.approx((expected == 0).mean(), abs=1e-6)
 
 
-def test_energy_drop_keeps_each_sequence_by_itself():
+def test_energy_drop_treats_sequences_independently():
     torch.manual_seed(0)
     tokens = torch.randn(5, 4, 6, 8) * torch.rand(5, 1, 6, 1)
     kept, share = energy_drop(tokens, 0.7)
@@ -93,7 +93,7 @@ def test_energy_drop_keeps_each_sequence_by_itself():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 2.0])
-def test_nothing_dropped_where_everything_or_nothing_would_be(threshold):
+def test_energy_drop_of_all_or_no_values_is_the_identity(threshold):
     torch.manual_seed(0)
     tokens = torch.randn(3, 4, 5, 6)
     tokens[1] = 0
@@ -102,13 +102,13 @@ def test_nothing_dropped_where_everything_or_nothing_would_be(threshold):
     assert share == 0
 
 
-def test_energy_drop_of_nobody():
+def test_energy_drop_accepts_an_empty_batch():
     kept, share = energy_drop(torch.zeros(0, 4, 5, 6), 0.7)
     assert kept.shape == (0, 4, 5, 6)
     assert share == 0
 
 
-def test_the_choice_of_what_is_dropped_has_no_gradient():
+def test_energy_drop_selection_has_no_gradient():
     torch.manual_seed(0)
     tokens = torch.randn(2, 4, 5, 6, requires_grad=True)
     kept, share = energy_drop(tokens, 0.7)
@@ -121,11 +121,11 @@ def test_the_choice_of_what_is_dropped_has_no_gradient():
 def test_loss_against_loops(topk):
     rows = [units(4, 5, seed=i) for i in range(4)]
     queue = units(7, 5, seed=9)
-    found = aimclr_loss(*rows, queue, 0.07, topk)
+    actual = aimclr_loss(*rows, queue, 0.07, topk)
     expected = oracle.aimclr(*(t.double().numpy() for t in (*rows, queue)), 0.07, topk)
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name].item() == pytest.approx(value, rel=1e-5), name
+        assert actual[name].item() == pytest.approx(value, rel=1e-5), name
 
 
 def test_no_gradient_into_targets_keys_and_queue():
@@ -137,7 +137,7 @@ def test_no_gradient_into_targets_keys_and_queue():
     assert dropped.grad.any()
 
 
-def test_first_step_from_its_parts(logged):
+def test_first_step_equals_its_components(logged):
     """Key equals query for equal views; then the loss against loops."""
     model, batch = aimclr(augment=CropScale((2.0, 2.0))), make_batch(MIXED, FRAMES)
     start = model.queue.keys.clone()
@@ -169,7 +169,7 @@ def test_only_the_query_is_trained():
     assert trained == {id(p) for p in expected}
 
 
-def test_the_key_follows_slowly():
+def test_key_network_moves_by_one_minus_momentum():
     model, batch = aimclr(momentum=0.9), make_batch(MIXED, FRAMES)
     first = model.key.projector.fc1.weight.clone()
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_the_key_follows_slowly():
     torch.testing.assert_close(model.key.projector.fc1.weight, expected)
 
 
-def test_running_statistics_follow_the_normal_view():
+def test_batch_norm_statistics_follow_the_normal_view():
     batch = make_batch(MIXED, FRAMES)
     model = aimclr(augment=CropScale((2.0, 2.0)), extreme=nn.Identity())
     other = aimclr(augment=CropScale((2.0, 2.0)), extreme=CropScale((1.0, 1.0)))
@@ -190,7 +190,7 @@ def test_running_statistics_follow_the_normal_view():
     assert model.backbone.state_dict()["input_map.1.running_mean"].any()
 
 
-def test_the_three_views_are_drawn_apart(monkeypatch):
+def test_three_views_are_drawn_independently(monkeypatch):
     seen: list[Tensor] = []
     forward = STTFormer.forward
 
@@ -215,14 +215,14 @@ def test_keys_come_from_another_view():
 
 
 def test_mining_is_a_function_of_the_epoch(monkeypatch):
-    found = []
+    actual = []
     for mining_epoch in (3, 0.3):
         model = aimclr(mining_epoch=mining_epoch)
         for epoch in range(5):
             at(model, epoch)
             model.on_train_epoch_start()
-            found.append(model.mining)
-    assert found == 2 * [False, False, False, True, True]
+            actual.append(model.mining)
+    assert actual == 2 * [False, False, False, True, True]
 
 
 def test_mining_changes_the_loss(logged):
@@ -238,7 +238,7 @@ def test_mining_changes_the_loss(logged):
 
 
 @pytest.mark.parametrize("steps", [0, 7])
-def test_weights_from_elsewhere_reach_the_key_at_the_start_alone(steps):
+def test_loaded_weights_are_copied_to_the_key_at_step_0_only(steps):
     model = aimclr()
     with torch.no_grad():
         model.backbone.input_map[0].weight.add_(1)
@@ -277,7 +277,7 @@ def test_values_out_of_range_are_refused():
 
 
 @pytest.mark.parametrize("mining", [False, True])
-def test_a_step_asks_the_device_nothing(mining, monkeypatch):
+def test_training_step_does_not_synchronize_the_device(mining, monkeypatch):
     """On the meta device, where values do not exist, whatever needs one fails."""
     # which has no autocast to be switched off
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

@@ -35,21 +35,21 @@ def vectors() -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("context", [True, False])
 @pytest.mark.parametrize("topk", [None, 1, 3])
 def test_loss_against_loops(topk, context):
-    found = crossclr_loss(*vectors(), 0.07, topk, context)
+    actual = crossclr_loss(*vectors(), 0.07, topk, context)
     doubles = [{name: t.double().numpy() for name, t in one.items()} for one in vectors()]
     expected = oracle.crossclr(*doubles, 0.07, topk, context)
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name].item() == pytest.approx(value, rel=1e-5), name
+        assert actual[name].item() == pytest.approx(value, rel=1e-5), name
 
 
-def test_two_streams_add_up_both_directions():
+def test_two_streams_sum_both_directions():
     parts = [{name: one[name] for name in STREAMS[:2]} for one in vectors()]
     losses = crossclr_loss(*parts, 0.07, 1)
     assert losses["loss"] == losses["loss_joint"] + losses["loss_joint_motion"]
 
 
-def test_first_step_from_its_parts(logged):
+def test_first_step_equals_its_components(logged):
     """Key equals query for equal views, in every stream; then the loss against loops."""
     model, batch = crossclr(augment=CropScale((2.0, 2.0))), make_batch(MIXED, FRAMES)
     start = model.queue.keys.clone()
@@ -66,7 +66,7 @@ def test_first_step_from_its_parts(logged):
         assert logged[f"train/{name}"].item() == pytest.approx(value, rel=1e-5, abs=2e-6)
 
 
-def test_each_stream_sees_its_own(monkeypatch):
+def test_each_backbone_encodes_its_own_stream(monkeypatch):
     seen: list[tuple[nn.Module, Tensor]] = []
     forward = STTFormer.forward
 
@@ -98,7 +98,7 @@ def test_keys_come_from_another_view():
 
 
 @pytest.mark.parametrize("context", [True, False])
-def test_the_gradient_of_a_mining_stream(context):
+def test_mining_stream_gets_a_gradient_through_the_context(context):
     """Through the products alone, as published; the choice of positives has none."""
     own, other = (torch.rand(3, 8, requires_grad=True) for _ in range(2))
     cross_view_loss(own, other, 0.07, 2, context).backward()
@@ -106,7 +106,7 @@ def test_the_gradient_of_a_mining_stream(context):
     assert (other.grad is not None and bool(other.grad.any())) == context
 
 
-def test_streams_share_nothing_and_are_all_trained():
+def test_streams_share_no_parameters_and_are_all_trained():
     model = crossclr()
     networks = [[*b.parameters(), *p.parameters()] for b, p in map(model.network, STREAMS)]
     ids = [id(parameter) for network in networks for parameter in network]
@@ -135,15 +135,15 @@ def test_every_key_network_is_updated_in_both_stages(crossing):
 
 
 def test_crossing_is_a_function_of_the_epoch():
-    model, found = crossclr(cross_epoch=0.5), []
+    model, actual = crossclr(cross_epoch=0.5), []
     for epoch in range(4):
         at(model, epoch, epochs=4)
         model.on_train_epoch_start()
-        found.append(model.crossing)
-    assert found == [False, False, True, True]
+        actual.append(model.crossing)
+    assert actual == [False, False, True, True]
 
 
-def test_weights_from_elsewhere_reach_all_keys():
+def test_loaded_weights_are_copied_to_all_keys():
     model = crossclr()
     for kind in STREAMS:
         nn.init.normal_(model.network(kind)[0].input_map[0].weight)
@@ -186,7 +186,7 @@ def test_values_out_of_range_are_refused(wrong):
 
 
 @pytest.mark.parametrize("crossing", [False, True])
-def test_a_step_asks_the_device_nothing(crossing, monkeypatch):
+def test_training_step_does_not_synchronize_the_device(crossing, monkeypatch):
     """On the meta device, where values do not exist, whatever needs one fails."""
     # which has no autocast to be switched off
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

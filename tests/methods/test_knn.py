@@ -42,26 +42,26 @@ def test_votes_equal_a_loop(clips, k, temperature, seed):
     rng = np.random.default_rng(seed)
     query, bank = rng.normal(size=(3, 4)), rng.normal(size=(clips, 4))
     label = rng.integers(0, 5, clips)
-    found = vote(
+    actual = vote(
         *(torch.from_numpy(query), torch.from_numpy(bank), torch.from_numpy(label)),
         *(5, k, temperature),
     )
     expected = naive(query.tolist(), bank.tolist(), label.tolist(), 5, k, temperature)
     # float32 cosines, divided by the temperature: 1e-7 / 0.05
-    np.testing.assert_allclose(found.exp().numpy(), expected, atol=1e-5)
-    assert found.isfinite().all()
+    np.testing.assert_allclose(actual.exp().numpy(), expected, atol=1e-5)
+    assert actual.isfinite().all()
 
 
 def test_low_temperatures_stay_finite():
     bank = torch.eye(3)
-    found = vote(bank, bank, torch.arange(3), 3, 3, 1e-4)
-    assert found.argmax(1).tolist() == [0, 1, 2]
-    assert found.isfinite().all()
+    actual = vote(bank, bank, torch.arange(3), 3, 3, 1e-4)
+    assert actual.argmax(1).tolist() == [0, 1, 2]
+    assert actual.isfinite().all()
 
 
-def test_a_clip_without_persons_is_no_nan():
-    found = vote(torch.zeros(1, 3), torch.eye(3), torch.arange(3), 3, 2, 0.1)
-    assert found.isfinite().all()
+def test_clip_without_persons_gives_finite_scores():
+    actual = vote(torch.zeros(1, 3), torch.eye(3), torch.arange(3), 3, 2, 0.1)
+    assert actual.isfinite().all()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def store(tmp_path):
     return toy_store(tmp_path)
 
 
-def test_features_of_the_training_clips_are_asked(store, tmp_path):
+def test_bank_holds_the_features_of_the_training_clips(store, tmp_path):
     """Without training; the checkpoint alone gives the same answers."""
     method, data = KNN(Coordinates(), 3, k=5, **shared()), toy_data(store)
     run = trainer(0)
@@ -85,7 +85,7 @@ def test_features_of_the_training_clips_are_asked(store, tmp_path):
     assert metrics["test/top1"] == 100
 
 
-def test_nothing_is_trained_and_nothing_changes(store):
+def test_knn_changes_no_parameter(store):
     torch.manual_seed(0)
     method = KNN(Noisy(), 3, **shared())
     before = state_of(method.backbone)
@@ -96,6 +96,6 @@ def test_nothing_is_trained_and_nothing_changes(store):
 
 
 @pytest.mark.parametrize("options", [{"k": 0}, {"temperature": 0.0}, {"temperature": -1.0}])
-def test_nonsense_is_refused(options):
+def test_invalid_arguments_are_refused(options):
     with pytest.raises(ValueError, match="positive"):
         KNN(Coordinates(), 3, **options, **shared())

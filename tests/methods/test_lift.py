@@ -36,7 +36,7 @@ def lift(**options: Any) -> Lift:
 
 @pytest.fixture(autouse=True)
 def logged(monkeypatch) -> dict[str, Any]:
-    """What a step logs; there is no trainer here."""
+    """Values logged by a step, without a trainer."""
     values: dict[str, Any] = {}
     monkeypatch.setattr(Method, "log_dict", lambda self, new, **_: values.update(new))
     return values
@@ -102,7 +102,7 @@ def test_projection_error_against_loops(seed):
     assert error.item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_scale_does_not_matter_to_the_scaled_error():
+def test_n_mpjpe_is_invariant_to_scale():
     pose, truth, there = draws()
     expected = n_mpjpe(pose, truth, there)
     torch.testing.assert_close(n_mpjpe(7 * pose, truth, there), expected)
@@ -153,7 +153,7 @@ def test_backbone_sees_no_depth():
     assert set(seen[0][..., 2].unique().tolist()) == {1.0}
 
 
-def test_what_is_corrupted_is_the_input_and_not_the_truth(monkeypatch):
+def test_corruption_changes_the_input_but_not_the_target(monkeypatch):
     compared = []
     monkeypatch.setattr(
         Lift,
@@ -214,7 +214,7 @@ def test_absent_persons_change_nothing(coordinates):
 @pytest.mark.parametrize("coordinates", ["metres", "pixels"])
 @pytest.mark.parametrize("frames", [1, 5])
 @pytest.mark.parametrize("present", [[[False]] * 2, [[True]] * 2], ids=["nobody", "no joint"])
-def test_nothing_to_lift_is_a_loss_of_zero(coordinates, frames, present):
+def test_empty_batch_has_loss_zero(coordinates, frames, present):
     model = lift(coordinates=coordinates)
     batch = make_batch(present, frames)
     batch["clip"].zero_()
@@ -238,7 +238,7 @@ def test_mixed_precision_step():
     assert loss.item() == pytest.approx(expected, rel=0.1)  # eight bits of mantissa
 
 
-def test_what_cannot_be_lifted_is_refused():
+def test_unsupported_backbone_and_coordinates_are_refused():
     patches = Transformer(dim=8, depth=1, heads=1, max_frames=8, joints=V)
     with pytest.raises(InputError, match="pass backbone=dstformer"):
         lift(backbone=patches)
@@ -248,7 +248,7 @@ def test_what_cannot_be_lifted_is_refused():
 
 
 @pytest.mark.parametrize("coordinates", ["metres", "pixels"])
-def test_a_step_asks_the_device_nothing(coordinates, monkeypatch):
+def test_training_step_does_not_synchronize_the_device(coordinates, monkeypatch):
     """On the meta device, where values do not exist, whatever needs one fails."""
     # which has no autocast to be switched off
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

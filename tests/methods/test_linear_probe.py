@@ -25,7 +25,7 @@ def store(tmp_path):
     return toy_store(tmp_path)
 
 
-def test_the_backbone_is_left_bit_by_bit(store):
+def test_backbone_is_bit_identical_after_training(store):
     """Its BatchNorm statistics, too, which a backbone in train mode would move."""
     method = probe()
     before, head = state_of(method.backbone), state_of(method.head)
@@ -38,7 +38,7 @@ def test_the_backbone_is_left_bit_by_bit(store):
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_separable_features_are_told_apart(store, normalise):
+def test_separable_features_are_classified(store, normalise):
     method = probe(Coordinates(), normalise=normalise)
     data = toy_data(store)
     run = trainer(60)
@@ -48,7 +48,7 @@ def test_separable_features_are_told_apart(store, normalise):
     assert metrics["test/top1"] == 100
 
 
-def test_kept_features_are_those_of_the_clips_one_by_one(store):
+def test_precomputed_features_equal_those_of_single_clips(store):
     method, data = probe(), toy_data(store)
     parts = {"train": data.train, "val": data.val}
     trainer(1).fit(method, data)
@@ -70,7 +70,7 @@ def test_every_clip_is_read_once(store, monkeypatch):
     assert sorted(read) == expected
 
 
-def test_validation_by_index_is_validation_by_clip(store):
+def test_validation_on_features_equals_validation_on_clips(store):
     """The accuracies that choose a checkpoint are those of the clips themselves."""
     method, data = probe(), toy_data(store)
     clean = data.val.eval_view()
@@ -92,7 +92,7 @@ def test_a_probe_chosen_on_the_test_split_still_tests_on_poses(store):
     assert metrics["test/top1"] == 100
 
 
-def test_no_validation_clips(store):
+def test_training_works_without_validation_clips(store):
     method, data = probe(Coordinates()), toy_data(store, val_fraction=0)
     run = trainer(2)
     run.fit(method, data)
@@ -106,7 +106,7 @@ def test_only_the_head_is_in_train_mode():
     assert not method.eval().head.training
 
 
-def test_the_start_of_the_layer():
+def test_initial_weights_of_the_linear_layer():
     method = LinearProbe(Coordinates(), 20_000, init_std=0.02, **shared())
     weight = method.head[1].weight
     # 60,000 draws: the standard error of a standard deviation is 0.3 %

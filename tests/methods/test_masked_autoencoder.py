@@ -89,7 +89,7 @@ def make(present: list[list[bool]], seed: int = 1, missing: float = 0.0) -> Batc
 
 @pytest.fixture(autouse=True)
 def logged(monkeypatch) -> dict[str, Any]:
-    """What a step logs; there is no trainer here."""
+    """Values logged by a step, without a trainer."""
     values: dict[str, Any] = {}
     monkeypatch.setattr(Method, "log_dict", lambda self, new, **_: values.update(new))
     return values
@@ -165,7 +165,7 @@ def test_loss_against_loops(monkeypatch, logged, target, normalise, coordinates,
     assert logged["train/loss"] == outputs["loss"]
 
 
-def test_transformer_never_sees_what_is_hidden():
+def test_transformer_does_not_depend_on_masked_patches():
     """Bit-identical tokens and predictions whatever the hidden patches hold."""
     masking = Always((0, 3, 5, 10))
     model = autoencoder(masking=masking)
@@ -182,7 +182,7 @@ def test_transformer_never_sees_what_is_hidden():
 
 
 @pytest.mark.parametrize("pair", ["sttformer", "dstformer", "transformer, replaced"])
-def test_replaced_tokens_tell_nothing_of_what_they_hid(pair):
+def test_replaced_tokens_do_not_depend_on_the_masked_input(pair):
     """In eval mode: in training the input BatchNorm of STTFormer has seen all joints."""
     model = autoencoder(pair).eval()
     x = make([[True]] * 3)["clip"][:, 0]
@@ -208,7 +208,7 @@ def test_every_parameter_gets_a_gradient(pair, masking, coordinates):
     assert outputs["embedding"].shape == (5, model.backbone.dim)
 
 
-def test_statistics_are_those_of_whole_clips():
+def test_batch_norm_statistics_are_those_of_unmasked_clips():
     """Every fourth step they take one step towards the clips without anything hidden."""
     model, batch = autoencoder("sttformer", masking=RandomMasking()), make(MIXED)
     whole = autoencoder("sttformer", masking=RandomMasking())
@@ -219,8 +219,8 @@ def test_statistics_are_those_of_whole_clips():
     whole.encode(x)
     expected = dict(whole.backbone.named_buffers())
     assert any(name.endswith("running_mean") for name in expected)
-    for name, found in model.backbone.named_buffers():
-        torch.testing.assert_close(found, expected[name], msg=name)
+    for name, actual in model.backbone.named_buffers():
+        torch.testing.assert_close(actual, expected[name], msg=name)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -268,7 +268,7 @@ def test_padded_persons_do_not_count(pair):
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("missing", [0.0, 1.0], ids=["nobody", "no joint"])
-def test_nothing_to_predict_is_a_loss_of_zero(pair, missing):
+def test_empty_batch_has_loss_zero(pair, missing):
     model = autoencoder(pair)
     outputs = step(model, make([[bool(missing)]] * 2, missing=missing))
     assert outputs["loss"] == 0
@@ -285,7 +285,7 @@ def test_mixed_precision_step():
         assert loss.item() == pytest.approx(expected, rel=0.1)  # eight bits of mantissa
 
 
-def test_transformer_decoder_puts_tokens_where_they_belong():
+def test_transformer_decoder_restores_token_order():
     made = TransformerDecoder(
         4, stride=4, channels=3, frames=8, joints=3, width=5, depth=0, heads=1
     )
@@ -318,7 +318,7 @@ def test_sttformer_decoder_keeps_cells_in_place():
     assert torch.equal(seen[0], expected)
 
 
-def test_what_does_not_go_together_is_refused():
+def test_incompatible_settings_are_refused():
     for build, error in (
         (lambda: autoencoder(target="velocity"), "target"),
         (lambda: autoencoder(coordinates="degrees"), "coordinates"),
@@ -347,7 +347,7 @@ def test_what_does_not_go_together_is_refused():
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("masking", [MotionAwareMasking(), FrameJointMasking()])
-def test_a_step_asks_the_device_nothing(pair, masking):
+def test_training_step_does_not_synchronize_the_device(pair, masking):
     """On the meta device, where values do not exist, whatever needs one fails."""
     model = autoencoder(pair, masking, normalise=True).to("meta").train()
     batch = {key: value.to("meta") for key, value in make(MIXED).items()}

@@ -44,9 +44,9 @@ def test_key_equals_query_at_the_start():
     backbone, projector = networks()
     key = EMAEncoder(backbone, projector, 0.999)
     x, clip_index = torch.randn(3, 4, 3, 3), torch.tensor([0, 1, 1])
-    found = key(x, clip_index, 2)
-    assert torch.equal(found, projector(backbone(x).tokens, clip_index, 2))
-    assert not found.requires_grad
+    actual = key(x, clip_index, 2)
+    assert torch.equal(actual, projector(backbone(x).tokens, clip_index, 2))
+    assert not actual.requires_grad
     assert not any(parameter.requires_grad for parameter in key.parameters())
     shared = {id(p) for p in key.parameters()} & {id(p) for p in backbone.parameters()}
     assert not shared
@@ -69,7 +69,7 @@ def test_moving_average_closed_form(momentum, steps):
         torch.testing.assert_close(own.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_key_moves_once_for_each_step_of_the_optimizer():
+def test_key_is_updated_once_per_optimizer_step():
     """The kind: with accumulated gradients, what is done at a step was done at every batch."""
     query = [nn.Linear(3, 2), nn.Linear(2, 2)]
     key = EMAEncoder(*query, 0.5)
@@ -83,7 +83,7 @@ def test_the_key_moves_once_for_each_step_of_the_optimizer():
         torch.testing.assert_close(own, first / 4 + last * 3 / 4)
 
 
-def test_buffers_of_the_key_follow_its_own_passes():
+def test_key_buffers_follow_its_own_forward_passes():
     backbone, projector = networks()
     key = EMAEncoder(backbone, projector, 0.5)
     x, clip_index = torch.randn(3, 4, 3, 3), torch.arange(3)
@@ -95,7 +95,7 @@ def test_buffers_of_the_key_follow_its_own_passes():
     torch.testing.assert_close(key.backbone.state_dict()[name], backbone.state_dict()[name])
 
 
-def test_restart_copies_everything():
+def test_copy_from_copies_parameters_and_buffers():
     backbone, projector = networks()
     key = EMAEncoder(backbone, projector, 0.999)
     for parameter in backbone.parameters():
@@ -144,8 +144,8 @@ def test_queue_may_be_written_before_the_backward_pass():
         queue.keys.copy_(units(6, 4))
         query = units(3, 4, seed=1).requires_grad_()
         key = units(3, 4, seed=2).requires_grad_()
-        found = similarities(query, key.detach(), queue.read())
-        loss = soft_cross_entropy(found / 0.07, key_target(found))
+        actual = similarities(query, key.detach(), queue.read())
+        loss = soft_cross_entropy(actual / 0.07, key_target(actual))
         if write:
             queue.enqueue(key)
         loss.backward()
@@ -159,27 +159,27 @@ def test_queue_may_be_written_before_the_backward_pass():
 def test_logits_and_losses_against_loops(clips, size, seed, tau):
     query, key = units(clips, 5, seed=seed), units(clips, 5, seed=seed + 100)
     queue = units(size, 5, seed=seed + 200)
-    found = similarities(query, key, queue)
+    actual = similarities(query, key, queue)
     rows = oracle.logits(*(t.double().numpy() for t in (query, key, queue)), tau)
-    np.testing.assert_allclose((found / tau).numpy(), rows, **LOSS)
+    np.testing.assert_allclose((actual / tau).numpy(), rows, **LOSS)
     one_hot = np.zeros_like(rows)
     one_hot[:, 0] = 1
     expected = oracle.cross_entropy(rows, one_hot)
-    assert soft_cross_entropy(found / tau, key_target(found)).item() == pytest.approx(
+    assert soft_cross_entropy(actual / tau, key_target(actual)).item() == pytest.approx(
         expected, rel=1e-5, abs=1e-5
     )
     np.testing.assert_allclose(
-        distribution_target(found / tau).numpy(), oracle.softmax(rows), rtol=1e-4, atol=1e-6
+        distribution_target(actual / tau).numpy(), oracle.softmax(rows), rtol=1e-4, atol=1e-6
     )
 
 
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(0, 99), st.data())
 def test_mined_positives_against_loops(clips, size, seed, data):
     topk, context = data.draw(st.integers(1, size)), data.draw(st.booleans())
-    found = [torch.rand(clips, 1 + size, generator=torch.Generator().manual_seed(seed))]
-    found.append(found[0].flip(1))
-    slots = oracle.positives([one.numpy() for one in found], topk)
-    target = mined_target(found, topk, context)
+    actual = [torch.rand(clips, 1 + size, generator=torch.Generator().manual_seed(seed))]
+    actual.append(actual[0].flip(1))
+    slots = oracle.positives([one.numpy() for one in actual], topk)
+    target = mined_target(actual, topk, context)
     if context:
         slots = [chosen | {slot + size for slot in chosen if slot} for chosen in slots]
     np.testing.assert_allclose(target.numpy(), oracle.uniform(slots, target.shape[1]), rtol=1e-6)
@@ -200,13 +200,13 @@ def test_losses_stay_in_float32_under_autocast():
     query, key, queue = units(4, 8).requires_grad_(), units(4, 8, seed=1), units(6, 8, seed=2)
     plain = similarities(query, key, queue)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = similarities(query, key, queue)
-        loss = soft_cross_entropy(found / 0.07, key_target(found))
-    assert torch.equal(found, plain)
+        actual = similarities(query, key, queue)
+        loss = soft_cross_entropy(actual / 0.07, key_target(actual))
+    assert torch.equal(actual, plain)
     assert loss.dtype == torch.float32
 
 
-def test_far_apart_logits_are_finite():
+def test_extreme_logits_give_a_finite_loss():
     logits = torch.tensor([[0.0, 1e4, -1e4]], requires_grad=True)
     loss = soft_cross_entropy(logits, key_target(logits.detach()))
     loss.backward()
@@ -214,7 +214,7 @@ def test_far_apart_logits_are_finite():
     assert logits.grad.isfinite().all()
 
 
-def test_the_queue_is_smaller_than_the_data():
+def test_queue_must_be_smaller_than_the_dataset():
     queue = FeatureQueue(100, (2,))
     queue.check_clips(101)
     for clips in (100, 60, 1):
@@ -250,13 +250,13 @@ def rank_work(rank: int, folder: str) -> None:
 
 
 @pytest.mark.recipes
-def test_all_ranks_hold_the_keys_of_all(tmp_path: Path):
+def test_queue_holds_the_keys_of_all_ranks(tmp_path: Path):
     multiprocessing.spawn(rank_work, (str(tmp_path),), nprocs=RANKS)
     queue = FeatureQueue(7, (4,))
     queue.keys.copy_(units(7, 4))
     for step in range(3):
         queue.enqueue(units(RANKS * 2, 4, seed=step))
     for rank in range(RANKS):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        actual = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         for name, value in queue.state_dict().items():
-            assert torch.equal(found[name], value), name
+            assert torch.equal(actual[name], value), name

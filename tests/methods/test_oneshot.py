@@ -16,7 +16,7 @@ def test_scores_equal_a_loop():
     rng = np.random.default_rng(0)
     query, exemplars = rng.normal(size=(5, 4)), rng.normal(size=(6, 4))
     label = np.array([7, 2, 2, 5, 7, 0])
-    found = nearest_exemplar(*map(torch.from_numpy, (query, exemplars, label)), 9)
+    actual = nearest_exemplar(*map(torch.from_numpy, (query, exemplars, label)), 9)
     for i, q in enumerate(query):
         for k in range(9):
             cosines = [
@@ -25,10 +25,10 @@ def test_scores_equal_a_loop():
                 if y == k
             ]
             # float32 products of unit vectors
-            assert found[i, k].item() == pytest.approx(max(cosines, default=-2.0), abs=1e-6)
+            assert actual[i, k].item() == pytest.approx(max(cosines, default=-2.0), abs=1e-6)
 
 
-def test_the_contrast_of_single_rows():
+def test_supervised_contrast_of_single_rows():
     """Rows of two views are the rows of one set; a class with one row is no anchor."""
     rows, label = torch.randn(8, 5), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
     both = supervised_contrast(rows[:4], rows[4:], label[:4], 0.1, 0.07)
@@ -40,7 +40,7 @@ def test_the_contrast_of_single_rows():
     torch.testing.assert_close(supervised_contrastive_loss(*lonely, 0.1), expected)
 
 
-def test_no_anchor_is_no_nan():
+def test_supervised_contrast_without_anchors_is_zero():
     rows = torch.randn(3, 5, requires_grad=True)
     loss = supervised_contrastive_loss(rows, torch.arange(3), 0.1)
     loss.backward()
@@ -79,7 +79,7 @@ def oneshot(dropout=0.5):
     return OneShot(Noisy(), head, num_classes=6, **shared(lr=0.01))
 
 
-def test_new_classes_are_told_apart(store):
+def test_novel_classes_are_recognized(store):
     """After training on others; nothing is validated, the checkpoint has the exemplars."""
     balanced = {"classes": 4, "samples": 2}
     method, data = oneshot(0.0), toy_data(store, balanced=balanced, **ONE_SHOT)
@@ -109,16 +109,16 @@ def test_exemplars_and_clips_are_embedded_in_eval_mode(store):
     assert torch.equal(first[1], again[1])
 
 
-def test_the_step_is_the_published_loss(store):
+def test_training_step_computes_the_published_loss(store):
     method, data = oneshot(0.0), toy_data(store, **ONE_SHOT)
     batch = collate([data.train[i] for i in range(8)])
     method.log_dict = lambda *_, **__: None
-    found = method.training_step(batch, 0)
-    rows = found["embedding"]
+    actual = method.training_step(batch, 0)
+    rows = actual["embedding"]
     assert not rows.requires_grad
     # published: temperature 0.1 with base temperature 0.07
     expected = supervised_contrastive_loss(rows, batch["label"], 0.1) / 0.7
-    torch.testing.assert_close(found["loss"], expected)
+    torch.testing.assert_close(actual["loss"], expected)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_the_step_is_the_published_loss(store):
         ),
     ],
 )
-def test_splits_that_do_not_fit(store, splits, why):
+def test_unsuitable_splits_are_refused(store, splits, why):
     with pytest.raises(InputError, match=why):
         toy_data(store, **{**ONE_SHOT, **splits})
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"base_temperature": -1.0}])
-def test_nonsense_is_refused(options):
+def test_invalid_arguments_are_refused(options):
     with pytest.raises(ValueError, match="positive"):
         OneShot(Noisy(), nn.Identity(), 6, **options, **shared())

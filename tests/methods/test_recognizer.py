@@ -84,7 +84,7 @@ MIXED = [[True, False], [True, True], [False, True], [True, False]]
 
 @pytest.fixture(autouse=True)
 def logged(monkeypatch) -> dict[str, Any]:
-    """What a step logs; there is no trainer here."""
+    """Values logged by a step, without a trainer."""
     values: dict[str, Any] = {}
     monkeypatch.setattr(Method, "log_dict", lambda self, new, **_: values.update(new))
     monkeypatch.setattr(Method, "log", lambda self, name, value, **_: values.update({name: value}))
@@ -128,7 +128,7 @@ def test_absent_persons_change_nothing_in_training(masking):
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_what_lies_in_an_absent_slot_changes_nothing():
+def test_content_of_absent_slots_is_ignored():
     model = recognizer().eval()
     batch = make_batch(MIXED)
     expected = model.predict_clips(batch["clip"], batch).logits
@@ -137,7 +137,7 @@ def test_what_lies_in_an_absent_slot_changes_nothing():
     assert torch.equal(model.predict_clips(clip, batch).logits, expected)
 
 
-def test_which_slot_a_person_is_in_does_not_matter():
+def test_predictions_are_invariant_to_person_order():
     model = recognizer().eval()
     batch = make_batch(MIXED)
     other = batch_of(batch["clip"].flip(1), batch["present"].flip(1))
@@ -203,7 +203,7 @@ def test_every_parameter_gets_a_gradient(masking, embedding):
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
-def test_running_statistics_follow_the_standard_pathway(masking):
+def test_batch_norm_statistics_follow_the_standard_pathway(masking):
     batch = make_batch(MIXED)
     supervised, masked, both = recognizer(), recognizer(), recognizer(bn_stats="both")
     train_step(supervised, batch)
@@ -215,7 +215,7 @@ def test_running_statistics_follow_the_standard_pathway(masking):
         assert not torch.equal(both.head.bn.state_dict()[name], expected[name])
 
 
-def test_masked_pathway_sees_only_what_is_left(monkeypatch):
+def test_masked_pathway_sees_visible_tokens_only(monkeypatch):
     """All hidden: the same for every clip. None hidden: as the standard pathway."""
     seen: list[Any] = []
     forward = WeightedSum.forward
@@ -233,7 +233,7 @@ def test_masked_pathway_sees_only_what_is_left(monkeypatch):
     torch.testing.assert_close(seen[1].embedding, seen[0].embedding, rtol=1e-5, atol=1e-6)
 
 
-def test_guided_masks_hide_what_was_attended():
+def test_guided_masks_cover_attended_joints():
     model, batch = recognizer(), make_batch(MIXED)
     outputs = train_step(model, batch, TopMasking(ratio=0.25))
     x, _ = model.pack(model.augment(batch["clip"]), batch)
@@ -288,13 +288,13 @@ def test_unknown_options_are_refused():
             recognizer(**options)
 
 
-def test_one_clip_has_no_variance():
+def test_single_training_clip_is_refused():
     with pytest.raises(InputError, match="a BatchNorm needs two"):
         recognizer().check_clips(1)
     recognizer().check_clips(2)
 
 
-def test_random_state_travels_with_the_checkpoint():
+def test_random_state_is_restored_from_the_checkpoint():
     model, checkpoint = recognizer(), {}
     model.on_save_checkpoint(checkpoint)
     expected = torch.rand(4)
@@ -306,7 +306,7 @@ def test_random_state_travels_with_the_checkpoint():
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_each_process_continues_its_own_random_state(monkeypatch, rank):
+def test_each_rank_restores_its_own_random_state(monkeypatch, rank):
     """One that was not there before starts another of its own."""
     monkeypatch.setattr(Method, "global_rank", rank)
     monkeypatch.setattr(Method, "global_step", 5)
@@ -347,7 +347,7 @@ def test_every_strategy_ramps(name):
     assert ratios == pytest.approx([full / 4, full / 2, full * 3 / 4, full, full])
 
 
-def test_masking_callback_records_what_was_hidden(logged):
+def test_masking_callback_records_masked_shares(logged):
     callback, model = MaskingCallback(TopMasking()), recognizer()
     callback.on_train_epoch_start(trainer(0), model)
     masks = torch.zeros(2, 3, 5, V, dtype=torch.bool)
@@ -371,7 +371,7 @@ def test_masking_callback_records_what_was_hidden(logged):
     assert not logged
 
 
-def test_masking_callback_refuses_nonsense():
+def test_masking_callback_refuses_invalid_epochs():
     for epochs in ({"start_epoch": -1}, {"ramp_epochs": -1}):
         with pytest.raises(ValueError, match="negative"):
             MaskingCallback(TopMasking(), **epochs)

@@ -139,8 +139,8 @@ def test_from_a_recording_to_logits(store):
     """
     method, data, _ = run_of(store, "compat=released")
     [batch] = data.test_dataloader()
-    found = method.preprocess(batch["clip"]).numpy()
-    for one, clip in zip(RECORDINGS, found, strict=True):
+    actual = method.preprocess(batch["clip"]).numpy()
+    for one, clip in zip(RECORDINGS, actual, strict=True):
         assert one.score is not None
         x = oracle.network_input(one.keypoint, one.score, SIZE, FRAMES)
         # float32 of pixels up to 640, in a box of 200
@@ -164,7 +164,7 @@ def test_prediction_has_the_released_inputs_too(store):
 
 
 def test_compat_is_one_setting(store):
-    """Nothing of it is left where it is not asked for."""
+    """Without the setting, released defects are absent."""
     for compat, released in (("none", False), ("released", True)):
         method, data, _ = run_of(store, f"compat={compat}")
         steps = [*method.augment, *method.preprocess]

@@ -1,4 +1,4 @@
-"""What the backbones call importance, from its definitions, with full attention maps."""
+"""Importance of the backbones from its definitions, with full attention maps."""
 
 import math
 

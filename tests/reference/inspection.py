@@ -1,4 +1,4 @@
-"""What a store contains, counted with plain loops over persons, frames and joints."""
+"""Content of a store, counted with plain loops over persons, frames and joints."""
 
 import math
 

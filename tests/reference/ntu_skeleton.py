@@ -98,7 +98,7 @@ def write(
     newline: str = "\r\n",
     state: int = 2,
 ) -> bytes:
-    """A file of these bodies, {id: {frame: (25, 3) or (25, 5) with the colour coordinates}}."""
+    """A file of these bodies, {id: {frame: (25, 3) or (25, 5) with the color coordinates}}."""
     lines = [str(frames)]
     for frame in range(frames):
         seen = {i: body[frame] for i, body in bodies.items() if frame in body}

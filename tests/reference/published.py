@@ -12,7 +12,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _tensors(shapes: Shapes) -> dict[str, Tensor]:
-    """Of the size of trained weights; variances are positive."""
+    """Random values of the magnitude of trained weights; variances are positive."""
     return {
         name: torch.rand(shape) + 0.5 if name.endswith("running_var") else 0.1 * torch.randn(shape)
         for name, shape in shapes.items()
@@ -104,7 +104,7 @@ def mamp(dim: int = 16, depth: int = 2, steps: int = 3, joints: int = 5) -> dict
 
 
 def mamp_decoder(dim: int = 16, steps: int = 3, joints: int = 5) -> dict[str, Tensor]:
-    """What a pre-training of MAMP has beside its encoder; the mask token is the decoder's."""
+    """Decoder weights of a MAMP pre-training, mask token included."""
     shapes: dict[str, tuple[int, ...]] = {
         **_linear("decoder_embed", dim, dim),
         "mask_token": (1, 1, dim),

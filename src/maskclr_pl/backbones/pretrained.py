@@ -66,7 +66,7 @@ class LoadReport:
 
     @property
     def fits(self) -> bool:
-        """Whether file and module agree, apart from optional parameters."""
+        """File and module agree, apart from optional parameters."""
         return not (self.needed or self.unexpected or self.misshaped)
 
 

@@ -38,7 +38,7 @@ _SAFE_GLOBALS: list[Any] = [
     (_DType, "numpy.dtype"),
     Namespace,
 ]
-"""What published checkpoints hold beside tensors: NumPy scalars and command-line options."""
+"""Non-tensor content of published checkpoints: NumPy scalars and command-line options."""
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class LossTerm(Protocol):
     """A term of the loss; an nn.Module."""
 
     uses_masked: bool
-    """Whether the term needs the masked pathway."""
+    """The term needs the masked pathway."""
 
     def __call__(
         self, standard: Prediction, masked: Prediction | None, label: Int[Tensor, " B"]
@@ -54,7 +54,7 @@ class WeightedSum(nn.Module):
 
     @property
     def uses_masked(self) -> bool:
-        """Whether any term needs the masked pathway."""
+        """Any term needs the masked pathway."""
         return any(term.uses_masked for term in self.terms.values())
 
     def forward(

@@ -19,7 +19,7 @@ class Masking(Protocol):
     """A masking strategy; a frozen dataclass, so that a ramp can replace its ratio."""
 
     uses_importance: ClassVar[bool]
-    """Whether the mask depends on importance, which needs a forward pass first."""
+    """The mask depends on importance, which needs a forward pass first."""
 
     @property
     def ratio(self) -> float:

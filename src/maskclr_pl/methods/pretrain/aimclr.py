@@ -86,7 +86,7 @@ class AimCLR(Method):
         self.drop_threshold = drop_threshold
         self.stages = (Stage("mining", "method.mining_epoch", mining_epoch),)
         self.mining = False
-        """Whether neighbors are mined; follows from the epoch, so it is not saved."""
+        """Neighbors are mined; follows from the epoch, so it is not saved."""
 
     def check_clips(self, clips: int) -> None:
         """See `Method.check_clips`."""
@@ -161,8 +161,7 @@ def aimclr_loss(
     target = key_target(logits) if topk is None else mined_target(similarity, topk)
     contrast = soft_cross_entropy(logits, target)
     distribution = distribution_target(logits)
-    d3m = torch.stack([soft_cross_entropy(values, distribution) for values in extreme_logits])
-    d3m = d3m.mean()
+    d3m = torch.stack([soft_cross_entropy(x, distribution) for x in extreme_logits]).mean()
     return {"loss": contrast + d3m, "loss_contrast": contrast, "loss_d3m": d3m}
 
 
@@ -206,6 +205,6 @@ def energy_drop(
 
 
 def _inverse_share(keep: Tensor) -> Tensor:
-    """Return 1 / (share kept in the sequence) where kept, 0 elsewhere."""
-    kept = keep.float()
-    return kept / kept.mean((1, 2, 3), keepdim=True).clamp(min=1 / max(1, kept[:1].numel()))
+    """Return 1 / (share of true values in the sequence) where `keep` is true, 0 elsewhere."""
+    weight = keep.float()
+    return weight / weight.mean((1, 2, 3), keepdim=True).clamp(min=1 / max(1, weight[:1].numel()))

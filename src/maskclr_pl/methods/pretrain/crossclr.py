@@ -99,7 +99,7 @@ class CrosSCLR(Method):
         self.temperature, self.topk, self.context = temperature, topk, context
         self.stages = (Stage("cross-view mining", "method.cross_epoch", cross_epoch),)
         self.crossing = False
-        """Whether streams mine for each other; follows from the epoch, so it is not saved."""
+        """Streams mine for each other; follows from the epoch, so it is not saved."""
 
     def network(self, kind: str) -> tuple[nn.Module, nn.Module]:
         """Return backbone and projector of a stream."""
