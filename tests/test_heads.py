@@ -97,7 +97,7 @@ def test_frozen_batch_stats_keeps_running_statistics(update):
     same = {k: torch.equal(v, before[k]) for k, v in model.bn.state_dict().items()}
     changes = {"running_mean": update, "running_var": update, "num_batches_tracked": update}
     assert same == {k: not changes.get(k, False) for k in before}
-    # the output is normalised with the statistics of the batch either way
+    # the output is normalized with the statistics of the batch either way
     expected = head().train()(tokens(), CLIP_INDEX, 4)
     torch.testing.assert_close(out.logits, expected.logits, rtol=1e-5, atol=1e-6)
     out.logits.square().sum().backward()

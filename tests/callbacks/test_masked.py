@@ -190,7 +190,7 @@ STRATEGIES = {
     "clip": AttentionGuidedMasking(0.3, scope="clip"),
     "frame": AttentionGuidedMasking(0.3, scope="frame"),
     "tube": AttentionGuidedMasking(0.3, scope="tube", tube_length=2),
-    "zscore": AttentionGuidedMasking(0.3, scope="frame", normalise="zscore"),
+    "zscore": AttentionGuidedMasking(0.3, scope="frame", normalize="zscore"),
 }
 
 

@@ -29,7 +29,7 @@ OWN = {
         *("num_workers", "seed"),
     ),
     "method": (
-        *("_target_", "num_classes", "bn_stats", "drop_hidden", "normalise", "init_std"),
+        *("_target_", "num_classes", "bn_stats", "drop_hidden", "normalize", "init_std"),
         *("embed_dim", "queue_size", "temperature", "base_temperature", "momentum", "topk", "k"),
         *("mining_epoch", "drop_threshold", "streams", "cross_epoch", "context"),
         *("target", "decoder", "n_mpjpe", "velocity", "view", "noise", "drop"),

@@ -83,9 +83,9 @@ def test_every_masking_and_loss() -> None:
     parts = cfg.clip.parts
     strategies = [
         *(TopMasking(), RandomMasking(), PartMasking(parts), PartMasking(parts, temperature=inf)),
-        *(FrameJointMasking(), MotionAwareMasking(), AttentionGuidedMasking(normalise="zscore")),
+        *(FrameJointMasking(), MotionAwareMasking(), AttentionGuidedMasking(normalize="zscore")),
     ]
-    losses = [SupervisedContrast(), ClassContrast(normalise=False), CrossEntropy("standard")]
+    losses = [SupervisedContrast(), ClassContrast(normalize=False), CrossEntropy("standard")]
     with foreign.fake_mode():
         method, batch = foreign.moved(made), foreign.moved_batch(clips)
         ready(method, clips, attention, foreign.device())

@@ -20,7 +20,7 @@ TERMS = {
     "ce": CrossEntropy(),
     "sample": SampleContrast(),
     "class": ClassContrast(),
-    "class_raw": ClassContrast(normalise=False),
+    "class_raw": ClassContrast(normalize=False),
     "supcon": SupervisedContrast(),
 }
 CONTRASTS = [name for name in TERMS if name != "ce"]
@@ -50,10 +50,10 @@ def test_contrasts_against_the_oracle(size, tau):
     arrays = a.numpy(), b.numpy()
     y = label.numpy()
     np.testing.assert_allclose(nt_xent(a, b, tau), oracle.nt_xent(*arrays, tau), **CLOSE)
-    for normalise in (True, False):
+    for normalize in (True, False):
         np.testing.assert_allclose(
-            class_nt_xent(a, b, label, tau, normalise),
-            oracle.class_nt_xent(*arrays, y, tau, normalise),
+            class_nt_xent(a, b, label, tau, normalize),
+            oracle.class_nt_xent(*arrays, y, tau, normalize),
             **CLOSE,
         )
     for base in (None, 0.07):
@@ -96,8 +96,8 @@ def golden() -> tuple[Tensor, Tensor, Tensor]:
         (lambda a, b, y: supervised_contrast(a, b, y, 0.07, 0.07), 2.932988),
         (lambda a, b, y: supervised_contrast(a, b, y, 0.1, 0.07), 2.954394),
         (lambda a, b, y: supervised_contrast(a, b, y, 0.1, 0.1), 2.068075),
-        (lambda a, b, y: class_nt_xent(a, b, y, 0.5, normalise=False), 0.365654),
-        (lambda a, b, y: class_nt_xent(a, b, y, 0.5, normalise=True), 0.355704),
+        (lambda a, b, y: class_nt_xent(a, b, y, 0.5, normalize=False), 0.365654),
+        (lambda a, b, y: class_nt_xent(a, b, y, 0.5, normalize=True), 0.355704),
     ],
 )
 def test_published_values(loss, expected):
@@ -110,8 +110,8 @@ def test_class_contrast_of_different_labels_is_nt_xent(size, tau):
     label = torch.arange(len(a)).flip(0) * 3
     expected = nt_xent(a, b, tau)
     for value in (
-        class_nt_xent(a, b, label, tau, normalise=True),
-        class_nt_xent(a, b, label, tau, normalise=False),
+        class_nt_xent(a, b, label, tau, normalize=True),
+        class_nt_xent(a, b, label, tau, normalize=False),
         supervised_contrast(a, b, label, tau),
     ):
         torch.testing.assert_close(value, expected, **CLOSE)

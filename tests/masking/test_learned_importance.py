@@ -90,7 +90,7 @@ def trained(name: str, seed: int, lr: float, epochs: int) -> tuple[float, float,
     test = torch.arange(len(clip)) // len(ACTIONS) % 4 == 3  # a quarter of each action
     model = recognizer(name)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    strategy = AttentionGuidedMasking(ratio=0.3, scope="tube", normalise="zscore")
+    strategy = AttentionGuidedMasking(ratio=0.3, scope="tube", normalize="zscore")
     known = (~test).nonzero().squeeze(1)
     hidden, labels = [], []
     for epoch in range(epochs):

@@ -123,14 +123,14 @@ def test_one_frame_one_person_no_person(make, n, t):
         assert (mask.sum((1, 2)) == 3 * t).all()
 
 
-@pytest.mark.parametrize(("normalise", "temperature"), [("max", 0.4), ("zscore", 0.75)])
-def test_first_draw_has_the_probabilities_of_the_formula(normalise, temperature):
+@pytest.mark.parametrize(("normalize", "temperature"), [("max", 0.4), ("zscore", 0.75)])
+def test_first_draw_has_the_probabilities_of_the_formula(normalize, temperature):
     importance = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05, 0.0])
     strategy = AttentionGuidedMasking(
-        ratio=1 / 6, scope="frame", temperature=temperature, normalise=normalise
+        ratio=1 / 6, scope="frame", temperature=temperature, normalize=normalize
     )
     pools = importance.expand(SEQUENCES, 1, 6)
-    expected = oracle.probabilities(importance.double().numpy(), temperature, normalise)
+    expected = oracle.probabilities(importance.double().numpy(), temperature, normalize)
     chances = strategy.logits(pools[:1], 1).flatten().softmax(0)
     np.testing.assert_allclose(chances.numpy(), expected, atol=1e-6)  # float32
     mask = strategy(torch.zeros(SEQUENCES, 1, 6, 3), pools, 1, torch.Generator().manual_seed(0))
@@ -139,7 +139,7 @@ def test_first_draw_has_the_probabilities_of_the_formula(normalise, temperature)
 
 def test_zscore_is_invariant_to_the_peakedness_of_attention():
     _, importance = sequences(4, 3, 5)
-    strategy = AttentionGuidedMasking(normalise="zscore")
+    strategy = AttentionGuidedMasking(normalize="zscore")
     flat = 1 / 15 + 0.01 * importance
     torch.testing.assert_close(
         strategy.logits(flat, 1),
@@ -167,13 +167,13 @@ def test_draws_are_without_replacement(count):
     )
 
 
-@pytest.mark.parametrize("normalise", ["max", "zscore"])
+@pytest.mark.parametrize("normalize", ["max", "zscore"])
 @pytest.mark.parametrize("scope", ["clip", "frame", "tube"])
-def test_dominant_joint_is_masked_more_often(scope, normalise):
+def test_dominant_joint_is_masked_more_often(scope, normalize):
     """Pooling over the batch per joint, as the released code does, gives every joint the ratio."""
     importance = torch.ones(400, 5, 17)
     importance[:, :, 3] = 50
-    strategy = AttentionGuidedMasking(ratio=0.5, scope=scope, normalise=normalise)
+    strategy = AttentionGuidedMasking(ratio=0.5, scope=scope, normalize=normalize)
     mask = strategy(torch.zeros(400, 5, 17, 3), importance, 1, torch.Generator().manual_seed(0))
     share = mask.float().mean((0, 1))
     others = share[torch.arange(17) != 3]
@@ -246,8 +246,8 @@ def test_constant_importance_gives_finite_logits():
     x = torch.zeros(2, 3, 4, 3)
     for level in (0.0, 1 / 12):
         importance = torch.full((2, 3, 4), level)
-        for normalise in ("max", "zscore"):
-            strategy = AttentionGuidedMasking(normalise=normalise)
+        for normalize in ("max", "zscore"):
+            strategy = AttentionGuidedMasking(normalize=normalize)
             assert strategy.logits(importance, 1).isfinite().all()
             assert (strategy(x, importance, 1).sum((1, 2)) == 6).all()
         mask = PartMasking(parts=[[0, 1], [2, 3]], ratio=0.5)(x, importance, 1)

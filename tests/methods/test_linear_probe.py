@@ -37,9 +37,9 @@ def test_backbone_is_bit_identical_after_training(store):
     assert all(p.grad is None and not p.requires_grad for p in method.backbone.parameters())
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_separable_features_are_classified(store, normalise):
-    method = probe(Coordinates(), normalise=normalise)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_separable_features_are_classified(store, normalize):
+    method = probe(Coordinates(), normalize=normalize)
     data = toy_data(store)
     run = trainer(60)
     run.fit(method, data)

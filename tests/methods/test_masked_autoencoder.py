@@ -108,7 +108,7 @@ def loss_loops(
     mask: np.ndarray,
     prediction: np.ndarray,
     target: str,
-    normalise: bool,
+    normalize: bool,
     flat: bool,
 ) -> float:
     """The objective, token by token."""
@@ -128,7 +128,7 @@ def loss_loops(
             else:
                 values += [0.0] * points.shape[1]
         wanted = np.array(values)
-        if normalise:
+        if normalize:
             mean = sum(values) / len(values)
             variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
             wanted = (wanted - mean) / math.sqrt(variance + 1e-6)
@@ -137,12 +137,12 @@ def loss_loops(
 
 
 @pytest.mark.parametrize("target", ["motion", "coordinates"])
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("coordinates", ["pixels", "metres"])
 @pytest.mark.parametrize("pair", ["transformer", "dstformer"])
 @pytest.mark.parametrize("missing", [0.0, 0.15])
-def test_loss_against_loops(monkeypatch, logged, target, normalise, coordinates, pair, missing):
-    model = autoencoder(pair, target=target, normalise=normalise, coordinates=coordinates)
+def test_loss_against_loops(monkeypatch, logged, target, normalize, coordinates, pair, missing):
+    model = autoencoder(pair, target=target, normalize=normalize, coordinates=coordinates)
     batch, rng = make(MIXED, missing=missing), torch.Generator().manual_seed(3)
     flat = coordinates == "pixels"
     values = model.backbone.stride * (2 if flat else 3)
@@ -157,7 +157,7 @@ def test_loss_against_loops(monkeypatch, logged, target, normalise, coordinates,
         outputs["mask"].numpy(),
         prediction.double().numpy(),
         target,
-        normalise,
+        normalize,
         flat,
     )
     assert 0 < (outputs["mask"].float().mean()) < 1
@@ -227,7 +227,7 @@ def test_batch_norm_statistics_are_those_of_unmasked_clips():
 @pytest.mark.parametrize("target", ["motion", "coordinates"])
 def test_loss_decreases(pair, target):
     """On swinging joints; with one mask, so that it falls for no other reason than learning."""
-    model = autoencoder(pair, Always((1, 6, 11)), target=target, normalise=False)
+    model = autoencoder(pair, Always((1, 6, 11)), target=target, normalize=False)
     batch = make(MIXED)
     time, phase = torch.arange(FRAMES).view(-1, 1, 1), torch.rand(4, 2, 1, V, 3) * 6
     batch["clip"] = (1 + (time + phase).sin()) * batch["present"][..., None, None, None]
@@ -349,6 +349,6 @@ def test_incompatible_settings_are_refused():
 @pytest.mark.parametrize("masking", [MotionAwareMasking(), FrameJointMasking()])
 def test_training_step_does_not_synchronize_the_device(pair, masking):
     """On the meta device, where values do not exist, whatever needs one fails."""
-    model = autoencoder(pair, masking, normalise=True).to("meta").train()
+    model = autoencoder(pair, masking, normalize=True).to("meta").train()
     batch = {key: value.to("meta") for key, value in make(MIXED).items()}
     model.training_step(batch, 0)["loss"].backward()

@@ -21,7 +21,7 @@ def compute(key: str, a: torch.Tensor, b: torch.Tensor, labels: torch.Tensor) ->
         return nt_xent(a, b, tau)
     if loss == "supcon":
         return supervised_contrast(a, b, labels, tau, float(form["base"]))
-    return class_nt_xent(a, b, labels, tau, normalise=loss == "class_mean_normalised")
+    return class_nt_xent(a, b, labels, tau, normalize=loss == "class_mean_normalised")
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -53,7 +53,7 @@ def model(name: str) -> MaskedAutoencoder:
         ),
         decoder=decoder,
         target="motion" if name == "mamp" else "coordinates",
-        normalise=CONFIG["norm_skes_loss"],
+        normalize=CONFIG["norm_skes_loss"],
         optim=Optim(),
         skeleton=SKELETONS["ntu25"],
         augment=nn.Identity(),
@@ -109,7 +109,7 @@ def test_masks_from_the_recorded_draws(name, recorded):
 
 def test_raw_target():
     method, x = model("mamp"), sequences()
-    method.normalise = False
+    method.normalize = False
     target = method.target_of(*method.points(x))
     assert_close(target, GOLDEN["out/mamp/target_raw"], MOTION)
 

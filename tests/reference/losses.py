@@ -33,7 +33,7 @@ def nt_xent(a: np.ndarray, b: np.ndarray, tau: float) -> float:
 
 
 def class_nt_xent(
-    a: np.ndarray, b: np.ndarray, label: np.ndarray, tau: float, normalise: bool
+    a: np.ndarray, b: np.ndarray, label: np.ndarray, tau: float, normalize: bool
 ) -> float:
     """NT-Xent between class means: the mean over classes k and views p."""
     centres = []
@@ -41,7 +41,7 @@ def class_nt_xent(
         means = {}
         for k in sorted(set(label.tolist())):
             members = [row for row, y in zip(view, label, strict=True) if y == k]
-            if normalise:
+            if normalize:
                 members = [row / (math.sqrt(float(row @ row)) or 1.0) for row in members]
             means[k] = sum(members) / len(members)
         centres.append(means)

@@ -6,9 +6,9 @@ import math
 import numpy as np
 
 
-def probabilities(importance: np.ndarray, temperature: float, normalise: str = "max") -> np.ndarray:
+def probabilities(importance: np.ndarray, temperature: float, normalize: str = "max") -> np.ndarray:
     """softmax(z / temperature) over one pool; z = importance / max, or its z-score."""
-    if normalise == "max":
+    if normalize == "max":
         relative = [v / max(importance) for v in importance]
     else:
         mean = sum(importance) / len(importance)

@@ -17,6 +17,7 @@ EARLIER = {
     "maskclr_pl.methods.pretrain.decoders.": "maskclr_pl.methods.decoders.",
     "maskclr_pl.sources.synthetic.": "maskclr_pl.data.synthetic.",
     "monitor_split": "select_on",
+    "normalize": "normalise",
 }
 
 

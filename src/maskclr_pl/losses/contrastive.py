@@ -69,7 +69,7 @@ def class_nt_xent(
     b: Float[Tensor, "B E"],
     label: Int[Tensor, " B"],
     temperature: float,
-    normalise: bool = True,
+    normalize: bool = True,
 ) -> Float[Tensor, ""]:
     """NT-Xent between the class means of two views (MaskCLR's class contrast).
 
@@ -84,7 +84,7 @@ def class_nt_xent(
         b: Embeddings of the other view of the same clips.
         label: Classes.
         temperature: > 0.
-        normalise: Average unit vectors rather than raw embeddings.
+        normalize: Average unit vectors rather than raw embeddings.
     """
     if len(a) == 0:
         return a.sum() + b.sum()
@@ -93,7 +93,7 @@ def class_nt_xent(
     same = label.unsqueeze(0) == label.unsqueeze(1)  # (B, B)
     share = 1 / same.sum(1, dtype=torch.float32)  # float32 even if the default type is bfloat16
     views = torch.stack((a, b)).float()  # (2, B, E)
-    if normalise:
+    if normalize:
         views = F.normalize(views, dim=-1, eps=_EPS)
     means = F.normalize((same * share) @ views, dim=-1, eps=_EPS)  # (2, B, E), by clip
     positive = (means[0] * means[1]).sum(-1) / temperature  # (B,)
@@ -193,7 +193,7 @@ class ClassContrast(_Contrast):
 
     Args:
         temperature: > 0.
-        normalise: Average unit vectors rather than raw embeddings.
+        normalize: Average unit vectors rather than raw embeddings.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -205,9 +205,9 @@ class ClassContrast(_Contrast):
         tensor(0.)
     """
 
-    def __init__(self, temperature: float = 0.5, normalise: bool = True):
+    def __init__(self, temperature: float = 0.5, normalize: bool = True):
         super().__init__(temperature)
-        self.normalise = normalise
+        self.normalize = normalize
 
     def forward(
         self, standard: Prediction, masked: Prediction, label: Int[Tensor, " B"]
@@ -218,7 +218,7 @@ class ClassContrast(_Contrast):
             gather(masked.embedding),
             gather(label),
             self.temperature,
-            self.normalise,
+            self.normalize,
         )
 
 

@@ -16,10 +16,10 @@ class AttentionGuidedMasking(PooledMasking):
     """Attention-guided probabilistic masking (AGPM): attended items are more likely to be masked.
 
     Items are drawn without replacement with probabilities softmax(z / temperature), where z is the
-    importance of an item relative to its pool. With `normalise=max`, z = importance / max, as
+    importance of an item relative to its pool. With `normalize=max`, z = importance / max, as
     published: the most attended item is at most exp(1 / temperature) times as likely to be drawn
     first as the least attended (3.8 at 0.75), and nearly as likely as others while attention is
-    flat. With `normalise=zscore`, z = (importance - mean) / standard deviation: guidance is
+    flat. With `normalize=zscore`, z = (importance - mean) / standard deviation: guidance is
     independent of how peaked attention is.
 
     Args:
@@ -28,7 +28,7 @@ class AttentionGuidedMasking(PooledMasking):
             equally often; the paper's figure has one pool per clip.
         tube_length: Steps per tube with scope=tube.
         temperature: > 0; small is nearly deterministic, large nearly uniform.
-        normalise: `max` or `zscore`.
+        normalize: `max` or `zscore`.
 
     Raises:
         ValueError: If a value is out of range.
@@ -41,15 +41,15 @@ class AttentionGuidedMasking(PooledMasking):
     """
 
     temperature: float = 0.75
-    normalise: Literal["max", "zscore"] = "max"
+    normalize: Literal["max", "zscore"] = "max"
     uses_importance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:
             raise ValueError(f"masking temperature must be positive, got {self.temperature}")
-        if self.normalise not in ("max", "zscore"):
-            raise ValueError(f"masking normalise must be max or zscore, got {self.normalise!r}")
+        if self.normalize not in ("max", "zscore"):
+            raise ValueError(f"masking normalize must be max or zscore, got {self.normalize!r}")
 
     def __call__(
         self,
@@ -66,7 +66,7 @@ class AttentionGuidedMasking(PooledMasking):
     def logits(self, importance: Float[Tensor, "N T V"], stride: int) -> Float[Tensor, "N G P"]:
         """Compute unnormalized log-probabilities of the items of each pool."""
         pools = self.to_pools(importance, stride)
-        if self.normalise == "zscore":
+        if self.normalize == "zscore":
             std, mean = torch.std_mean(pools, dim=-1, correction=0, keepdim=True)
             return (pools - mean) / (self.temperature * std).clamp_min(1e-12)
         return relative_to_max(pools, self.temperature)

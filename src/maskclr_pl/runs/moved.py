@@ -19,8 +19,11 @@ MOVED = {
 
 RENAMED_KEYS = {
     "select_on": "monitor_split",
-    "data.label_fraction": "data.label_fraction",
-    "data.duplicates": "data.duplicates",
+    "data.labelled": "data.label_fraction",
+    "data.copies": "data.duplicates",
+    "method.normalise": "method.normalize",
+    "masking.strategy.normalise": "masking.strategy.normalize",
+    "loss.terms.class.normalise": "loss.terms.class.normalize",
 }
 """Old key -> new key, as dotted paths from the root of a configuration."""
 

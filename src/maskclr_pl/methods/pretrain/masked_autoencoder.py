@@ -40,7 +40,7 @@ class MaskedAutoencoder(Method):
         backbone: See `Method`, likewise keyword arguments not listed here.
         decoder: Builds the decoder from `dim`, `stride` and `channels`.
         target: `motion` (MAMP): x[t + 1] - x[t], 0 in the last frame as published. `coordinates`.
-        normalise: Standardize the target of each token.
+        normalize: Standardize the target of each token.
         coordinates: Units of the clips: `pixels` (x, y, confidence), of which x and y are
             predicted, or `metres` (x, y, z).
 
@@ -56,7 +56,7 @@ class MaskedAutoencoder(Method):
         backbone: Backbone,
         decoder: Callable[..., nn.Module],
         target: Target = "motion",
-        normalise: bool = True,
+        normalize: bool = True,
         coordinates: Literal["pixels", "metres"] = "metres",
         **shared: Any,
     ):
@@ -65,7 +65,7 @@ class MaskedAutoencoder(Method):
             raise ValueError(f"target must be motion or coordinates, got {target!r}")
         if coordinates not in ("pixels", "metres"):
             raise ValueError(f"coordinates must be pixels or metres, got {coordinates!r}")
-        self.target, self.normalise = target, normalise
+        self.target, self.normalize = target, normalize
         self.channels = DIMENSIONS[coordinates]
         self._has_batch_norm = has_batch_norm(backbone)
         self.decoder = decoder(dim=backbone.dim, stride=backbone.stride, channels=self.channels)
@@ -146,7 +146,7 @@ class MaskedAutoencoder(Method):
         """Compute the target of each token, in float32 and without gradient."""
         values = motion(points, visible) if self.target == "motion" else points
         values = patches(values.float().detach(), self.backbone.stride)
-        if not self.normalise:
+        if not self.normalize:
             return values
         values = values - values.mean(-1, keepdim=True)
         # torch.var warns about empty input

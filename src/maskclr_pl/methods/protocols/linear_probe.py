@@ -29,7 +29,7 @@ class LinearProbe(Classifier):
     Args:
         backbone: See `Method`, likewise keyword arguments not listed here.
         num_classes: K.
-        normalise: Insert a BatchNorm without parameters before the linear layer.
+        normalize: Insert a BatchNorm without parameters before the linear layer.
         init_std: Standard deviation of the initial weights of the linear layer (MAMP: 0.01;
             AimCLR: 0.02).
     """
@@ -41,7 +41,7 @@ class LinearProbe(Classifier):
         self,
         backbone: Backbone,
         num_classes: int,
-        normalise: bool = True,
+        normalize: bool = True,
         init_std: float = 0.01,
         **shared: Any,
     ):
@@ -50,7 +50,7 @@ class LinearProbe(Classifier):
         linear = nn.Linear(backbone.dim, num_classes)
         nn.init.trunc_normal_(linear.weight, std=init_std)
         nn.init.zeros_(linear.bias)
-        norm = nn.BatchNorm1d(backbone.dim, eps=1e-6, affine=False) if normalise else nn.Identity()
+        norm = nn.BatchNorm1d(backbone.dim, eps=1e-6, affine=False) if normalize else nn.Identity()
         self.head = nn.Sequential(norm, linear)
         self._features: dict[str, Tensor] = {}
 
