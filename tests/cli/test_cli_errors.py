@@ -369,7 +369,7 @@ MISTAKES = {
     "evaluate a tensor": (
         "evaluate",
         ["ckpt_path=WORLD/tensor.ckpt"],
-        r"tensor\.ckpt: not a check",
+        r"tensor\.ckpt: expected a check",
     ),
     "evaluate foreign weights": (
         "evaluate",
@@ -565,8 +565,11 @@ NO_WEIGHTS = {
     "nothing": (None, "its state_dict is a NoneType"),
     "a list": ([torch.zeros(1)], "its state_dict is a list"),
     "lost": (LOST, r"not a checkpoint.*pass backbone\.weights="),
-    "numbers": ({"backbone.a": 5}, r"'backbone\.a' in its state_dict is not a tensor \(int\)"),
-    "numbers for names": ({5: torch.zeros(1)}, "5 in its state_dict is not a tensor"),
+    "numbers": (
+        {"backbone.a": 5},
+        r"'backbone\.a' in its state_dict is not a dense tensor \(int\)",
+    ),
+    "numbers for names": ({5: torch.zeros(1)}, "5 in its state_dict is not a dense tensor"),
     "a sparse tensor": ({"head.a": torch.eye(2).to_sparse()}, "'head.a' in its state_dict is no"),
     "empty": ({}, "does not fit|do not form a model"),
     "another shape": ({"backbone.a": torch.zeros(1)}, "does not fit|do not form a model"),

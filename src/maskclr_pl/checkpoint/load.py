@@ -161,7 +161,7 @@ def validated_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Te
     for name, value in state.items():
         if not isinstance(name, str) or not is_weight(value):
             raise InputError(
-                f"{path}: {name!r} in its state_dict is not a tensor ({type(value).__name__})"
+                f"{path}: {name!r} in its state_dict is not a dense tensor ({type(value).__name__})"
             )
     _check_finite(state, path)
     return state
