@@ -97,7 +97,7 @@ test-all: test
 test-recipes: $(VENV)/.dev
 	@$(PY) -m pytest -v -m recipes tests
 
-PROSE := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs notebooks
+PROSE := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs notebooks conf
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .

@@ -138,7 +138,6 @@ def shown_overrides() -> dict[str, list[str]]:
     return {code: overrides for code, overrides in shown.items() if overrides}
 
 
-@pytest.mark.xfail(reason="label_fraction is not there yet")
 def test_shown_overrides_are_known() -> None:
     """Choices are files of their group; keys exist in a command, with the choices beside them."""
     defaults = [compose([], path.stem) for path in CONF.glob("*.yaml")]
