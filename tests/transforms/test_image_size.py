@@ -1,4 +1,4 @@
-"""The size of the image, and of the body in it, is of no account to 2D clips by default."""
+"""By default 2D clips do not depend on the size of the image or of the body in it."""
 
 import functools
 
@@ -29,7 +29,7 @@ COCO = SKELETONS["coco17"]
 SIZES = [(480, 640), (2880, 3840), (120, 160), (300, 2000), (1, 1)]
 
 
-def composed(*overrides):
+def compose(*overrides):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         cfg = hydra.compose("train", ["clip.pairs=[[5,6],[7,8]]", *overrides])
@@ -39,8 +39,8 @@ def composed(*overrides):
 
 @functools.cache
 def pipeline(augment, name):
-    """A list of transforms of an augment=, as one."""
-    cfg = composed("data=custom", f"augment={augment}")
+    """The transforms of an augment= entry as one module."""
+    cfg = compose("data=custom", f"augment={augment}")
     return nn.Sequential(*hydra.utils.instantiate(cfg.augment[name], _convert_="all").values())
 
 
@@ -70,25 +70,22 @@ def people(persons, frames, extent, seed):
     seed=seeds,
     size=st.sampled_from(SIZES[1:]),
 )
-def test_what_the_backbone_sees_does_not_depend_on_it(steps, persons, frames, extent, seed, size):
-    """Kind: an augmentation whose strength depends on the size of the body (issue 13, A.2).
-
-    The same poses, the same draws, another size of the image: the same clip.
-    """
+def test_default_2d_augmentation_ignores_the_image_size(steps, persons, frames, extent, seed, size):
+    """The same poses and draws give the same clip for another image size."""
     keypoint, score = people(persons, frames, extent, seed)
-    clips_seen = []
+    results = []
     for stated in (SIZES[0], size):
         one = Recording("clip", 0, keypoint, score, stated)
         batch = collate([make_clip(one, np.arange(frames), 2, 0)])
         torch.manual_seed(seed)
-        clips_seen.append(pipeline(*steps)(batch["clip"]))
+        results.append(pipeline(*steps)(batch["clip"]))
     # float32: pixels to units of up to 4000, in a box of at least 10 of them
-    torch.testing.assert_close(*clips_seen, rtol=0, atol=5e-4)
-    assert clips_seen[0].any()
+    torch.testing.assert_close(*results, rtol=0, atol=5e-4)
+    assert results[0].any()
 
 
 @given(shapes, seeds)
-def test_moves_about_the_body_against_the_oracle(shape, seed):
+def test_moves_about_the_body_match_the_reference(shape, seed):
     rng = np.random.default_rng(seed)
     clip = clips(*shape, seed=seed)
     values = [rng.uniform(-30, 30, 2), rng.uniform(0.5, 2, 2), rng.uniform(-1, 1, (2, 2))]
@@ -99,7 +96,7 @@ def test_moves_about_the_body_against_the_oracle(shape, seed):
     np.testing.assert_allclose(out.numpy(), expected, atol=5e-6)  # float32 of values below 8
 
 
-def test_the_box_is_that_of_all_persons_and_frames():
+def test_box_covers_all_persons_and_frames():
     """Shifts are in units of half its longer side, turns and scales leave its center in place."""
     clip = torch.zeros(2000, 2, 3, 2, 3)
     clip[..., 2] = 1
@@ -116,7 +113,7 @@ def test_the_box_is_that_of_all_persons_and_frames():
     assert not turn[:, 1, 1, 1].any()
 
 
-def test_nobody_is_moved_nowhere():
+def test_clips_without_a_box_stay_finite():
     clip = torch.zeros(2, 1, 4, 5, 3)
     clip[1, 0, 0, 0] = 1  # a single point has no box
     out = RandomMove(relative_to="body")(clip)
@@ -126,17 +123,17 @@ def test_nobody_is_moved_nowhere():
         RandomMove(relative_to="frame")
 
 
-def test_what_moves_relative_to_what():
-    """One's own data move relative to the body, the benchmarks as published."""
+def test_custom_data_move_relative_to_the_body():
+    """Benchmarks move relative to the image, as published."""
     for data, augment in (("custom", "body"), ("ntu60_xsub", "image"), ("kinetics400", "image")):
-        move = composed(f"data={data}").augment.augment.move
+        move = compose(f"data={data}").augment.augment.move
         assert hydra.utils.instantiate(move).relative_to == augment
-    published = composed("data=ntu60_xsub").augment
+    published = compose("data=ntu60_xsub").augment
     assert published.augment.move.shift == 0.1
     assert list(published.preprocess.crop.ratio) == [2.0, 2.0]
 
 
-def waving(path, size) -> Store:
+def waving_store(path, size) -> Store:
     """Two classes that differ in the motion of a hand; small bodies in an image of 640 x 480."""
     rng = np.random.default_rng(0)
     recordings = []
@@ -152,13 +149,24 @@ def waving(path, size) -> Store:
     return write_store(path, recordings, skeleton=COCO, splits=splits)
 
 
-def trained(store: Store, *overrides: str) -> np.ndarray:
+def train_logits(store: Store, *overrides: str) -> np.ndarray:
     """Logits of the test clips after two epochs from a seed, with what data=custom sets."""
-    words = ["data=custom", "data.train_split=train", "data.test_split=test", "head=action_small"]
-    words += ["data.val_fraction=0", "loss=ce", "masking=none", "data.batch_size=12"]
-    words += ["data.num_workers=0", "backbone.dim=16", "backbone.rep_dim=16", "optim.lr=0.003"]
-    words += ["clip.frames=8", "clip.joints=17", "clip.channels=3", "clip.classes=2"]
-    cfg = composed(*words, f"data.path={store.path}", *overrides)
+    settings = [
+        "data=custom",
+        "data.train_split=train",
+        "data.test_split=test",
+        "head=action_small",
+    ]
+    settings += [
+        "head=action_small",
+        "data.val_fraction=0",
+        "loss=ce",
+        "masking=none",
+        "data.batch_size=12",
+    ]
+    settings += ["data.num_workers=0", "backbone.dim=16", "backbone.rep_dim=16", "optim.lr=0.003"]
+    settings += ["clip.frames=8", "clip.joints=17", "clip.channels=3", "clip.classes=2"]
+    cfg = compose(*settings, f"data.path={store.path}", *overrides)
     L.seed_everything(0)
     method = build_method(cfg, COCO)
     data = hydra.utils.instantiate(cfg.data, _convert_="all")
@@ -169,17 +177,14 @@ def trained(store: Store, *overrides: str) -> np.ndarray:
     return method.predictions["logits"].numpy()
 
 
-def test_a_wrong_size_trains_as_the_right_one(tmp_path):
-    """Kind: a wrong image size costs accuracy in silence (issue 13, A.1 and A.2).
-
-    From one seed the runs are one run but for rounding, which four steps of Adam amplify little.
-    """
+def test_wrong_image_size_gives_the_same_training(tmp_path):
+    """Runs from one seed differ by rounding only, which four steps of Adam amplify little."""
     sizes = [SIZES[0], (2880, 3840), (120, 160), (480, 2000)]
-    stores = [waving(tmp_path / f"{i}.h5", size) for i, size in enumerate(sizes)]
-    right, *wrong = [trained(store) for store in stores]
+    stores = [waving_store(tmp_path / f"{i}.h5", size) for i, size in enumerate(sizes)]
+    right, *wrong = [train_logits(store) for store in stores]
     spread = np.ptp(right, axis=0).max()
     for size, logits in zip(sizes[1:], wrong, strict=True):
         assert np.abs(logits - right).max() < 0.05 * spread, size  # measured: 0.01 to 0.024
     # relative to the image it is another run; measured: 2.5
-    published = [trained(store, "augment=motionbert") for store in stores[:2]]
+    published = [train_logits(store, "augment=motionbert") for store in stores[:2]]
     assert np.abs(published[0] - published[1]).max() > 0.5 * spread

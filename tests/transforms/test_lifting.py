@@ -16,7 +16,7 @@ JOINTS = 5
 
 
 def flat_clip(clips=1, frames=60, joints=4):
-    """(x, y, confidence), all joints there."""
+    """(x, y, confidence), all joints visible."""
     clip = torch.rand(clips, 1, frames, joints, 3) * 0.5
     clip[..., 2] = 1
     return clip
@@ -27,12 +27,12 @@ def some(seed):
     return bodies(3, 2, 6, JOINTS, seed=seed, hidden=0.1, away=0.1)
 
 
-def there(clip):
+def visible(clip):
     return (clip != 0).any(-1)
 
 
 @given(seeds, st.floats(0.25, 1))
-def test_crop_against_loops(seed, ratio):
+def test_crop_matches_loops(seed, ratio):
     clip = some(seed)
     out = CropScale3D((ratio, ratio))(clip)
     for before, after in zip(clip.double().numpy(), out.numpy(), strict=True):
@@ -48,7 +48,7 @@ def test_crop_against_loops(seed, ratio):
         assert np.abs(after[..., :2]).max() == pytest.approx(ratio, abs=1e-5)
 
 
-def test_crop_agrees_with_that_of_2d_clips():
+def test_crop_matches_the_crop_of_2d_clips():
     """The 2D recipes of the same ratio see the pre-trained backbone's units (2 / S there)."""
     clip = some(3)
     flat = project(clip)
@@ -87,16 +87,16 @@ def test_half_of_the_clips_are_mirrored():
 
 
 @given(seeds)
-def test_projection(seed):
+def test_projection_keeps_xy_and_visibility(seed):
     clip = some(seed)
     out = project(clip)
     assert torch.equal(out[..., :2], clip[..., :2])
-    assert torch.equal(out[..., 2] == 1, there(clip))
-    assert torch.equal(out[..., 2] == 0, ~there(clip))
+    assert torch.equal(out[..., 2] == 1, visible(clip))
+    assert torch.equal(out[..., 2] == 0, ~visible(clip))
 
 
 @given(seeds)
-def test_what_is_missing_stays_missing(seed):
+def test_missing_joints_stay_missing(seed):
     clip = project(some(seed))
     for corrupt in (PoseNoise(), DropJoints()):
         out = corrupt(clip)
@@ -111,7 +111,7 @@ def test_what_is_missing_stays_missing(seed):
     ("weight", "variance"),
     [(1.0, 0.01**2), (0.0, 0.06**2 / 12), (0.7, 0.7 * 0.01**2 + 0.3 * 0.06**2 / 12)],
 )
-def test_noise_has_its_mean_and_variance_at_the_key_frames(weight, variance):
+def test_noise_at_key_frames_has_the_expected_moments(weight, variance):
     torch.manual_seed(0)
     clip = flat_clip(1000, frames=11, joints=3)
     # as many key frames as frames: nothing is interpolated
@@ -164,7 +164,7 @@ def test_confidence_falls_with_the_distance(distance):
         assert abs(statistic(score.numpy()) - statistic(draws)) < 0.0045
 
 
-def test_drops_have_their_rates():
+def test_joints_and_frames_are_dropped_at_their_rates():
     torch.manual_seed(0)
     kept = DropJoints(joint_p=0.05, frame_p=0.1)(flat_clip(200, 50, 8))[..., 2] > 0
     frames = kept.any(-1)

@@ -19,7 +19,7 @@ sizes = st.tuples(st.integers(1, 3), st.integers(1, 6))
 
 
 @given(sizes, seeds, shares, st.sampled_from(KINDS[1:]))
-def test_metres_against_the_oracle(size, seed, hidden, kind):
+def test_metric_streams_match_the_reference(size, seed, hidden, kind):
     clip = bodies(*size, 5, seed=seed, hidden=hidden, away=0.2)
     out = Stream(SMALL, kind, confidence=False)(clip)
     expected = oracle.stream(clip.numpy(), PARENTS, kind, False)
@@ -27,7 +27,7 @@ def test_metres_against_the_oracle(size, seed, hidden, kind):
 
 
 @given(sizes, seeds, shares, st.sampled_from(KINDS[1:]))
-def test_image_units_against_the_oracle(size, seed, hidden, kind):
+def test_image_streams_match_the_reference(size, seed, hidden, kind):
     clip = clips(*size, 5, seed=seed, hidden=hidden, absent=False)
     out = Stream(SMALL, kind, confidence=True)(clip)
     expected = oracle.stream(clip.numpy(), PARENTS, kind, True)
@@ -35,12 +35,12 @@ def test_image_units_against_the_oracle(size, seed, hidden, kind):
     assert not out[out[..., 2] == 0].any()
 
 
-def test_joints_pass():
+def test_joint_stream_returns_the_clip():
     clip = bodies(2, 4, 5)
     assert Stream(SMALL, "joint", confidence=False)(clip) is clip
 
 
-def test_published_bones_of_ntu():
+def test_bones_of_ntu_match_the_publication():
     """(child, parent), counted from 1, as published; joint 21 has no bone."""
     published = (
         "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 "
@@ -55,21 +55,21 @@ def test_published_bones_of_ntu():
 
 
 @pytest.mark.parametrize("per_frame", [False, True])
-def test_bones_of_a_root_at_the_origin_are_there(per_frame):
+def test_bones_of_a_centered_root_are_visible(per_frame):
     clip = bodies(2, 2, 8, 25)
-    centred = RandomRotation()(Center(NTU.root, per_frame)(clip))
-    out = Stream(NTU, "bone", confidence=False)(centred)
-    there = (out != 0).any(-1)
-    there[..., NTU.root] = True
-    assert there.all()
-    moved = Stream(NTU, "bone_motion", confidence=False)(centred)
+    centered = RandomRotation()(Center(NTU.root, per_frame)(clip))
+    out = Stream(NTU, "bone", confidence=False)(centered)
+    visible = (out != 0).any(-1)
+    visible[..., NTU.root] = True
+    assert visible.all()
+    moved = Stream(NTU, "bone_motion", confidence=False)(centered)
     assert (moved[:, :, :-1] != 0).any(-1).sum() == 2 * 2 * 7 * 24
     lengths = out.norm(dim=-1)
     expected = Stream(NTU, "bone", confidence=False)(clip).norm(dim=-1)
-    torch.testing.assert_close(lengths, expected, rtol=0, atol=5e-6)  # float32, three metres off
+    torch.testing.assert_close(lengths, expected, rtol=0, atol=5e-6)  # float32, three meters off
 
 
-def test_no_motion_from_or_to_an_absent_frame():
+def test_motion_to_an_absent_frame_is_zero():
     clip = bodies(1, 10, 5)
     clip[0, 4:7] = 0
     out = Stream(SMALL, "joint_motion", confidence=False)(clip)
@@ -78,14 +78,14 @@ def test_no_motion_from_or_to_an_absent_frame():
     assert out.abs().max() < 3  # the body stands further off than it moves
 
 
-def test_a_skeleton_as_plain_values():
+def test_skeleton_can_be_a_dict():
     clip = bodies(1, 3, 25)
     plain = Stream(NTU.to_dict(), "bone", confidence=False)(clip)
     assert torch.equal(plain, Stream(NTU, "bone", confidence=False)(clip))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_is_each_clip_and_persons_are_independent(kind):
+def test_batch_matches_single_clips_and_persons_are_independent(kind):
     batch = bodies(2, 3, 2, 4, 5, hidden=0.2)
     step = Stream(SMALL, kind, confidence=False)
     together = step(batch)
@@ -94,6 +94,6 @@ def test_a_batch_is_each_clip_and_persons_are_independent(kind):
     assert torch.equal(step(batch.flip(2)), together.flip(2))
 
 
-def test_an_unknown_kind():
+def test_unknown_kind_is_refused():
     with pytest.raises(InputError, match="stream=bones: expected joint, bone, joint_motion"):
         Stream(SMALL, "bones", confidence=False)

@@ -10,7 +10,7 @@ from maskclr_pl.transforms.base import planes
 from maskclr_pl.transforms.temporal import occupied_frames, take_frames
 from maskclr_pl.types import InputError
 from tests.reference import transforms3d as oracle
-from tests.transforms.test_transforms_3d import bodies, seeds, seen, shapes, shares
+from tests.transforms.test_transforms_3d import bodies, seeds, shapes, shares, visible
 
 TRAIN, TEST = ValidCropResize(20, [0.5, 1.0], 8), ValidCropResize(20, [0.95])
 
@@ -24,7 +24,7 @@ def padded(clips: list[Tensor], frames: int) -> Tensor:
 
 
 @given(shapes, seeds, shares, shares, st.integers(1, 12), st.data())
-def test_resize_against_the_oracle(shape, seed, hidden, away, frames, data):
+def test_resize_matches_the_reference(shape, seed, hidden, away, frames, data):
     clip = bodies(*shape, seed=seed, hidden=hidden, away=away)
     start = data.draw(st.integers(0, shape[1] - 1))
     length = data.draw(st.integers(1, shape[1] - start))
@@ -34,7 +34,7 @@ def test_resize_against_the_oracle(shape, seed, hidden, away, frames, data):
 
 
 @given(seeds, st.integers(1, 40))
-def test_a_batch_of_lengths_is_each_clip_by_itself(seed, frames):
+def test_resizing_a_batch_of_lengths_matches_single_clips(seed, frames):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 12, 5)
     clips = [bodies(2, n, 3, seed=seed + i, hidden=0.1) for i, n in enumerate(lengths)]
@@ -47,8 +47,8 @@ def test_a_batch_of_lengths_is_each_clip_by_itself(seed, frames):
 
 
 @given(seeds, st.integers(1, 60), st.integers(2, 30), st.integers(0, 30))
-def test_no_pose_that_nobody_had(seed, frames, until, before):
-    """A person who stands still, far off, is seen there or not at all."""
+def test_resizing_invents_no_poses(seed, frames, until, before):
+    """A distant person who stands still is either at that place or missing."""
     place = np.random.default_rng(seed).uniform(1, 4, 3).astype(np.float32)
     clip = torch.zeros(2, 40, 4, 3)
     clip[0] = torch.from_numpy(place)
@@ -56,23 +56,23 @@ def test_no_pose_that_nobody_had(seed, frames, until, before):
     clip[1, before + 1 : before + until, 2] = 0  # and a joint that is lost
     for step in (ValidCropResize(frames, [0.5, 1.0], 4), ValidCropResize(frames, [0.95])):
         out = step(clip)
-        shown = out[seen(out)]
+        shown = out[visible(out)]
         np.testing.assert_allclose(shown, np.broadcast_to(place, shown.shape), rtol=1e-6)
-        assert seen(out[0]).all()
+        assert visible(out[0]).all()
 
 
-def test_presence_keeps_its_share():
+def test_resizing_keeps_the_share_of_present_frames():
     clip = bodies(2, 100, 5)
     clip[1, 50:] = 0
     for frames in (30, 100, 170):
         whole = ValidCropResize(frames, [1.0])(clip)
-        present = seen(whole[1]).any(-1)
+        present = visible(whole[1]).any(-1)
         assert abs(present.sum() - frames / 2) <= 1
         assert present[: frames // 2 - 1].all()
 
 
 @given(st.integers(1, 300), st.sampled_from([0.95, 0.9, 0.5, 1.0, 0.1, 0.333]))
-def test_the_middle_is_the_published_one(valid, share):
+def test_test_crop_matches_the_publication(valid, share):
     start, length = ValidCropResize.middle(torch.tensor(valid), share)
     margin = int((1 - share) * valid / 2)
     assert (start, length) == (margin, valid - 2 * margin)
@@ -80,7 +80,7 @@ def test_the_middle_is_the_published_one(valid, share):
 
 
 @given(st.integers(0, 300), st.floats(0, 1, width=32), st.floats(0, 1, width=32))
-def test_training_crops_are_inside(valid, share, place):
+def test_training_crops_are_in_range(valid, share, place):
     values = torch.tensor(share), torch.tensor(place)
     start, length = ValidCropResize.crop(torch.tensor(valid), *values, 64)
     product = np.float32(valid) * np.float32(share)
@@ -88,7 +88,7 @@ def test_training_crops_are_inside(valid, share, place):
     assert 0 <= start <= valid - length
 
 
-def test_training_crops_are_everywhere():
+def test_training_crops_cover_the_clip():
     valid = torch.full((4000,), 80)
     torch.manual_seed(0)
     share, place = torch.empty(4000).uniform_(0.5, 1), torch.rand(4000)
@@ -101,35 +101,35 @@ def test_training_crops_are_everywhere():
     assert (start == 80 - length).any()
 
 
-def test_what_is_valid():
+def test_valid_frames_end_with_the_last_occupied_one():
     clip = torch.zeros(3, 2, 9, 4, 3)
     clip[0, 1, 4, 2, 0] = -1e-3  # a gap before the last frame counts
     clip[1, 0, :9] = 1
     assert ValidCropResize.valid_frames(occupied_frames(clip)).tolist() == [5, 9, 0]
-    clip[1, 0, 8, :, :2] = torch.tensor([1.0, -1.0])  # sums to zero, and is there
+    clip[1, 0, 8, :, :2] = torch.tensor([1.0, -1.0])  # sums to zero, and is visible
     clip[1, 0, 8, :, 2] = 0
     assert ValidCropResize.valid_frames(occupied_frames(clip)).tolist() == [5, 9, 0]
 
 
 @pytest.mark.parametrize("step", [TRAIN, TEST])
-def test_padding_is_not_seen(step):
+def test_padding_does_not_change_the_crop(step):
     short = bodies(2, 30, 5)
     torch.manual_seed(0)
     alone = step(short)
     torch.manual_seed(0)
     assert torch.equal(step(padded([short], 300)[0]), alone)
-    assert seen(alone).all()
+    assert visible(alone).all()
 
 
 @pytest.mark.parametrize("step", [TRAIN, TEST])
-def test_clips_of_one_frame_and_of_none(step):
+def test_single_frame_is_repeated_and_empty_clip_stays_empty(step):
     clip = padded([bodies(2, 1, 5), torch.zeros(2, 1, 5, 3)], 10)
     out = step(clip)
     assert torch.equal(out[0], clip[0, :, :1].expand(-1, 20, -1, -1))
     assert not out[1].any()
 
 
-def test_short_training_clips_are_taken_whole():
+def test_short_training_clips_are_used_whole():
     clip = bodies(1, 60, 5)
     step = ValidCropResize(60, [0.5, 1.0], min_frames=64)
     torch.testing.assert_close(step(clip), clip, rtol=0, atol=0)
@@ -145,13 +145,13 @@ def test_resizing_to_the_same_length_changes_nothing():
     "arguments",
     [(0, [0.95]), (8, []), (8, [0.0]), (8, [1.2]), (8, [0.9, 0.5]), (8, [0.1, 0.5, 1.0])],
 )
-def test_wrong_settings_of_the_crop(arguments):
+def test_wrong_settings_are_refused(arguments):
     with pytest.raises(InputError, match=r"^(proportion|frames)=.*expected"):
         ValidCropResize(*arguments)
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.data())
-def test_temporal_crop_against_a_mirrored_copy(frames, ratio, data):
+def test_temporal_crop_matches_symmetric_padding(frames, ratio, data):
     padding = frames // ratio
     starts = data.draw(st.lists(st.integers(0, 2 * padding), min_size=1, max_size=4))
     clip = bodies(len(starts), 2, frames, 3, away=0.2)
@@ -169,7 +169,7 @@ def test_temporal_crop_reaches_both_ends():
 
 
 @given(shapes, seeds, shares, st.floats(0.1, 3), st.booleans())
-def test_blur_against_the_oracle(shape, seed, hidden, sigma, normalize):
+def test_blur_matches_the_reference(shape, seed, hidden, sigma, normalize):
     clip = bodies(*shape, seed=seed, hidden=hidden, away=0.2)
     taps = GaussianBlur.taps(torch.tensor(sigma), 7)
     expected = oracle.blur(clip.numpy(), sigma, 7, normalize)
@@ -178,7 +178,7 @@ def test_blur_against_the_oracle(shape, seed, hidden, sigma, normalize):
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-5)
 
 
-def test_blur_of_a_body_at_rest_changes_nothing():
+def test_blur_keeps_a_body_at_rest():
     clip = bodies(4, 2, 1, 5).repeat(1, 1, 30, 1, 1)
     clip[:, 1, 11:17] = 0
     clip[:, 0, 3, 2] = 0
@@ -186,7 +186,7 @@ def test_blur_of_a_body_at_rest_changes_nothing():
     torch.testing.assert_close(GaussianBlur(p=1.0)(clip), clip, rtol=1e-6, atol=0)  # float32
 
 
-def test_blur_leaves_the_others_exactly():
+def test_blur_changes_half_of_the_clips():
     clip = bodies(200, 1, 10, 3, hidden=0.1)
     for normalize in (True, False):
         kept = (GaussianBlur(normalize=normalize)(clip) == clip).flatten(1).all(1)
@@ -200,7 +200,7 @@ def test_blur_smooths():
 
 
 @pytest.mark.parametrize("kernel", [0, 4])
-def test_a_kernel_has_a_middle(kernel):
+def test_even_kernels_are_refused(kernel):
     with pytest.raises(InputError, match="odd"):
         GaussianBlur(kernel=kernel)
 
@@ -213,7 +213,7 @@ def test_temporal_flip_reverses():
 
 
 @given(seeds)
-def test_take_against_indexing(seed):
+def test_take_frames_matches_indexing(seed):
     rng = np.random.default_rng(seed)
     clip = bodies(2, 3, 2, 6, 4, seed=seed)
     frame = torch.from_numpy(rng.integers(0, 6, (2, 3, 9)))

@@ -41,7 +41,7 @@ seeds = st.integers(0, 999)
 
 
 @given(shapes, seeds, st.sampled_from([0.0, 0.3, 0.9, 1.0]), st.booleans(), st.floats(1, 3))
-def test_crop_scale_against_the_oracle(shape, seed, hidden, outliers, ratio):
+def test_crop_scale_matches_the_reference(shape, seed, hidden, outliers, ratio):
     clip = clips(*shape, seed=seed, hidden=hidden, outliers=outliers)
     out = CropScale((ratio, ratio))(clip)
     # the same in float32: a few roundings of numbers up to ratio / extent
@@ -52,7 +52,7 @@ ends = st.tuples(st.floats(-30, 30), st.floats(-30, 30))
 
 
 @given(shapes, seeds, ends, st.booleans())
-def test_random_move_against_the_oracle(shape, seed, angle, outliers):
+def test_random_move_matches_the_reference(shape, seed, angle, outliers):
     rng = np.random.default_rng(seed)
     clip = clips(*shape, seed=seed, outliers=outliers)
     scale, shift = rng.uniform(0.5, 2, 2), rng.uniform(-1, 1, (2, 2))
@@ -98,7 +98,7 @@ def test_input_is_not_changed(name):
 
 
 @pytest.mark.parametrize("name", ["crop_test", "convert", "identity"])
-def test_one_clip_equals_a_batch(name):
+def test_single_clips_match_a_batch(name):
     batch = clips(2, 3, 2, 5, 17)
     step = steps()[name]
     together = step(batch)
@@ -108,14 +108,14 @@ def test_one_clip_equals_a_batch(name):
 
 @pytest.mark.parametrize("name", ["crop", "move"])
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
-def test_random_steps_take_one_clip_or_a_batch(name, shape):
+def test_random_steps_accept_any_batch_shape(name, shape):
     clip = clips(*shape, 2, 5, 17)
     out = steps()[name](clip)
     assert out.shape == clip.shape
     assert out.isfinite().all()
 
 
-def test_moves_of_one_clip_equal_those_of_a_batch():
+def test_moves_of_single_clips_match_a_batch():
     batch = clips(3, 2, 5, 4)
     rng = torch.Generator().manual_seed(0)
     angle, scale, shift = (torch.rand(3, *more, generator=rng) for more in ((2,), (2,), (2, 2)))
@@ -141,7 +141,7 @@ def test_persons_move_and_crop_together():
         assert torch.equal(out[:, 0], out[:, 1])
 
 
-def test_random_move_ranges():
+def test_random_move_covers_its_ranges():
     clip = torch.zeros(2000, 1, 2, 2, 3)
     clip[..., 2] = 1
     clip[..., 1, 0] = 1  # the points (0, 0) and (1, 0)
@@ -157,11 +157,11 @@ def test_random_move_ranges():
         assert values.max() > high - 0.01 * (high - low)
 
 
-def test_crop_scale_ratio_is_drawn_from_its_range():
+def test_crop_scale_covers_its_range():
     out = CropScale((1.0, 3.0))(clips(1, 1, 5, 6).expand(500, -1, -1, -1, -1))
-    seen = out[..., 2] > 0
-    extent = torch.where(seen, out[..., 0].abs(), 0).amax((1, 2, 3))
-    height = torch.where(seen, out[..., 1].abs(), 0).amax((1, 2, 3))
+    visible = out[..., 2] > 0
+    extent = torch.where(visible, out[..., 0].abs(), 0).amax((1, 2, 3))
+    height = torch.where(visible, out[..., 1].abs(), 0).amax((1, 2, 3))
     ratio = 1 / torch.maximum(extent, height)
     assert 1 - 1e-5 < ratio.min() < 1.05  # 500 draws; float32
     assert 2.95 < ratio.max() < 3 + 1e-5
@@ -176,14 +176,14 @@ def test_crop_scale_ignores_position_and_size():
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_random_move_of_short_clips(frames):
+def test_random_move_handles_short_clips(frames):
     clip = clips(2, 2, frames, 4)
     assert RandomMove()(clip).isfinite().all()
 
 
 @pytest.mark.parametrize("source", LAYOUTS)
 @pytest.mark.parametrize("target", LAYOUTS)
-def test_confidence_goes_along_in_every_conversion(source, target):
+def test_converted_joints_have_the_smallest_confidence(source, target):
     clip = clips(2, 2, 3, len(SKELETONS[source]))
     out = Convert(SKELETONS[source], SKELETONS[target])(clip).numpy()
     weights, missing = conversion_matrix(SKELETONS[source], SKELETONS[target])
@@ -201,7 +201,7 @@ def test_confidence_goes_along_in_every_conversion(source, target):
         )  # float32 mean
 
 
-def test_convert_of_metres_averages_z():
+def test_converting_metric_clips_averages_z():
     clip = torch.randn(2, 1, 3, 25, 3)
     step = Convert(SKELETONS["ntu25"].to_dict(), SKELETONS["h36m17"].to_dict(), confidence=False)
     out = step(clip)
@@ -210,11 +210,9 @@ def test_convert_of_metres_averages_z():
     assert step.missing == ()
 
 
-def test_convert_of_metres_invents_no_joint():
+def test_converting_metric_clips_invents_no_joints():
     clip = torch.randn(2, 1, 3, 25, 3)
-    clip[0, :, 1, 3] = (
-        0  # the head is missing, and so is the nose, which is between it and the neck
-    )
+    clip[0, :, 1, 3] = 0  # without the head there is no nose, which is between head and neck
     step = Convert(SKELETONS["ntu25"], SKELETONS["h36m17"], confidence=False)
     out = step(clip)
     assert not out[0, :, 1, 9].any()
@@ -236,7 +234,7 @@ def test_autocast_leaves_coordinates_in_float32(name):
 
 
 @given(st.lists(st.floats(0, 5000, width=32), min_size=2, max_size=8), st.integers(1, 4000))
-def test_image_normalize_against_the_formula(pixels, height):
+def test_image_normalize_matches_the_formula(pixels, height):
     keypoint = np.array(pixels[: len(pixels) // 2 * 2], np.float32).reshape(-1, 2)
     out = image_normalize(keypoint, (height, 900))
     expected = [[2 * float(v) / max(height, 900) - 1 for v in point] for point in keypoint]
@@ -244,7 +242,7 @@ def test_image_normalize_against_the_formula(pixels, height):
     assert out.dtype == np.float32
 
 
-def test_image_normalize_of_half_precision_pixels():
+def test_half_precision_pixels_are_normalized_in_single_precision():
     keypoint = np.array([[1919.0, 3.0]], np.float16)
     np.testing.assert_allclose(
         image_normalize(keypoint, (1080, 1920)),
@@ -263,25 +261,25 @@ def test_uniform_frames_example():
 
 
 @given(st.integers(1, 400), st.integers(1, 100), seeds)
-def test_jittered_frames(frames, length, seed):
+def test_jittered_frames_come_from_their_stretches(frames, length, seed):
     draws = np.random.default_rng(seed).random(length)
-    picked = jittered_frames(frames, length, draws)
-    assert picked.shape == (length,)
-    assert picked.dtype == np.int64
-    assert picked.min() >= 0
-    assert picked.max() < frames
-    assert (np.diff(picked) >= 0).all()
+    indices = jittered_frames(frames, length, draws)
+    assert indices.shape == (length,)
+    assert indices.dtype == np.int64
+    assert indices.min() >= 0
+    assert indices.max() < frames
+    assert (np.diff(indices) >= 0).all()
     start = np.arange(length) * frames
     if frames >= length:  # one of each stretch
-        assert (picked * length > start - length).all()
-        assert (picked * length < start + frames).all()
+        assert (indices * length > start - length).all()
+        assert (indices * length < start + frames).all()
     else:
-        assert (picked * length > start - length).all()
-        assert (picked * length < start + length).all()
+        assert (indices * length > start - length).all()
+        assert (indices * length < start + length).all()
 
 
-def two_people(frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Two that drift slowly, far apart, and their scores."""
+def two_persons(frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two persons who drift slowly, far apart, and their scores."""
     rng = np.random.default_rng(seed)
     drift = 0.01 * rng.standard_normal((2, frames, 5, 2)).cumsum(1)
     keypoint = drift + np.array([-3.0, 3.0])[:, None, None, None]
@@ -289,20 +287,20 @@ def two_people(frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), seeds)
-def test_track_finds_every_exchange(swaps, seed):
-    keypoint, score = two_people(len(swaps) + 1, seed)
+def test_identity_swaps_are_found(swaps, seed):
+    keypoint, score = two_persons(len(swaps) + 1, seed)
     swapped = np.array([False, *swaps])
-    seen = np.where(swapped[None, :, None, None], keypoint[::-1], keypoint)
-    assert find_identity_swaps(seen, score).tolist() == swapped.tolist()
+    tracked = np.where(swapped[None, :, None, None], keypoint[::-1], keypoint)
+    assert find_identity_swaps(tracked, score).tolist() == swapped.tolist()
 
 
-def test_track_needs_both_persons():
-    keypoint, score = two_people(6)
+def test_identity_swaps_need_both_persons():
+    keypoint, score = two_persons(6)
     keypoint[:, 3:] = keypoint[::-1, 3:]
     assert find_identity_swaps(keypoint, score).tolist() == [False] * 3 + [True] * 3
     score[1, 2] = 0  # the person to compare with is gone in the frame before
     assert not find_identity_swaps(keypoint, score).any()
-    assert find_identity_swaps(*two_people(1)).tolist() == [False]
+    assert find_identity_swaps(*two_persons(1)).tolist() == [False]
 
 
 def test_planes_and_join_are_inverse():
@@ -316,8 +314,8 @@ def test_planes_and_join_are_inverse():
     assert torch.equal(join(list(channels)), clip)
 
 
-def test_released_order_of_the_confidences():
-    """Coordinates are converted as ever; channel 2 stays as the file had it."""
+def test_released_conversion_keeps_the_order_of_confidences():
+    """Coordinates are converted as usual; channel 2 keeps the order of the source."""
     source, target = SKELETONS["coco17"], SKELETONS["h36m17"]
     clip = torch.rand(2, 1, 4, 17, 3) + 0.1
     right, released = Convert(source, target)(clip), Convert(source, target, True, True)(clip)

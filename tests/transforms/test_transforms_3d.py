@@ -30,7 +30,7 @@ PAIRS = ((1, 2), (3, 4))
 
 
 def bodies(*shape: int, seed: int = 0, hidden: float = 0.0, away: float = 0.0) -> Tensor:
-    """Bodies (..., M, T, V, 3) three metres off, with joints and whole frames missing."""
+    """Bodies (..., M, T, V, 3) three meters off, with joints and whole frames missing."""
     rng = np.random.default_rng(seed)
     place = rng.normal([0, 1, 3], 0.1, (*shape[:-3], 1, 1, 1, 3))
     clip = rng.normal(place, 0.3, (*shape, 3))
@@ -39,12 +39,12 @@ def bodies(*shape: int, seed: int = 0, hidden: float = 0.0, away: float = 0.0) -
     return torch.from_numpy(clip.astype(np.float32))
 
 
-def seen(clip: Tensor) -> Tensor:
+def visible(clip: Tensor) -> Tensor:
     return (clip != 0).any(-1)
 
 
 def steps() -> dict[str, nn.Module]:
-    """Those that keep the shape of a clip."""
+    """Transforms that keep the shape of a clip."""
     return {
         "axis_mask": AxisMask(),
         "blur": GaussianBlur(kernel=5),
@@ -91,9 +91,9 @@ def test_absent_persons_stay_absent(name):
 
 @pytest.mark.parametrize("name", IN_PLACE)
 @given(seed=seeds, hidden=shares)
-def test_missing_joints_stay_missing_and_no_other_does(name, seed, hidden):
+def test_exactly_the_missing_joints_stay_missing(name, seed, hidden):
     clip = bodies(4, 2, 6, 5, seed=seed, hidden=hidden, away=0.2)
-    assert torch.equal(seen(steps()[name](clip)), seen(clip))
+    assert torch.equal(visible(steps()[name](clip)), visible(clip))
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -105,7 +105,7 @@ def test_input_is_not_changed(name):
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_one_clip_equals_a_batch(name):
+def test_single_clips_match_a_batch(name):
     batch = bodies(2, 3, 2, 9, 17, hidden=0.2, away=0.2)
     batch[0, :, :, 6:] = 0  # clips of different lengths
     together = steps()[name](batch)
@@ -115,7 +115,7 @@ def test_one_clip_equals_a_batch(name):
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
-def test_one_clip_or_a_batch(name, shape):
+def test_any_batch_shape_is_accepted(name, shape):
     clip = bodies(*shape, 2, 8, 17)
     out = steps()[name](clip)
     assert out.shape == clip.shape
@@ -123,13 +123,13 @@ def test_one_clip_or_a_batch(name, shape):
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_short_clips(name):
+def test_short_clips_are_accepted(name):
     for frames in (1, 2, 3):
         assert steps()[name](bodies(3, 2, frames, 17, away=0.3)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_draws_are_one_per_clip_and_repeatable(name):
+def test_draws_are_per_clip_and_repeatable(name):
     clip = bodies(1, 2, 8, 17).expand(30, -1, -1, -1, -1)
     torch.manual_seed(0)
     out = steps()[name](clip)
@@ -144,7 +144,7 @@ def test_persons_are_treated_alike(name):
     step = steps()["noise" if name == "noise" else name]
     out = step(clip)
     if name == "noise":  # the one draw that is not shared
-        out = torch.where(seen(out)[..., None], clip, out)
+        out = torch.where(visible(out)[..., None], clip, out)
     assert torch.equal(out[:, 0], out[:, 1])
 
 
@@ -161,22 +161,22 @@ def test_autocast_leaves_coordinates_in_float32(name):
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_nothing_waits_for_values(name):
-    """Tensors without storage cannot be looked at: no step asks the device for a value."""
+def test_transforms_do_not_synchronize_the_device(name):
+    """Meta tensors have no values, so a step that reads one would fail."""
     step = steps()[name].to("meta")
     out = step(torch.empty(3, 2, 8, 17, 3, device="meta"))
     assert out.shape == (3, 2, 8, 17, 3)
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_nothing_is_learned_or_stored(name):
+def test_transforms_have_no_parameters_or_state(name):
     assert not list(steps()[name].parameters())
     assert not steps()[name].state_dict()
     assert not steps()[name](bodies(1, 2, 8, 17)).requires_grad
 
 
 @given(shapes, seeds, shares, st.booleans())
-def test_center_against_the_oracle(shape, seed, hidden, per_frame):
+def test_center_matches_the_reference(shape, seed, hidden, per_frame):
     clip = bodies(*shape, seed=seed, hidden=hidden, away=0.2)
     expected = oracle.center(clip.numpy(), 1, per_frame)
     # float32 of numbers up to 5
@@ -195,7 +195,7 @@ def test_center_keeps_the_joint_at_the_origin(per_frame):
     torch.testing.assert_close(inside, before, rtol=0, atol=2e-6)  # float32, two roundings
 
 
-def test_center_is_the_published_one_for_the_whole_clip():
+def test_center_of_a_whole_clip_matches_the_publication():
     clip = bodies(2, 8, 5)
     clip[0, :3] = 0  # the first person appears later
     out = Center(1)(clip)
@@ -206,17 +206,17 @@ def test_center_is_the_published_one_for_the_whole_clip():
     torch.testing.assert_close(Center(1)(clip)[1], clip[1] - clip[1, 0, 1], rtol=0, atol=1e-6)
 
 
-def test_center_of_an_occluded_joint_stays_near():
+def test_center_of_an_occluded_joint_uses_its_last_position():
     clip = bodies(2, 2, 6, 5)
     clip[:, :, :, 0] = 0
     for per_frame in (False, True):
         out = Center(0, per_frame)(clip)
-        assert out.abs().max() < 2  # the bodies stood three metres off
+        assert out.abs().max() < 2  # the bodies stood three meters off
         assert not out[:, :, :, 0].any()
 
 
 @given(shapes, seeds, shares)
-def test_face_view_against_the_oracle(shape, seed, hidden):
+def test_face_view_matches_the_reference(shape, seed, hidden):
     clip = bodies(*shape, seed=seed, hidden=hidden)
     expected = oracle.face_view(clip.numpy(), 1, 2)
     np.testing.assert_allclose(FaceView([1, 2])(clip).numpy(), expected, atol=2e-6)  # float32
@@ -232,7 +232,7 @@ def test_face_view_turns_every_frame_to_the_camera():
     torch.testing.assert_close(out.norm(dim=-1), clip.norm(dim=-1))
 
 
-def test_face_view_keeps_the_turn_where_the_shoulders_tell_none():
+def test_face_view_keeps_the_last_turn_without_shoulders():
     clip = bodies(1, 1, 1, 5).repeat(1, 1, 3, 1, 1)
     clip[:, :, 1, 2] = clip[:, :, 1, 1] + torch.tensor([0.0, 0.4, 2e-6])  # above each other
     clip[:, :, 2, 2] = 0
@@ -258,13 +258,13 @@ def test_face_view_needs_two_shoulders(shoulders):
         (SpatialFlip([[1, 7]]), r"pairs=\[1, 7\]"),
     ],
 )
-def test_joints_that_the_clip_has_not(step, message):
+def test_joints_out_of_range_are_refused(step, message):
     with pytest.raises(InputError, match=message):
         step(bodies(2, 2, 3, 5))
 
 
 @given(seeds)
-def test_rotation_against_single_turns(seed):
+def test_rotation_matrix_matches_single_turns(seed):
     angle = torch.from_numpy(np.random.default_rng(seed).uniform(-3, 3, 3))
     (cx, cy, cz), (sx, sy, sz) = np.cos(angle.numpy()), np.sin(angle.numpy())
     x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
@@ -274,7 +274,7 @@ def test_rotation_against_single_turns(seed):
 
 
 @given(shapes, seeds)
-def test_linear_against_matrix_products(shape, seed):
+def test_apply_matrix_matches_matrix_products(shape, seed):
     clip = bodies(2, *shape, seed=seed)
     matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 3, 3)).astype(np.float32))
     expected = np.einsum("bij,bmtvj->bmtvi", matrix.double().numpy(), clip.double().numpy())
@@ -291,18 +291,18 @@ def test_rotations_keep_distances():
 
 
 def matrices(step: nn.Module) -> Tensor:
-    """What 2000 draws do to the three unit vectors: the matrix, column by column."""
+    """Matrices of 2000 draws, measured on the three unit vectors."""
     return step(torch.eye(3).expand(2000, 1, 1, 3, 3))[:, 0, 0].mT
 
 
-def test_ranges_of_random_rotation():
+def test_random_rotation_covers_its_range():
     angles = torch.asin(matrices(RandomRotation(0.3))[:, 2, 0])
     assert angles.abs().max() <= 0.3 + 1e-6
     assert angles.min() < -0.29  # 2000 uniform draws
     assert angles.max() > 0.29
 
 
-def test_ranges_of_rotate_main_axis():
+def test_rotate_main_axis_covers_its_ranges():
     matrix = matrices(RotateMainAxis(30.0, 1.0))
     y = torch.asin(matrix[:, 2, 0])
     x = torch.atan2(-matrix[:, 2, 1], matrix[:, 2, 2])
@@ -316,7 +316,7 @@ def test_ranges_of_rotate_main_axis():
     assert (main > 550).all()  # 667 on average; five standard deviations
 
 
-def test_ranges_of_shear():
+def test_shear_covers_its_range():
     matrix = matrices(Shear(0.5))
     assert torch.equal(matrix.diagonal(dim1=1, dim2=2), torch.ones(2000, 3))
     rest = matrix[:, ~torch.eye(3, dtype=torch.bool)]
@@ -326,7 +326,7 @@ def test_ranges_of_shear():
     assert np.abs(np.corrcoef(rest.T.numpy()) - np.eye(6)).max() < 0.12  # five deviations
 
 
-def test_noise_has_the_given_size():
+def test_noise_has_the_expected_deviation():
     clip = bodies(400, 1, 5, 5)
     added = GaussianNoise(sigma=0.02, p=0.5)(clip) - clip
     noisy = (added != 0).flatten(1).any(1)
@@ -337,21 +337,21 @@ def test_noise_has_the_given_size():
 @pytest.mark.parametrize(
     "make", [AxisMask, TemporalFlip, lambda p: SpatialFlip(PAIRS, p), lambda p: GaussianNoise(p=p)]
 )
-def test_probabilities(make):
+def test_transforms_are_applied_with_their_probability(make):
     clip = bodies(400, 1, 5, 5)
     for p, low, high in ((0.0, 0, 0), (0.5, 150, 250), (1.0, 400, 400)):
         changed = (make(p)(clip) != clip).flatten(1).any(1).sum()
         assert low <= changed <= high
 
 
-def test_axis_mask_takes_one_axis():
+def test_axis_mask_zeros_one_axis():
     clip = bodies(300, 1, 5, 5)
     gone = (AxisMask(1.0)(clip) == 0).all(dim=(1, 2, 3))
     assert (gone.sum(1) == 1).all()
     assert (gone.sum(0) > 59).all()  # 100 on average; five standard deviations
 
 
-def test_flips_twice_are_none():
+def test_flipping_twice_restores_the_clip():
     clip, yes = bodies(3, 2, 6, 5, hidden=0.2), torch.tensor([True, True, False])
     for flip in (SpatialFlip(PAIRS).flip, TemporalFlip.flip):
         once = flip(clip, yes)

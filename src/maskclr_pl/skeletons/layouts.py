@@ -57,13 +57,13 @@ def read_layout(name_or_path: str | Path) -> tuple[Skeleton, list[str]]:
         root = dict(zip(written, joints, strict=True)).get(str(root), str(root))
     name = str(values.get("name", path.name.removesuffix(path.suffix).removesuffix(".meta")))
     skeleton = Skeleton.from_edges(name, joints, edges or [], root)  # also validates unused edges
-    known = next((one for one in SKELETONS.values() if sorted(one.joints) == sorted(joints)), None)
-    if known is not None and root in (None, known.joints[known.root]):
-        note = f"{path} has the joints of {known.name}"
-        if known.joints == joints:
-            return known, [*notes, f"{note} and is read as {known.name}"]
+    named = next((one for one in SKELETONS.values() if sorted(one.joints) == sorted(joints)), None)
+    if named is not None and root in (None, named.joints[named.root]):
+        note = f"{path} has the joints of {named.name}"
+        if named.joints == joints:
+            return named, [*notes, f"{note} and is read as {named.name}"]
         note += " in another order: root and bones are the same"
-        return _reorder(known, name, joints), [*notes, note]
+        return _reorder(named, name, joints), [*notes, note]
     if edges is None:
         raise _not_a_layout(path)
     return skeleton, [*notes, *_assumptions(path, skeleton, root)]
@@ -137,15 +137,15 @@ def _read_edges(
     return edges
 
 
-def _reorder(known: Skeleton, name: str, joints: tuple[str, ...]) -> Skeleton:
+def _reorder(named: Skeleton, name: str, joints: tuple[str, ...]) -> Skeleton:
     """Return a named layout with its joints in another order."""
 
     def reorder(parents: Sequence[int]) -> tuple[int, ...]:
-        old = [parents[known.joints.index(joint)] for joint in joints]
-        return tuple(-1 if parent < 0 else joints.index(known.joints[parent]) for parent in old)
+        old = [parents[named.joints.index(joint)] for joint in joints]
+        return tuple(-1 if parent < 0 else joints.index(named.joints[parent]) for parent in old)
 
-    bones = None if known.bone_parents is None else reorder(known.bone_parents)
-    return Skeleton(name, joints, reorder(known.parents), known.composed, bones)
+    bones = None if named.bone_parents is None else reorder(named.bone_parents)
+    return Skeleton(name, joints, reorder(named.parents), named.composed, bones)
 
 
 def _assumptions(path: Path, skeleton: Skeleton, root: str | None) -> list[str]:
