@@ -31,7 +31,7 @@ from maskclr_pl.inference.results import (
 )
 from maskclr_pl.runs.results import write_table
 from maskclr_pl.sources.options import check_number
-from maskclr_pl.sources.units import check_unit
+from maskclr_pl.sources.units import parse_unit
 from maskclr_pl.types import InputError
 
 _MAX_LINES = 40  # predictions printed
@@ -86,7 +86,7 @@ def run(cfg: DictConfig) -> Path:
         skeleton=cfg.skeleton,
         frame_size=values["frame_size"],
         split=cfg.split,
-        units=cfg.units,
+        units=parse_unit(cfg.units),
     )
     results, skipped = read_videos(cfg, predictor, files, options)
     classify(predictor, results, cfg.top)
@@ -104,7 +104,7 @@ def run(cfg: DictConfig) -> Path:
 
 
 def _check(cfg: DictConfig) -> None:
-    check_unit(cfg.units)
+    parse_unit(cfg.units)
     if cfg.on_error not in ("stop", "skip"):
         raise InputError(f"on_error={cfg.on_error}: expected stop or skip")
     for key in ("per_person", "gif"):

@@ -32,7 +32,7 @@ from maskclr_pl.sources.names import resolve_class_names
 from maskclr_pl.sources.ntu import protocols as ntu
 from maskclr_pl.sources.options import check_number
 from maskclr_pl.sources.splitting import Splitter
-from maskclr_pl.sources.units import CoordinateFormat, check_unit
+from maskclr_pl.sources.units import CoordinateFormat, parse_unit
 from maskclr_pl.types import InputError
 
 Splits = Mapping[str, Sequence[str]]
@@ -141,9 +141,9 @@ def _class_names(source: Source, values: Mapping[str, Any]) -> Sequence[str] | N
 def _detect_format(
     source: Source, values: Mapping[str, Any], refusals: list[str] | None
 ) -> CoordinateFormat:
-    check_unit(values["units"])
+    unit = parse_unit(values["units"])
     try:
-        return detect_source_format(source, values["input"], values["units"])
+        return detect_source_format(source, values["input"], unit)
     except InputError as error:
         if refusals is None:
             raise

@@ -20,7 +20,7 @@ from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.sources.convert import convert
 from maskclr_pl.sources.format_detection import detect_format, find_format_problem
 from maskclr_pl.sources.pyskl import PysklSource
-from maskclr_pl.sources.units import CoordinateFormat
+from maskclr_pl.sources.units import CoordinateFormat, parse_unit
 from maskclr_pl.transforms import image_normalize
 from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, refused
@@ -472,3 +472,10 @@ def test_real_data_are_not_misread(name):
         assert form.notes() == []
         for i in range(0, len(source), 20):
             assert form.to_stored(source[i]).keypoint.dtype == source[i].keypoint.dtype
+
+
+@pytest.mark.parametrize(
+    ("spelling", "unit"), [("normalised", "normalized"), ("meters", "metres"), (None, None)]
+)
+def test_both_spellings_of_a_unit_are_accepted(spelling, unit):
+    assert parse_unit(spelling) == unit

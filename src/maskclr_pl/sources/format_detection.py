@@ -9,7 +9,7 @@ import numpy as np
 
 from maskclr_pl.data.store.reader import Recording, Store
 from maskclr_pl.sources.statistics import CoordinateStats, measure, pool
-from maskclr_pl.sources.units import BODY, SMALL, UNITS, CoordinateFormat, check_unit, is_score
+from maskclr_pl.sources.units import BODY, SMALL, UNITS, CoordinateFormat, is_score, parse_unit
 from maskclr_pl.types import InputError
 
 _IMAGE_UNITS = UNITS[:3]
@@ -36,7 +36,7 @@ def detect_format(
         InputError: If the format is ambiguous, or contradicts the stated unit; the message names
             the option to pass.
     """
-    check_unit(unit)
+    unit = parse_unit(unit)
     stats_of_all = (measure(recording) for recording in islice(recordings, _SEARCHED))
     sample = list(islice((stats for stats in stats_of_all if stats is not None), _SAMPLED))
     if not sample:

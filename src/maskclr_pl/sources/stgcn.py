@@ -16,7 +16,7 @@ from maskclr_pl.reading import read_json
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.sources.io.files import files_under, listing_hash
 from maskclr_pl.sources.options import check_number, parse_frame_size, parse_path
-from maskclr_pl.sources.units import check_unit
+from maskclr_pl.sources.units import parse_unit
 from maskclr_pl.types import InputError
 
 _LABEL_FILE = "_label.json"
@@ -62,8 +62,7 @@ class StgcnJsonSource:
         units: str | None = None,
     ):
         check_number("source.persons", persons, 1)
-        check_unit(units)
-        self.units: str | None = units or "fractions"
+        self.units: str | None = parse_unit(units) or "fractions"
         self.path = parse_path("input", path)
         size = parse_frame_size(frame_size)
         if size is None:

@@ -16,6 +16,7 @@ from maskclr_pl.types import InputError
 from maskclr_pl.visibility import visible_joints
 
 UNITS = ("pixels", "fractions", "normalized", "metres", "millimetres")
+_SPELLINGS = {"normalised": "normalized", "meters": "metres", "millimeters": "millimetres"}
 NOMINAL = 1000
 """Sides in pixels of the image assumed for normalized poses without an image size."""
 SMALL = 3.0
@@ -180,10 +181,16 @@ def fill_frame_size(recording: Recording) -> Recording:
     return replace(recording, frame_size=(height, width))
 
 
-def check_unit(unit: Any) -> None:
-    """Raise an InputError unless the unit is None or one of `UNITS`."""
-    if unit is not None and unit not in UNITS:
+def parse_unit(unit: Any) -> str | None:
+    """Return a unit in the spelling of `UNITS`; None stays None.
+
+    Raises:
+        InputError: If it is another value.
+    """
+    name = _SPELLINGS.get(unit, unit) if isinstance(unit, str) else unit
+    if name is not None and name not in UNITS:
         raise InputError(f"units={unit}: expected one of {', '.join(UNITS)}")
+    return name
 
 
 def is_score(third: np.ndarray) -> bool:
