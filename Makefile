@@ -104,7 +104,7 @@ lint: $(VENV)/.dev
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(VENV)/bin/codespell $(PROSE) src benchmarks Makefile
-	@$(PY) -m tests.style.voice $(PROSE)
+	@$(PY) -m tests.style.voice $(PROSE) src
 	@echo "lint: clean"
 
 docs: $(VENV)/.docs

@@ -1,4 +1,4 @@
-"""Which joints are visible, and in which unit coordinates are: the one place for both rules."""
+"""The rules for visible joints and for units of coordinates."""
 
 from typing import Literal, TypeVar
 
@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 Coordinates = Literal["pixels", "metres"]
-"""Pixels: (x, y) in an image, y down, with a score. Metres: (x, y, z) in space, y up, no score."""
+"""Pixels: (x, y) in an image, y down, with a score. Meters: (x, y, z) in space, y up, no score."""
 DIMENSIONS: dict[str, Literal[2, 3]] = {"pixels": 2, "metres": 3}
 """Number of coordinates of a joint."""
 _Array = TypeVar("_Array", np.ndarray, Tensor)

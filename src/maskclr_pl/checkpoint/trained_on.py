@@ -71,18 +71,21 @@ def _hashes(clips: ClipDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return poses, names, np.array([sample is not None for sample in samples], bool)
 
 
+_SAVED_SETS = ("labelled", "unlabelled")  # keys in checkpoints, as in version 0.1
+
+
 @dataclass(frozen=True)
 class TrainingRecord:
     """Clips that a model was trained on, in its run and the runs it started from.
 
     Args:
-        labelled: Clips trained on with labels.
-        unlabelled: Clips trained on without labels.
+        labeled: Clips trained on with labels.
+        unlabeled: Clips trained on without labels.
         unrecorded: Earlier runs whose clips are unknown.
     """
 
-    labelled: ClipSet = field(default_factory=ClipSet)
-    unlabelled: ClipSet = field(default_factory=ClipSet)
+    labeled: ClipSet = field(default_factory=ClipSet)
+    unlabeled: ClipSet = field(default_factory=ClipSet)
     unrecorded: tuple[str, ...] = ()
 
     @classmethod
@@ -95,17 +98,17 @@ class TrainingRecord:
         """
         try:
             saved = content["maskclr_pl"]["trained_on"]
-            labelled, unlabelled = (
+            labeled, unlabeled = (
                 ClipSet(*(saved[kind][key].numpy() for key in ("poses", "names")))
-                for kind in ("labelled", "unlabelled")
+                for kind in _SAVED_SETS
             )
-            return cls(labelled, unlabelled, tuple(map(str, saved["unrecorded"])))
+            return cls(labeled, unlabeled, tuple(map(str, saved["unrecorded"])))
         except Exception:  # weights remain usable without a record
             return cls(unrecorded=(name,))
 
     def to_dict(self) -> dict[str, Any]:
         """Return tensors and plain values for a checkpoint."""
-        sets = {"labelled": self.labelled, "unlabelled": self.unlabelled}
+        sets = dict(zip(_SAVED_SETS, (self.labeled, self.unlabeled), strict=True))
         return {
             **{
                 kind: {"poses": torch.from_numpy(s.poses), "names": torch.from_numpy(s.names)}
@@ -118,8 +121,8 @@ class TrainingRecord:
         """Return the record after training on a dataset, with labels or without."""
         own = ClipSet.from_dataset(clips)
         if labels:
-            return TrainingRecord(self.labelled | own, self.unlabelled, self.unrecorded)
-        return TrainingRecord(self.labelled, self.unlabelled | own, self.unrecorded)
+            return TrainingRecord(self.labeled | own, self.unlabeled, self.unrecorded)
+        return TrainingRecord(self.labeled, self.unlabeled | own, self.unrecorded)
 
 
 def check_start(
@@ -151,7 +154,7 @@ def check_start(
     ]
     overlaps, first = [], ""
     for name, part in parts.items():
-        same, namesakes = record.labelled.find_in(part)
+        same, namesakes = record.labeled.find_in(part)
         if same.any():
             overlaps.append(f"{same.sum()} of the {len(part)} {name} clips")
             first = first or part.names[int(same.argmax())]
@@ -161,7 +164,7 @@ def check_start(
                 f"the {len(part)} {name} clips, but with other poses; check that they are not "
                 "the same recordings"
             )
-        same, _ = record.unlabelled.find_in(part)
+        same, _ = record.unlabeled.find_in(part)
         if name == "test" and same.any():
             notes.append(f"{run} saw {same.sum()} of the {len(part)} test clips, without labels")
     if not overlaps:

@@ -38,7 +38,7 @@ class TestResult:
 
     @property
     def correct(self) -> Bool[np.ndarray, " n"]:
-        """Whether the class with the largest logit is the true one."""
+        """True where the class with the largest logit is the label."""
         return self.predicted == self.label
 
     @property
@@ -121,7 +121,7 @@ class Model:
 
     @cached_property
     def synthetic(self) -> bool:
-        """Whether the data are synthetic."""
+        """True if the data are synthetic."""
         sources = [str((config.get("source") or {}).get("_target_")) for config in self.configs]
         actions = [action.name for action in ACTIONS]
         is_synthetic = any(source.endswith("SyntheticSource") for source in sources)
@@ -129,7 +129,7 @@ class Model:
 
     @cached_property
     def robustness(self) -> list[dict[str, dict[float, tuple[float, float]]]]:
-        """Of each run {corruption: {level: (mean, std) of top-1}}; {} if not evaluated."""
+        """Per run: {corruption: {level: (mean, std) of top-1}}; {} if not evaluated."""
         return [summarize(read_robustness(run)) for run in self.runs]
 
     @cached_property

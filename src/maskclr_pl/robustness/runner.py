@@ -39,9 +39,9 @@ class Passes:
     label: Int[np.ndarray, " n"]
     keys: Sequence[PassKey]
     correct: Bool[np.ndarray, "R n"]
-    """Whether the true class has the largest score."""
+    """True where the true class has the largest score."""
     correct_top5: Bool[np.ndarray, "R n"]
-    """Whether the true class has one of the five largest scores."""
+    """True where the true class has one of the five largest scores."""
     not_finite: int = 0
     """Number of clips whose clean scores are not finite; they count as wrong."""
 

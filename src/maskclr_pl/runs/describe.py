@@ -1,4 +1,4 @@
-"""What a run was: its row and column in the paper's table, read from its folder."""
+"""Row and column of a run in the paper's table, read from its folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +19,10 @@ _CLASSES = {60: "NTU60", 120: "NTU120"}
 
 
 class TableRow(NamedTuple):
-    """A row of the table."""
+    """Row of the paper's table."""
 
     method: str
-    """What the backbone learnt from: MaskCLR, MAMP, supervised, ...; 3s-: so many streams."""
+    """Training of the backbone: MaskCLR, MAMP, supervised, ...; 3s- for three streams."""
     backbone: str
     protocol: str
     """full (all weights, all labels), linear, kNN, one-shot, 1 % of the labels, ..."""
@@ -30,29 +30,29 @@ class TableRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A tested run."""
+    """Run with test results."""
 
     folder: Path
     row: TableRow
     benchmark: str
     top1: float
     clips: int
-    """Of the test."""
+    """Number of test clips."""
     config: dict[str, Any]
-    """config.yaml; of an ensemble, that of its first run, with its streams and weights."""
+    """config.yaml; for an ensemble, that of its first run with the streams and weights of all."""
 
     @property
     def seed(self) -> Any:
-        """Of the run."""
+        """Seed of the run."""
         return self.config.get("seed")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """See `training_settings`; files are read once."""
+        """Settings that affect the result, see `training_settings`; files are read once."""
         return training_settings(self.config, self.folder)
 
     def value(self, key: str) -> Any:
-        """A setting by its dotted name as it took effect; None if there is none."""
+        """Return the effective value of a setting by its dotted name; None if there is none."""
         if key == "data.batch_size":
             return _batch(self.config)
         if key.startswith("init_from."):
@@ -64,26 +64,26 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """What a run folder holds.
+    """Read a run folder with test results.
 
     Raises:
-        InputError: If it is no folder of a tested run.
+        InputError: If it is not the folder of a tested run.
     """
     try:
-        run = _identified(folder)
-        run.settings  # noqa: B018  # read here, with the rest
+        run = _describe(folder)
+        run.settings  # noqa: B018  # read now, so that errors name the folder
         return run
     except InputError:
         raise
-    except Exception as error:  # whatever a damaged file has in the place of settings
+    except Exception as error:  # damaged files raise errors of many types
         reason = " ".join(str(error).split())[:200]
         kind = type(error).__name__
         raise InputError(
-            f"{folder}/config.yaml: no settings of a run ({kind}: {reason})"
+            f"{folder}/config.yaml: not the configuration of a run ({kind}: {reason})"
         ) from error
 
 
-def _identified(folder: Path) -> Run:
+def _describe(folder: Path) -> Run:
     top1 = read_metrics(folder).get("test/top1")
     if top1 is None:
         raise InputError(f"{folder}: metrics.json has no test/top1; pre-training has none")
@@ -94,7 +94,7 @@ def _identified(folder: Path) -> Run:
     members = [read_config(Path(run)) for run in config["ensemble"]["runs"]]
     if any("ensemble" in member for member in members):
         raise InputError(f"{folder}: an ensemble of ensembles has no row in the table")
-    # the streams differ, the rest names the row
+    # members may differ in their streams only
     rows = {
         table_row({**member, "clip": {**member["clip"], "stream": "joint"}}) for member in members
     }
@@ -102,9 +102,8 @@ def _identified(folder: Path) -> Run:
         raise InputError(f"{folder}: an ensemble of different methods has no row in the table")
     row = rows.pop()
     streams = [_get(member, "clip.stream") for member in members]
-    kind = (
-        "s" if len(set(streams)) == len(members) else "x"
-    )  # of streams, or of several runs of some
+    # one run per stream, or several runs of the same streams
+    kind = "s" if len(set(streams)) == len(members) else "x"
     row = row._replace(method=f"{len(members)}{kind}-{row.method}")
     parts = {"streams": streams, "weights": config["ensemble"].get("weights")}
     config = {**members[0], "ensemble": parts}
@@ -144,7 +143,7 @@ def _training(config: dict[str, Any]) -> str:
 
 
 def _started_from(start: str) -> str:
-    """The method of the run that another one took its backbone from."""
+    """Name the training of the run that provided the backbone."""
     folder = run_folder_of(start)
     try:
         config = read_config(folder)
@@ -154,7 +153,7 @@ def _started_from(start: str) -> str:
 
 
 def benchmark_name(config: dict[str, Any]) -> str:
-    """The column of a run: NTU60-XSub, ..., K400, or the name of the store and its test split."""
+    """Name the benchmark of a run: NTU60-XSub, ..., K400, or its store and test split."""
     split, classes = str(_get(config, "data.test_split")), _get(config, "clip.classes")
     small = split.startswith("ntu60_")
     name = _CLASSES.get(60 if small else classes)
@@ -168,17 +167,17 @@ def benchmark_name(config: dict[str, Any]) -> str:
 
 
 def published_clips(benchmark: str) -> int | None:
-    """How many test clips a benchmark has as published; None where that is not known here."""
-    found = {
+    """Return the published number of test clips of a benchmark; None if unknown."""
+    clips = {
         f"{name}-{part}": PUBLISHED[f"NTU RGB+D {number}"].get(split)
         for number, name in _CLASSES.items()
         for split, part in _SPLITS.items()
     }
-    return found.get(benchmark)
+    return clips.get(benchmark)
 
 
 def _batch(config: dict[str, Any]) -> int | None:
-    """Clips per step of the optimizer, on all devices."""
+    """Return the number of clips per optimizer step, over all devices."""
     balanced = _get(config, "data.balanced")
     size = _get(config, "data.batch_size")
     size = balanced["classes"] * balanced["samples"] if balanced else size

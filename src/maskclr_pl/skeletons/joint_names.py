@@ -16,7 +16,7 @@ class _Reading(NamedTuple):
     side: str
     words: tuple[str, ...]
     is_certain: bool = False
-    """Whether the side is written out; a single letter needs a joint on the other side."""
+    """True if the side is spelled out; a single letter needs a joint on the other side."""
 
 
 def canonical_names(joints: Sequence[str]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ class RandomMove(nn.Module):
         self.angle, self.scale, self.shift = angle, (scale[0], scale[1]), shift
         self.relative_to = relative_to
         self.released = False
-        """Whether missing joints and absent persons move as well, see `set_released`."""
+        """True: missing joints and absent persons move as well, see `set_released`."""
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
         """Return the moved clip."""
@@ -148,7 +148,7 @@ class CropScale(nn.Module):
         super().__init__()
         self.ratio = (ratio[0], ratio[1])
         self.released = False
-        """Whether missing joints and absent persons move as well, see `set_released`; they never
+        """True: missing joints and absent persons move as well, see `set_released`; they never
         count for the box."""
 
     def forward(self, clip: Float[Tensor, "*batch M T V 3"]) -> Float[Tensor, "*batch M T V 3"]:
