@@ -108,7 +108,7 @@ def test_a_checkpoint_is_enough(runs: Path, method: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["method=aimclr"], r"needs a view `extreme`.*type augment=aimclr .*augment=aimclr_2d"),
+        (["method=aimclr"], r"needs a view `extreme`.*pass augment=aimclr .*augment=aimclr_2d"),
         (
             ["method=aimclr", "augment=aimclr_2d", "method.queue_size=32768"],
             r"queue_size=32768, but there are \d+ training clips.*pass method\.queue_size=\d+",
