@@ -25,7 +25,7 @@ OWN = {
         *("head", "loss", "masking"),
     ),
     "data": (
-        *("_target_", "val_fraction", "novel_classes", "labelled", "batch_size", "balanced"),
+        *("_target_", "val_fraction", "novel_classes", "label_fraction", "batch_size", "balanced"),
         *("num_workers", "seed"),
     ),
     "method": (

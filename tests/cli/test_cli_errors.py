@@ -350,7 +350,7 @@ MISTAKES = {
     "a run folder that is a file": (
         "train",
         train("output_dir=WORLD/data.pkl"),
-        r"data\.pkl: cannot be written \(File exists\); use a place",
+        r"data\.pkl: cannot be written \(File exists\); use a writable place",
     ),
     "evaluate nothing": ("evaluate", ["ckpt_path=gone"], r"gone: no such checkpoint; pass the run"),
     "evaluate a folder": ("evaluate", ["ckpt_path=WORLD/half"], r"half: no checkpoints/best\.ckpt"),

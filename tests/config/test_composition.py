@@ -67,7 +67,7 @@ def test_splits_are_named_and_said(pixels):
 
 
 def test_splits_without_a_pair_are_refused(metres):
-    with pytest.raises(InputError, match=r"it has all_train: pass data\.train_split=\.\.\."):
+    with pytest.raises(InputError, match=r"it has all_train; pass data\.train_split=\.\.\."):
         start(*SMALL, f"data.path={metres}")
 
 
@@ -178,7 +178,7 @@ def test_one_shot_without_exemplars(tmp_path):
     training = store.rows("train")
     for name, label in zip(data.exemplars.names, data.exemplars.labels, strict=True):
         assert name == min(store.name(int(row)) for row in training if store.label[row] == label)
-    assert any("2 new classes, each with one exemplar" in note for note in data.notes)
+    assert any("2 novel classes, each with one exemplar" in note for note in data.notes)
 
 
 def test_keys_of_the_command_line():

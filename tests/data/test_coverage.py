@@ -170,7 +170,7 @@ def test_gaps_and_classes_that_are_only_tested_are_said(tmp_path):
     assert "first_label" not in unused
     assert training_notes(store.label[:2], store.label[:2], store)[0].startswith("4 of 6 classes")
     [none] = training_notes(store.label[:1], store.label[3:], store)
-    assert "no test clip is of a class that is trained on" in none
+    assert "no class of the test clips occurs in training" in none
 
 
 def test_a_class_with_a_name_of_its_own_is_no_sign_of_another_count(tmp_path):

@@ -90,7 +90,7 @@ def test_a_training_that_is_stopped_in_every_way_ends_as_if_it_were_not(
     killed(last - first + 14, auto)
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] >= 2
     printed = in_process("train", *auto, cwd=tmp_path, capsys=capsys)
-    assert "continues " in printed
+    assert "resume " in printed
     same(whole.folder / "run", run)
 
 

@@ -243,7 +243,7 @@ def arrays(path: Path, joints: int, channels: int) -> Path:
         (17, 2, ["window=0"], "window=0: expected a whole number from 1"),
         (17, 2, ["gif=yes please"], "gif=yes please: expected true or false"),
         (17, 2, ["skeleton=coco71"], "no skeleton named 'coco71' (did you mean coco17?)"),
-        (17, 2, ["device=nowhere"], "type device=cpu"),
+        (17, 2, ["device=nowhere"], "pass device=cpu"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, line, joints, channels, args, told):
@@ -277,7 +277,7 @@ def test_no_file(tmp_path, toy_run, line):
     (tmp_path / "empty").mkdir()
     assert "no pose files in this folder" in line("input=empty")
     for file in ("poses.h5", "poses.pkl"):
-        assert "no split 'dev'; it has:" in line(f"input={toy_run / file}", "split=dev")
+        assert "no split 'dev'; available splits:" in line(f"input={toy_run / file}", "split=dev")
 
 
 # --- from Python ----------------------------------------------------------------------------------

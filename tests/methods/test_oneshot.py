@@ -130,7 +130,7 @@ def test_training_step_computes_the_published_loss(store):
         ({"exemplar_split": "gone"}, r"no split 'gone'"),
         (
             {"train_split": "test", "test_split": "late"},
-            r"2 classes of the exemplars or test clips are also trained on, the first is 'e'",
+            r"2 classes of the exemplars or test clips also occur in training, for example 'e'",
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_without_img_shape_the_frame_size_must_be_given(tmp_path, how):
         item["img_shape"] = None
     path = saved(tmp_path, content(item))
     skeleton = SKELETONS["coco17"]
-    with pytest.raises(InputError, match=r"clip 'clip'.*type frame_size=\[HEIGHT,WIDTH\]"):
+    with pytest.raises(InputError, match=r"clip 'clip'.*pass frame_size=\[HEIGHT,WIDTH\]"):
         convert(PysklSource(path), tmp_path / "s.h5", skeleton=skeleton, splits={})
     assert next(iter(PysklSource(path, frame_size=(90, 160)))).frame_size == (90, 160)
 

@@ -57,15 +57,15 @@ def hidden(run: Path) -> list[bool]:
 def test_stages_stay_where_they_were(folder: Path, command: Command) -> None:
     """The kind: a share of more epochs is another epoch, and masking that was on went off."""
     printed = command("train", "resume=run", "trainer.max_epochs=8")
-    [where] = lines(printed, "continues")
+    [where] = lines(printed, "resume")
     assert where == "resume     epoch 5 of 8, step 4, from run/checkpoints/last.ckpt"
-    assert any("start_epoch=0.5 stays at epoch 3" in note for note in lines(printed, "note"))
+    assert any("start_epoch=0.5 stays at epoch 3" in note for note in lines(printed, "note:"))
     assert hidden(folder / "run") == [False] * 2 + [True] * 6
     metrics = json.loads((folder / "run/metrics.json").read_text())
     assert metrics["first_epoch/masking"] == 3
     assert metrics["train/epochs"] == metrics["best/epoch"] == 8
     again = command("train", "resume=run", "trainer.max_epochs=10")  # from what it began with
-    assert any("share of the 4 epochs" in note for note in lines(again, "note"))
+    assert any("the 4 epochs that the run started with" in note for note in lines(again, "note:"))
 
 
 def test_runs_of_an_older_version_are_continued(folder: Path, command: Command) -> None:
@@ -97,7 +97,7 @@ REFUSED = {
     "output_dir=other": "has output_dir=run",
     "experiment=demo": "cannot replace parts",
     "~masking": "cannot replace parts",
-    "trainer.max_epochs=3": r"has 4 epochs already, and trainer\.max_epochs=3",
+    "trainer.max_epochs=3": r"has 4 epochs already, but trainer\.max_epochs=3",
 }
 
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_the_last_checkpoint(
 def test_a_finished_run_is_said_to_be_finished(folder: Path, command: Command) -> None:
     before = json.loads((folder / "run/metrics.json").read_text())
     printed = command("train", "resume=run")
-    [line] = lines(printed, "continues")
+    [line] = lines(printed, "resume")
     assert "all 4 epochs are done" in line
     assert json.loads((folder / "run/metrics.json").read_text()) == before
 
@@ -182,7 +182,7 @@ def test_a_stop_before_the_end_is_said(
     assert "stopped    after epoch 1 of 5" in printed
     [result] = lines(printed, "result")
     assert "(best.ckpt is epoch 1 of 1, the last; 5 were planned)" in result
-    assert any("2 validation clips are too few" in note for note in lines(printed, "note"))
+    assert any("2 validation clips are too few" in note for note in lines(printed, "note:"))
     line = refused(
         "train", *words, "masking.start_epoch=3", "output_dir=none", cwd=folder, capsys=capsys
     )
