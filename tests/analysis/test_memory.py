@@ -85,6 +85,7 @@ def measured(method, batch, masking, half):
     return base + int(max(torch.tensor(sizes).cumsum(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*map(_marked, CASES)])
 def test_estimate_matches_a_real_step(case):
     """Kind: memory that is only known when it is exhausted.
@@ -109,6 +110,7 @@ def test_estimation_has_no_side_effects():
     assert all(torch.equal(value, before[name]) for name, value in state_of(made).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [*map(_marked, RECIPES)])
 def test_recipes_fit_a_card_of_80_gb(recipe):
     """Kind: recipes that end in an out-of-memory error on the largest common card.
@@ -135,6 +137,7 @@ def test_checkpoint_size_is_exact(tmp_path):
 TOY = ("experiment=demo", "source.clips=120", "clip.frames=8", "data.batch_size=8", "seed=3")
 
 
+@pytest.mark.slow
 def test_debug_check_does_not_train(tmp_path, capsys):
     """Kind: what a training needs, result out by starting it."""
     shown = in_process("train", *TOY, "debug=check", cwd=tmp_path, capsys=capsys)
@@ -147,6 +150,7 @@ def test_debug_check_does_not_train(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.slow
 def test_insufficient_memory_is_a_warning(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(preflight, "free_memory", lambda device: 1_000_000)
     shown = in_process("train", *TOY, "debug=check", cwd=tmp_path, capsys=capsys)

@@ -155,6 +155,7 @@ def test_advice(ours, theirs, advice):
     assert start_advice({**base, **ours}, full) == advice
 
 
+@pytest.mark.slow
 def test_runs_that_start_from_others(
     toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

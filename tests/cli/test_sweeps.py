@@ -23,7 +23,7 @@ from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process
 from tests.helpers.wandb_tools import SHORT, offline_runs
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.slow]
 
 
 def test_the_search_of_wandb_agents_composes():

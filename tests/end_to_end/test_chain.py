@@ -258,6 +258,7 @@ def test_interrupted_training_can_be_continued(tmp_path: Path, command: Command)
     check_run_folder(tmp_path / "run", clips=16, classes=8)
 
 
+@pytest.mark.slow
 def test_init_from_another_run(tmp_path: Path, command: Command) -> None:
     args = ["source.clips=64", "debug=fast", *SMALL]
     command("train", *args, "loss=ce", "masking=none", "output_dir=first")

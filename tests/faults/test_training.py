@@ -16,6 +16,8 @@ from tests.faults.tool import Killed, fault, full
 from tests.helpers.commands import in_process, refused
 from tests.training.test_resuming import WORDS
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 4
 ARGS = [*WORDS, f"trainer.max_epochs={EPOCHS}", "masking.start_epoch=1", "data.num_workers=0"]
 TRAIN = [*ARGS, "output_dir=run"]

@@ -3,7 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz.readers import outcomes
+
+pytestmark = pytest.mark.slow
 
 READ = ["pyskl", "kinetics", "ntu_skeleton", "ctrgcn", "stgcn_json", "poses", "store"]
 USED = ["predict", "evaluate", "checkpoint", "config", "report"]

@@ -139,6 +139,7 @@ def test_every_person_computed_equals_packed(kind, persons):
 # --- files ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [flat, *(pytest.param(one, marks=pytest.mark.recipes) for one in (whole, turned))],
@@ -244,6 +245,7 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
 # --- the command ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_command(tmp_path, toy_run, capsys):
     run = partial(in_process, cwd=tmp_path, capsys=capsys)
     line = partial(refused, cwd=tmp_path, capsys=capsys)

@@ -129,6 +129,7 @@ def test_a_table_of_two_videos(tmp_path, command):
     assert (b["video"], b["frames"]) == ("b", [7, 11])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SAMPLES / "estimator_samples").is_dir(), reason="real data not here")
 def test_every_real_sample(tmp_path, command, line):
     """Predictions from all but the listing that is no JSON, which is named."""

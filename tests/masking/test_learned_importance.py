@@ -115,6 +115,7 @@ def trained(name: str, seed: int, lr: float, epochs: int) -> tuple[float, float,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seeds", "lr", "epochs"),
     [

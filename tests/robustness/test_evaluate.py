@@ -19,6 +19,8 @@ from tests.helpers.commands import SILENT, SMALL, in_process, refused
 from tests.helpers.robustness_tools import FLAT, V
 from tests.robustness.test_second_sensor import body_store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:

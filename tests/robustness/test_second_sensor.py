@@ -53,6 +53,7 @@ def test_stores_of_other_clips_are_refused(tmp_path):
         match_clips(body_store(tmp_path / "d.h5", ["p", "q"], [0, 1], "xz"), test)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not UI_PRMD.is_dir(), reason="real data not here")
 def test_two_sensors_of_ui_prmd_match(tmp_path):
     """UI-PRMD: 20 clips that Kinect saw are not among those of Vicon."""

@@ -33,6 +33,7 @@ def earlier(values):
     return values
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_continued_and_started_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

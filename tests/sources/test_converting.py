@@ -280,6 +280,7 @@ def test_conversion_is_resumed_after_worker_death(tmp_path):
     assert source.read == list(range(12, 20))
 
 
+@pytest.mark.slow
 def test_killed_command_is_resumed(tmp_path):
     """SIGKILL gives the command no chance to clean up."""
     clips = [

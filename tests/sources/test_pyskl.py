@@ -285,6 +285,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data")
 REAL = sorted(DATA.glob("*/*.meta.yaml"), key=lambda path: path.name)
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("meta_path", REAL, ids=[path.name.split(".")[0] for path in REAL])
 def test_real_files_are_read_completely(tmp_path, meta_path):

@@ -21,7 +21,7 @@ from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, in_subprocess
 from tests.helpers.wandb_tools import SHORT, environment, events, offline_runs, stand_in
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from maskclr_pl.types import InputError
 from tests.helpers.commands import in_process, refused
 from tests.helpers.wandb_tools import SHORT
 
-pytestmark = pytest.mark.usefixtures("offline")
+pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.slow]
 
 
 def test_without_a_login_one_line_says_what_to_type(tmp_path, capsys, monkeypatch):

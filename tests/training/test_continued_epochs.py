@@ -16,6 +16,8 @@ from tests.helpers.commands import SMALL, in_process
 from tests.helpers.protocol_tools import Recorder, toy_data, toy_store
 from tests.helpers.protocol_tools import trainer as make_trainer
 
+pytestmark = pytest.mark.slow
+
 
 def fit(store, folder, start=None, **options):
     data_options = {key: options.pop(key) for key in ("num_workers", "balanced") if key in options}

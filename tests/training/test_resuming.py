@@ -16,6 +16,8 @@ from maskclr_pl.optim import Optim
 from tests.end_to_end.test_chain import Command
 from tests.helpers.commands import in_process, pyskl_file, refused
 
+pytestmark = pytest.mark.slow
+
 TINY = ["backbone=dstformer_tiny", "backbone.dim=16", "backbone.rep_dim=16", "backbone.depth=1"]
 TINY += ["head=action_small", "clip.frames=8", "data.batch_size=8", "trainer.accelerator=cpu"]
 DATA = ["data=custom", "data.path=poses.h5", "data.train_split=train", "data.test_split=test"]

@@ -177,6 +177,7 @@ def train_logits(store: Store, *overrides: str) -> np.ndarray:
     return method.predictions["logits"].numpy()
 
 
+@pytest.mark.slow
 def test_wrong_image_size_gives_the_same_training(tmp_path):
     """Runs from one seed differ by rounding only, which four steps of Adam amplify little."""
     sizes = [SIZES[0], (2880, 3840), (120, 160), (480, 2000)]
