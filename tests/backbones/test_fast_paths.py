@@ -178,7 +178,7 @@ def compiled() -> Any:
     return json.loads(shown.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["dstformer", "sttformer", "transformer"])
 def test_one_graph_for_any_number_of_persons(compiled: Any, name: str, masked: bool) -> None:

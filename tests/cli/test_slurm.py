@@ -1,5 +1,6 @@
 """Sweeps through submitit, with its local executor in the place of Slurm."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -9,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from maskclr_pl.runs.history import read_rows
 from tests.helpers.commands import SMALL
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.recipes
 
 
 def tasks(folder: Path) -> list[int]:
@@ -56,5 +56,6 @@ def test_preempted_job_is_requeued_and_continues(tmp_path: Path) -> None:
     assert "this job is preempted" in logs
     [run] = [path.parent for path in tmp_path.glob("runs/sweep/**/metrics.json")]
     assert "from runs/sweep" in (run / "train.log").read_text()  # continued from last.ckpt
-    epochs = [row["epoch"] for row in read_rows(run / "metrics.csv") if row.get("train/loss")]
+    with (run / "metrics.csv").open() as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file) if row["train/loss"]]
     assert epochs == [str(epoch) for epoch in range(12)]

@@ -96,7 +96,7 @@ def test_chain(tmp_path: Path, command: Command) -> None:
     assert (folder / "c/comparison.csv").read_text().startswith("run,seeds,clean,spatial_noise")
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_a_reader_that_leaves_does_not_disturb(tmp_path: Path) -> None:
     """`train | head -1` ends as it does without the pipe."""
     args = ["source.clips=64", "debug=fast", "output_dir=run", *SMALL]
@@ -153,14 +153,14 @@ def test_chain_from_the_wheel(tmp_path: Path) -> None:
     check_run_folder(empty / "run", clips=16, classes=8)
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_bare_command_composes_and_trains(tmp_path: Path, command: Command) -> None:
     run = last_line(command("train", "debug=fast"))
     check_run_folder(tmp_path / run, clips=64, classes=8)
     assert (tmp_path / run / "figures" / "masked_joints.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_two_processes_train_like_one_run(tmp_path: Path) -> None:
     """DDP on two CPU processes: one run folder, a gradient for each parameter, all clips tested."""
     ddp = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]

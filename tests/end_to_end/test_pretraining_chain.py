@@ -22,7 +22,6 @@ STARTS = {
     "skeletonmae sttformer": ["method=skeletonmae", *STTFORMER, "method.decoder.blocks=[[8,4]]"],
     "aimclr sttformer": ["method=aimclr", *STTFORMER, *QUEUE],
     "crossclr sttformer": ["method=crossclr", *STTFORMER, *QUEUE],
-    "maskclr sttformer": ["head=linear", *STTFORMER, "masking.start_epoch=0"],
 }
 AFTER = {
     "finetune": ["head=linear"],

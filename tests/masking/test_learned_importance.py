@@ -115,7 +115,7 @@ def trained(name: str, seed: int, lr: float, epochs: int) -> tuple[float, float,
     )
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 @pytest.mark.parametrize(
     ("name", "seeds", "lr", "epochs"),
     [
