@@ -110,7 +110,7 @@ def test_estimation_has_no_side_effects():
     assert all(torch.equal(value, before[name]) for name, value in state_of(made).items())
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 @pytest.mark.parametrize("recipe", [*map(_marked, RECIPES)])
 def test_recipes_fit_a_card_of_80_gb(recipe):
     """Kind: recipes that end in an out-of-memory error on the largest common card.

@@ -190,10 +190,12 @@ def test_one_graph_for_any_number_of_persons(compiled: Any, name: str, masked: b
     assert actual["losses"] == pytest.approx(actual["expected"], rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.recipes
 def test_one_graph_of_a_key_network(compiled: Any) -> None:
     assert compiled["keys"]["graphs"] == 1
 
 
+@pytest.mark.recipes
 def test_the_pass_over_visible_tokens_is_compiled(compiled: Any) -> None:
     actual = compiled["visible"]
     # with importance; visible tokens of the first number of persons, and of any number

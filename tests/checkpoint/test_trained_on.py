@@ -59,7 +59,7 @@ def test_the_record_survives_a_checkpoint(tmp_path):
     torch.save({"maskclr_pl": {"trained_on": record.to_dict()}}, tmp_path / "a.ckpt")
     read = TrainingRecord.read(read_weights(tmp_path / "a.ckpt"), "a")
     assert read.unrecorded == ()
-    for kind, rows in (("labelled", range(4)), ("unlabelled", range(2, 6))):
+    for kind, rows in (("labeled", range(4)), ("unlabeled", range(2, 6))):
         same, namesakes = getattr(read, kind).find_in(clips)
         assert np.flatnonzero(same).tolist() == list(rows)
         assert not namesakes.any()

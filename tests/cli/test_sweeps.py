@@ -48,6 +48,7 @@ def test_the_search_of_wandb_agents_composes():
                 assert OmegaConf.select(cfg, key) == value
 
 
+@pytest.mark.recipes
 def test_the_run_of_an_agent_has_the_id_that_it_was_given(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "given123")
     options = ["logger=wandb", "debug=fast", "output_dir=run", *SHORT]
@@ -155,6 +156,7 @@ def test_one_bad_job_does_not_end_a_sweep(sweeps):
     assert sweeps("loss=ce", "seed=0,1,4") == 0
 
 
+@pytest.mark.recipes
 def test_a_sweep_that_is_stopped_goes_on(sweeps):
     """Kind of mistake: after Ctrl-C a sweep began anew, in another folder."""
     sweeps.ends = {1: KeyboardInterrupt()}
@@ -193,6 +195,7 @@ def test_the_table_at_the_end(sweeps):
     assert all((Path(run) / "metrics.json").is_file() for run in cfg.runs)
 
 
+@pytest.mark.recipes
 def test_two_jobs_never_share_a_folder(sweeps):
     """Kind of mistake: the second job was refused, or one stood for the other."""
     assert sweeps("seed=0,1", "output_dir=X") == 2
@@ -217,6 +220,7 @@ def test_two_jobs_never_share_a_folder(sweeps):
     assert sweeps.ran == [(7, None)]
 
 
+@pytest.mark.recipes
 def test_a_job_that_another_process_trains_is_left_alone(sweeps):
     """Kind of mistake: the same command in two terminals wrote into the same folders."""
     sweeps.ends = {0: KeyboardInterrupt()}

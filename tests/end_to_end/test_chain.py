@@ -76,6 +76,7 @@ def trained(folder: Path, command: Callable[..., str]) -> None:
     assert [row["class"] for row in read_table(folder / "a/masked_by_class.csv")] == ["0", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_chain(tmp_path: Path, command: Command) -> None:
     """Every command once."""

@@ -98,7 +98,11 @@ def test_what_the_message_says_works_and_trains(folder, capsys, data):
 
 @pytest.mark.parametrize(
     ("data", "stream"),
-    [("ntu60_xsub", "bone_motion"), ("ntu60_xsub_3d", "bone"), ("ntu60_xsub_3d", "joint_motion")],
+    [
+        ("ntu60_xsub_3d", "bone"),
+        pytest.param("ntu60_xsub", "bone_motion", marks=pytest.mark.recipes),
+        pytest.param("ntu60_xsub_3d", "joint_motion", marks=pytest.mark.recipes),
+    ],
 )
 def test_streams_train_and_are_evaluated(folder, capsys, data, stream):
     output = train(data, f"clip.stream={stream}", folder=folder, capsys=capsys)

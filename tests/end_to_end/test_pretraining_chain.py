@@ -31,7 +31,12 @@ AFTER = {
 COMMON = ["debug=fast", "~logger.csv", "data.num_workers=0"]
 
 
-@pytest.mark.parametrize("start", STARTS)
+LONG = ("skeletonmae transformer", "skeletonmae sttformer", "aimclr sttformer")
+
+
+@pytest.mark.parametrize(
+    "start", [pytest.param(s, marks=[pytest.mark.recipes] * (s in LONG)) for s in STARTS]
+)
 def test_pretraining_and_its_protocols(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], start: str
 ) -> None:

@@ -25,6 +25,9 @@ METHODS = {
 }
 
 
+LONG = ("crossclr", "skeletonmae", "lift")
+
+
 def curves(run: Path) -> dict[str, dict[str, str]]:
     """Logged values by epoch, without those that measure time."""
     with (run / "metrics.csv").open() as file:
@@ -37,7 +40,7 @@ def curves(run: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=[pytest.mark.recipes] * (m == "crossclr")) for m in METHODS]
+    "method", [pytest.param(m, marks=[pytest.mark.recipes] * (m in LONG)) for m in METHODS]
 )
 def test_resume_continues_exactly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str

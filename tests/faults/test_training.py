@@ -62,6 +62,7 @@ def same(run: Path, other: Path) -> None:
         torch.testing.assert_close(weights_2[name], value, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.recipes
 def test_a_training_that_is_stopped_in_every_way_ends_as_if_it_were_not(
     whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,6 +102,7 @@ def test_the_best_checkpoint_is_an_artifact_when_asked_for(logged):
     assert written.artifacts == {f"model-{written.run.run_id}": ["best.ckpt", "config.yaml"]}
 
 
+@pytest.mark.recipes
 def test_a_run_that_was_moved_and_continued_is_the_same(sweep, tmp_path, capsys):
     moved = shutil.copytree(sweep[0] / "seed_1", tmp_path / "moved", symlinks=True)
     printed = in_process(

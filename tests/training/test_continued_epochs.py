@@ -125,6 +125,7 @@ def test_from_the_checkpoint_of_a_signal(
     assert fit(store, tmp_path, last) == whole[written:]
 
 
+@pytest.mark.recipes
 def test_weights_of_a_run_continued_in_mid_epoch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,7 +137,9 @@ def _split_members(
     if split is None:
         return None
     if split not in splits:
-        raise InputError(f"{path}: no split {split!r}; it has: {', '.join(splits) or 'none'}")
+        raise InputError(
+            f"{path}: no split {split!r}; available splits: {', '.join(splits) or 'none'}"
+        )
     return set(splits[split])
 
 
