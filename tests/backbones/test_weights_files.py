@@ -124,7 +124,7 @@ def fails(command: Callable[..., str], *arguments: str) -> str:
     return line
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_training_from_weights(tmp_path, command):
     """Printed, used, and no longer needed once the run has a checkpoint."""
     encoder = published.mamp(joints=17)

@@ -624,7 +624,7 @@ def test_a_checkpoint_of_a_class_that_is_gone(fail, world, tmp_path_factory):
 # --- the real command ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_the_real_command_says_the_same(tmp_path):
     command = [sys.executable, "-m", "maskclr_pl.evaluate", "ckpt_path=gone"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

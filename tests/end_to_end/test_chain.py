@@ -179,7 +179,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_multirun_and_seeds(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +213,7 @@ def test_multirun_and_seeds(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.recipes)])
 def test_gradients_are_clipped_under_mixed_precision(command: Command, optimizer: str) -> None:
     args = ["source.clips=64", "debug=fast", "trainer.accelerator=cpu", *SMALL]
     args += ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0"]
@@ -229,7 +229,7 @@ def test_a_sweep_of_several_processes_is_refused(
     assert not list(tmp_path.glob("runs/**/config.yaml"))
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_interrupted_training_can_be_continued(tmp_path: Path, command: Command) -> None:
     """SIGTERM to all processes of a job, as batch systems send it: the loader's workers, too."""
     args = ["source.clips=64", "trainer.max_epochs=500", "output_dir=run", *SMALL]

@@ -9,7 +9,7 @@ from benchmarks import gpu, gpu_parts, step
 
 from tests.helpers.commands import symbolic_sizes
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.recipes
 
 CPU = torch.device("cpu")
 

@@ -53,7 +53,7 @@ def test_stored_outputs(path):
     assert not MACHINE.search(printed(book))
 
 
-LONG = [path for path in BOOKS if path.stem in ("own_poses", "robustness_study")]
+LONG = [path for path in BOOKS if path.stem != "quick_start"]
 
 
 @pytest.mark.parametrize(

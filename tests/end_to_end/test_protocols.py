@@ -66,6 +66,7 @@ def test_frozen_features(tmp_path: Path, command: Command, start: Path, method: 
     assert float(clean[3]) == pytest.approx(metrics["test/top1"], abs=1e-3)
 
 
+@pytest.mark.recipes
 def test_what_is_not_typed_is_as_in_the_run(tmp_path: Path, command: Command, start: Path) -> None:
     """Backbone, clips, augmentation and data come along; typed values stand."""
     args = ["method=knn", f"init_from={start}", "~logger.csv", "output_dir=same"]
@@ -95,6 +96,7 @@ def test_settings_of_an_untrusted_run_are_refused(
     assert "asks for os.system, which is not trusted" in line
 
 
+@pytest.mark.recipes
 def test_a_probe_is_continued_exactly(tmp_path: Path, command: Command, start: Path) -> None:
     args = [
         *toy(start.parent),

@@ -25,7 +25,7 @@ METHODS = {
 }
 
 
-LONG = ("crossclr", "skeletonmae", "lift")
+LONG = ("crossclr", "skeletonmae", "lift", "mamp")
 
 
 def curves(run: Path) -> dict[str, dict[str, str]]:

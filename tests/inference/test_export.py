@@ -245,7 +245,7 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
 # --- the command ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.recipes
 def test_command(tmp_path, toy_run, capsys):
     run = partial(in_process, cwd=tmp_path, capsys=capsys)
     line = partial(refused, cwd=tmp_path, capsys=capsys)
