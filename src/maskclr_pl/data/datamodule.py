@@ -1,5 +1,6 @@
 """Data module: training, validation, and test clips of one store."""
 
+import math
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -122,8 +123,8 @@ class SkeletonDataModule(L.LightningDataModule):
             self._check_disjoint(exemplar_split, exemplars, test_split, test)
             labels = (self.train.labels, self.exemplars.labels, self.test.labels)
             check_novel(*labels, self.store.class_names)
-        unvalidated = val_split is None and val_fraction == 0
-        if not len(self.train) or not len(self.test) or not (len(self.val) or unvalidated):
+        validated = val_split is not None or val_fraction > 0
+        if not len(self.train) or not len(self.test) or (validated and not len(self.val)):
             raise InputError(
                 f"{path}: {len(self.train)} training, {len(self.val)} validation, and "
                 f"{len(self.test)} test clips; each part needs at least one"
@@ -159,17 +160,15 @@ class SkeletonDataModule(L.LightningDataModule):
         self, share: float, train: np.ndarray, val: np.ndarray, test: np.ndarray
     ) -> list[np.ndarray]:
         """Return training, validation, test, and exemplar rows of a drawn one-shot protocol."""
-        label, candidates = self.store.label, np.concatenate([train, val])
-        novel = draw_novel(label[candidates], label[test], share, self.seed)
-        by_name = sorted(
-            candidates[np.isin(label[candidates], novel)].tolist(), key=self.store.name
-        )
+        label, rows = self.store.label, np.concatenate([train, val])
+        novel = draw_novel(label[rows], label[test], share, self.seed)
+        by_name = sorted(rows[np.isin(label[rows], novel)].tolist(), key=self.store.name)
         first = np.unique(label[by_name], return_index=True)[1]
         self.notes.append(
             f"{len(novel)} novel classes, each with one exemplar (its first training clip by "
             f"name): {', '.join(self.store.class_names[index] for index in novel)}"
         )
-        base = [rows[~np.isin(label[rows], novel)] for rows in (train, val)]
+        base = [part[~np.isin(label[part], novel)] for part in (train, val)]
         return [*base, test[np.isin(label[test], novel)], np.array(by_name)[first]]
 
     def _listed_rows(
@@ -212,8 +211,7 @@ class SkeletonDataModule(L.LightningDataModule):
     @property
     def train_batch_size(self) -> int:
         """Clips per training batch, over all devices."""
-        balanced = self.balanced
-        return balanced["classes"] * balanced["samples"] if balanced else self.batch_size
+        return math.prod(self.balanced.values()) if self.balanced else self.batch_size
 
     def batch_line(self, devices: int, accumulated: int) -> str:
         """Describe a training batch that differs from `batch_size`; '' if it does not.
@@ -222,10 +220,9 @@ class SkeletonDataModule(L.LightningDataModule):
             devices: Number of devices that share the batch.
             accumulated: Batches per optimizer step.
         """
-        size, balanced = self.train_batch_size, self.balanced
-        parts = []
-        if balanced:
-            parts.append(f"{balanced['classes']} classes with {balanced['samples']} clips each")
+        size, parts = self.train_batch_size, []
+        if self.balanced:
+            parts.append("{classes} classes with {samples} clips each".format(**self.balanced))
             if size != self.batch_size:
                 parts.append(f"{self.batch_size} clips in validation and test")
         if devices > 1:
@@ -251,10 +248,10 @@ class SkeletonDataModule(L.LightningDataModule):
         """
         if devices == 1:
             return
-        key = "data.balanced" if self.balanced else "data.batch_size"
-        clips_per_rank(self.train_batch_size, devices, key)
-        parts = {"training": self.train, "validation": self.val, "test": self.test}
-        for name, part in {**parts, "exemplar": self.exemplars}.items():
+        key = "balanced" if self.balanced else "batch_size"
+        clips_per_rank(self.train_batch_size, devices, f"data.{key}")
+        parts = {"validation": self.val, "test": self.test, "exemplar": self.exemplars}
+        for name, part in {"training": self.train, **parts}.items():
             least = devices * (2 if name == "training" else 1)  # BatchNorm needs two
             if 0 < len(part) < least:
                 raise InputError(
@@ -277,14 +274,14 @@ class SkeletonDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Load shuffled or class-balanced training batches, from where a checkpoint ended."""
+        size, seed = self.batch_size, self.seed
         labels, completed = self.train.labels, partial(completed_batches, self.trainer)
-        batches = (
-            ClassBalancedBatches(labels, **self.balanced, seed=self.seed, completed=completed)
-            if self.balanced
-            else EpochBatches(
-                len(labels), self.batch_size, seed=self.seed, shuffle=True, completed=completed
+        if self.balanced:
+            batches: EpochBatches = ClassBalancedBatches(
+                labels, **self.balanced, seed=seed, completed=completed
             )
-        )
+        else:
+            batches = EpochBatches(len(labels), size, seed=seed, shuffle=True, completed=completed)
         return self._loader(self.train, batches)
 
     def sequential_loader(self, dataset: ClipDataset) -> DataLoader[Any]:
