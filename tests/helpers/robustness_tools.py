@@ -1,12 +1,30 @@
 """Clips, skeletons and random parts for the tests of the robustness suite."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskclr_pl.robustness.corruptions import Corruption, Poses, clip_rng
+from maskclr_pl.robustness.corruptions import (
+    PARTS,
+    BodyScale,
+    ConfidenceDropout,
+    Corruption,
+    FrameDrop,
+    FrameMasking,
+    FrameRate,
+    JointOcclusion,
+    KeypointOcclusion,
+    PartOcclusion,
+    Poses,
+    SideSwap,
+    SpatialNoise,
+    SpatiotemporalNoise,
+    TimeCrop,
+    clip_rng,
+)
 from maskclr_pl.skeletons.skeleton import Skeleton
 from maskclr_pl.types import Batch
 
@@ -20,6 +38,18 @@ BODY = Skeleton(
 )
 V = len(BODY)
 FLAT, SPACE = Poses(BODY, 2), Poses(BODY, 3)
+
+NOISE = [SpatialNoise, SpatiotemporalNoise]
+OCCLUSIONS = [JointOcclusion, KeypointOcclusion, FrameMasking]
+OCCLUSIONS += [partial(PartOcclusion, part=part) for part in PARTS]
+TIMING = [FrameDrop, FrameRate, TimeCrop]
+ALL = [*NOISE, *OCCLUSIONS, *TIMING, ConfidenceDropout, SideSwap, BodyScale]
+IN_SPACE = [make for make in ALL if make is not ConfidenceDropout]
+Make = Callable[..., Corruption]
+
+
+def name_of(make: object) -> str:
+    return make().name if callable(make) else str(make)
 
 
 def batch(

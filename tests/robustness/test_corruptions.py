@@ -1,6 +1,5 @@
 """Properties of all corruptions."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,38 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskclr_pl.robustness.corruptions import (
-    PARTS,
     UNITS,
-    BodyScale,
-    ConfidenceDropout,
-    Corruption,
     FrameDrop,
-    FrameMasking,
-    FrameRate,
-    JointOcclusion,
-    KeypointOcclusion,
     PartOcclusion,
     SideSwap,
-    SpatialNoise,
-    SpatiotemporalNoise,
-    TimeCrop,
     clip_rng,
 )
 from maskclr_pl.types import InputError
-from tests.helpers.robustness_tools import FLAT, SPACE, batch, corrupted, draws_of
-
-NOISE = [SpatialNoise, SpatiotemporalNoise]
-OCCLUSIONS = [JointOcclusion, KeypointOcclusion, FrameMasking]
-OCCLUSIONS += [partial(PartOcclusion, part=part) for part in PARTS]
-TIMING = [FrameDrop, FrameRate, TimeCrop]
-ALL = [*NOISE, *OCCLUSIONS, *TIMING, ConfidenceDropout, SideSwap, BodyScale]
-IN_SPACE = [make for make in ALL if make is not ConfidenceDropout]
-Make = Callable[..., Corruption]
-
-
-def name_of(make: object) -> str:
-    return make().name if callable(make) else str(make)
-
+from tests.helpers.robustness_tools import (
+    ALL,
+    FLAT,
+    IN_SPACE,
+    SPACE,
+    TIMING,
+    batch,
+    corrupted,
+    draws_of,
+    name_of,
+)
 
 each = pytest.mark.parametrize("make", ALL, ids=name_of)
 KINDS = [(make, FLAT) for make in ALL] + [(make, SPACE) for make in IN_SPACE]

@@ -1,7 +1,6 @@
 """Occlusion of joints, parts and frames."""
 
 import itertools
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,36 +11,25 @@ from torch import Tensor
 
 from maskclr_pl.robustness.corruptions import (
     PARTS,
-    BodyScale,
-    ConfidenceDropout,
-    Corruption,
-    FrameDrop,
     FrameMasking,
-    FrameRate,
     JointOcclusion,
     KeypointOcclusion,
     PartOcclusion,
     Poses,
     SideSwap,
-    SpatialNoise,
-    SpatiotemporalNoise,
-    TimeCrop,
 )
 from maskclr_pl.skeletons.skeleton import SKELETONS, Skeleton
 from maskclr_pl.types import InputError
-from tests.helpers.robustness_tools import BODY, V, batch, corrupted
-
-NOISE = [SpatialNoise, SpatiotemporalNoise]
-OCCLUSIONS = [JointOcclusion, KeypointOcclusion, FrameMasking]
-OCCLUSIONS += [partial(PartOcclusion, part=part) for part in PARTS]
-TIMING = [FrameDrop, FrameRate, TimeCrop]
-ALL = [*NOISE, *OCCLUSIONS, *TIMING, ConfidenceDropout, SideSwap, BodyScale]
-IN_SPACE = [make for make in ALL if make is not ConfidenceDropout]
-Make = Callable[..., Corruption]
-
-
-def name_of(make: object) -> str:
-    return make().name if callable(make) else str(make)
+from tests.helpers.robustness_tools import (
+    ALL,
+    BODY,
+    OCCLUSIONS,
+    Make,
+    V,
+    batch,
+    corrupted,
+    name_of,
+)
 
 
 def occluded_joints(make: Make, level: float) -> Tensor:
